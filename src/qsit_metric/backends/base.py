@@ -1,0 +1,145 @@
+"""The contract between the metric and an engine that runs a model.
+
+A backend prepares and encodes images, gives next-token logits of a few chosen words for a prompt, and generates text.
+Everything else (levels, scores, choices, batching, files, errors) is written once, above it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
+
+    from ..images import Picture
+    from ..prompts import Prompt, Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture made ready for `encode`.
+
+    Attributes:
+        data: Whatever the backend needs; opaque to the metric.
+        tiles: Vision-tower inputs that it costs.
+        tokens: Image tokens that it costs in the language model.
+    """
+
+    data: Any
+    tiles: int
+    tokens: int
+
+
+@dataclass(eq=False)
+class Encoded:
+    """An image as the language model reads it; answers any number of prompts.
+
+    Attributes:
+        data: Whatever the backend needs; opaque to the metric.
+        tokens: Image tokens.
+        keep: Whether later prompts will follow, so that what they share is worth keeping.
+        shared: What the backend keeps between prompts; emptied by `close`.
+    """
+
+    data: Any
+    tokens: int
+    keep: bool = False
+    shared: dict[Any, Any] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Free the memory; the image cannot be asked any more."""
+        self.data = None
+        self.shared.clear()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Generated text. `finished` is False if it was cut at the token limit."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finished: bool
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a checkpoint is put on a device.
+
+    Attributes:
+        device: A torch device, "auto" (spread by accelerate) or a device map of module names.
+        dtype: "float32", "bfloat16", "float16", or "int8"/"int4" (bitsandbytes), or a transformers quantization config.
+        template: Chat template that overrides the checkpoint's own.
+    """
+
+    device: Any = "cpu"
+    dtype: Any = "float32"
+    template: str | None = None
+
+
+class Backend(ABC):
+    """One engine with one loaded model. Parameters are frozen and the model stays in eval mode.
+
+    A third party adds one through the entry-point group `qsit_metric.backends`, whose target is a subclass of this.
+
+    Attributes:
+        name: Registry name.
+        differentiable: Whether `encode` and `logits` keep the autograd history of prepared tensors.
+        device: Where inputs go and results come from.
+        dtype: Floating-point type of the computation.
+        recipe: The recipe that the checkpoint carries, or None.
+    """
+
+    name: ClassVar[str]
+    differentiable: ClassVar[bool] = False
+    device: torch.device
+    dtype: torch.dtype
+    recipe: Recipe | None = None
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, options: LoadOptions) -> Self:
+        """Load a verified checkpoint folder.
+
+        Raises:
+            CheckpointError: The checkpoint is not of this backend's family, or loading left a weight out.
+            DependencyError: A package that this checkpoint needs is missing.
+        """
+
+    @abstractmethod
+    def prepare(self, picture: Picture) -> Prepared:
+        """Make one picture ready, on the CPU where possible; called from several threads at once."""
+
+    @abstractmethod
+    def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
+        """Encode pictures of any sizes as one batch; order is kept."""
+
+    @abstractmethod
+    def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
+        """Next-token logits of each prompt's words, float32 (len(words),), one tensor for each request, order kept.
+
+        The requests are computed together; an image that occurs several times is read once.
+        """
+
+    @abstractmethod
+    def generate(self, requests: Sequence[tuple[Encoded, Prompt]], max_new_tokens: int) -> list[Reply]:
+        """Greedy text for each request, order kept."""
+
+    @abstractmethod
+    def check(self, prompt: Prompt) -> None:
+        """Refuse a prompt that cannot be asked.
+
+        Raises:
+            CheckpointError: The words do not begin with distinct tokens, or the template does not place one image.
+            InputError: The question contains a token that is reserved for the chat format.
+        """
+
+    def to(self, device: Any = None, dtype: Any = None) -> None:
+        """Move the model; backends that cannot say so."""
+        from ..errors import BackendError
+
+        raise BackendError.about("device", device, f"no move after loading with the {self.name} backend", "Load anew.")

@@ -1,0 +1,91 @@
+"""From a prompt to token ids around an image, with a checkpoint's own tokenizer and chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CheckpointError, InputError
+from ..prompts import Prompt
+
+IMAGE = "<image>"
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Token ids of a prompt: before the image, after it (answer prefix included), and the first id of each word."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+class Dialogue:
+    """Renders prompts; remembers those it has seen.
+
+    Args:
+        tokenizer: A transformers tokenizer that knows the image token.
+        template: Chat template in Jinja; prompts may bring their own.
+    """
+
+    def __init__(self, tokenizer: Any, template: str) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self._reserved = sorted({IMAGE, *tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
+        self._seen: dict[Prompt, Ids] = {}
+
+    def ids(self, prompt: Prompt) -> Ids:
+        """Token ids of a prompt.
+
+        The text before and after the image, and the answer prefix, are encoded one by one: the image token is special,
+        so the first cut changes nothing, and the authors append the prefix's ids in the same way.
+
+        Raises:
+            InputError: The question is empty or contains a token reserved for the chat format.
+            CheckpointError: The template does not place exactly one image, or two words begin with the same token.
+        """
+        if prompt not in self._seen:
+            self._seen[prompt] = self._encode(prompt)
+            while len(self._seen) > 1024:  # a long-lived process asks many different questions
+                self._seen.pop(next(iter(self._seen)))
+        return self._seen[prompt]
+
+    def _encode(self, prompt: Prompt) -> Ids:
+        self._check_question(prompt.question)
+        parts = self.render(prompt).split(IMAGE)
+        if len(parts) != 2:
+            raise CheckpointError.about("chat template", f"<{len(parts) - 1} images placed>", "exactly one image")
+        before, after = (self._tokens(part) for part in parts)
+        return Ids(before, after + self._tokens(prompt.answer_prefix), self._first_tokens(prompt.words))
+
+    def render(self, prompt: Prompt) -> str:
+        """The chat as text, up to where the answer begins; the image stands as `<image>`."""
+        turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.question}]}]
+        if prompt.system is not None:
+            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt.system}]})
+        template = prompt.template or self.template
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=template, add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # a template is a program: it may fail in any way
+            raise CheckpointError.about("chat template", f"<{error}>", "a template that renders an image turn") from error
+        return str(text)
+
+    def _check_question(self, question: object) -> None:
+        if not isinstance(question, str) or not question.strip():
+            raise InputError.about("question", question, "a non-empty text", "Ask something about the image.")
+        if found := next((token for token in self._reserved if token and token in question), None):
+            hint = f"Remove {found!r}; the chat format and the image are added for you."
+            raise InputError.about("question", question, "plain text without reserved tokens", hint)
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+    def _first_tokens(self, words: tuple[str, ...]) -> tuple[int, ...]:
+        """The id that each word begins with; two words with the same one could not be told apart."""
+        first = tuple(next(iter(self._tokens(word)), -1) for word in words)
+        if -1 in first or len(set(first)) < len(first):
+            shown = f"<{', '.join(f'{word!r} -> {token}' for word, token in zip(words, first, strict=True))}>"
+            raise CheckpointError.about("words", shown, "words that begin with distinct tokens in this tokenizer")
+        return first

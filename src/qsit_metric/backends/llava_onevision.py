@@ -1,0 +1,321 @@
+"""The fast path for Q-SiT weights: LLaVA-OneVision with everything between pixels and embeddings our own.
+
+transformers supplies the neural modules (vision tower, projector, language model). Tiling, packing and prompt assembly
+are ours, because releases of transformers disagree on them: 4.50 packs features differently, 4.57 and later cannot build
+the processor without torchvision, and all after 4.48 pad an odd border differently. So a score depends on the weights
+and the pixels, not on which transformers is installed.
+
+Paper: Q-SiT, arXiv 2503.09197; LLaVA-OneVision, arXiv 2408.03326. Official code: Q-Future/Q-SiT at 4e4d1df.
+Deviation: only the rows of the head that are asked for are computed, in float32 also for half-precision weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from ..errors import BackendError, CheckpointError
+from ..geometry import Geometry
+from ..prompts import Prompt, Recipe
+from ..tiling import Plan, cut, normalise, pack, plan
+from .base import Backend, Encoded, LoadOptions, Prepared, Reply
+from .decoding import Decoder
+from .dialogue import IMAGE, Dialogue, Ids
+from .loading import load_model, read_json
+from .prefix import Prefix
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..images import Picture
+
+_TILES_AT_ONCE = {"cpu": 16, "cuda": 64}  # vision-tower batch: past this, memory grows and speed does not
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A picture's tiles (0..255) and its plan."""
+
+    tiles: torch.Tensor
+    plan: Plan
+
+
+class LlavaOnevisionBackend(Backend):
+    """Runs LLaVA-OneVision checkpoints in the Hugging Face format (`model_type` "llava_onevision").
+
+    Args:
+        model: `LlavaOnevisionForConditionalGeneration`, loaded; it is frozen and put in eval mode.
+        tokenizer: Its tokenizer.
+        template: Its chat template in Jinja.
+        geometry: Its tile geometry.
+        recipe: The scoring recipe that it was calibrated with, or None.
+    """
+
+    name: ClassVar[str] = "llava_onevision"
+    differentiable: ClassVar[bool] = True
+
+    def __init__(
+        self, model: Any, tokenizer: Any, template: str, geometry: Geometry, recipe: Recipe | None = None
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.geometry = geometry
+        self.recipe = recipe
+        self.rounding = True  # False: linear resize, for finite-difference tests
+        self._dialogue = Dialogue(tokenizer, template)
+        self._check_tokens(tokenizer)
+
+    @classmethod
+    def load(cls, folder: Path, options: LoadOptions) -> Self:
+        """See `Backend.load`."""
+        from transformers import LlavaOnevisionForConditionalGeneration
+
+        settings = read_json(folder, "preprocessor_config.json") or read_json(folder, "processor_config.json").get(
+            "image_processor", {}
+        )
+        geometry = Geometry.from_configs(read_json(folder, "config.json"), settings)
+        _check_processor(read_json(folder, "processor_config.json"), geometry)
+        tokenizer, template = load_tokenizer(folder, options.template)
+        model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), options)
+        return cls(model, tokenizer, template, geometry, Recipe.load(folder))
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the vision tower is, hence where pictures go."""
+        return next(self._core.vision_tower.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """Floating-point type of the embeddings."""
+        return self._core.image_newline.dtype  # type: ignore[no-any-return]
+
+    def to(self, device: Any = None, dtype: Any = None) -> None:
+        """See `Backend.to`."""
+        if getattr(self.model, "hf_device_map", None) or getattr(self.model, "is_quantized", False):
+            raise BackendError.about("device", device, "no move of a spread or quantised model", "Load it anew.")
+        self.model.to(device=device, dtype=dtype)
+
+    def prepare(self, picture: Picture) -> Prepared:
+        """See `Backend.prepare`."""
+        layout = plan(self.geometry, picture.height, picture.width)
+        tiles = cut(picture, self.geometry, rounding=self.rounding)
+        return Prepared(_Cut(tiles, layout), layout.tiles, layout.tokens)
+
+    def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
+        """See `Backend.encode`. One pass of the vision tower for all tiles, up to a limit of memory."""
+        cuts = [picture.data for picture in pictures]
+        features = torch.cat([self._project(tiles) for tiles in self._chunks(cuts)])
+        newline = self._core.image_newline
+        parts = features.split([item.plan.tiles for item in cuts])
+        packed = [pack(part, item.plan, newline) for part, item in zip(parts, cuts, strict=True)]
+        return [Encoded(feature, len(feature)) for feature in packed]
+
+    def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
+        """See `Backend.logits`."""
+        ids = [self._dialogue.ids(prompt) for _, prompt in requests]
+        alone = len({id(image) for image, _ in requests}) == len(requests)
+        if alone and not any(image.keep for image, _ in requests):
+            hidden = self._read_whole([(image, item) for (image, _), item in zip(requests, ids, strict=True)])
+            return self._words(hidden, ids)
+        with torch.no_grad():
+            found: dict[int, torch.Tensor] = {}
+            for prefix, numbers, rows in self._prefixes(requests, ids):
+                try:
+                    hidden = prefix.extend([(row, n, ids[n].after) for n, row in zip(numbers, rows, strict=True)])
+                finally:
+                    prefix.rewind()
+                found |= dict(zip(numbers, self._words(hidden, [ids[n] for n in numbers]), strict=True))
+        return [found[n] for n in range(len(requests))]
+
+    def generate(self, requests: Sequence[tuple[Encoded, Prompt]], max_new_tokens: int) -> list[Reply]:
+        """See `Backend.generate`. Greedy, as `generate(do_sample=False)` of transformers."""
+        ids = [self._dialogue.ids(prompt) for _, prompt in requests]
+        replies: dict[int, Reply] = {}
+        with torch.no_grad():
+            for prefix, numbers, rows in self._prefixes(requests, ids):
+                prompts = [self._whole_prompt(ids[n], requests[n][0].tokens) for n in numbers]
+                decoder = Decoder(self.model, self._dialogue.tokenizer, max_new_tokens)
+                try:
+                    found = decoder.run(prefix, rows, [ids[n].after for n in numbers], prompts)
+                finally:
+                    prefix.rewind()
+                replies |= dict(zip(numbers, found, strict=True))
+        return [replies[n] for n in range(len(requests))]
+
+    def check(self, prompt: Prompt) -> None:
+        """See `Backend.check`."""
+        self._dialogue.ids(prompt)
+
+    @property
+    def _core(self) -> Any:
+        return self.model.model
+
+    def _chunks(self, cuts: Sequence[_Cut]) -> Sequence[torch.Tensor]:
+        """All tiles, normalised, in pieces that the vision tower takes at once."""
+        limit = _TILES_AT_ONCE.get(self.device.type, 16)
+        whole = [normalise(item.tiles.to(self.device), self.geometry) for item in cuts]
+        return torch.cat(whole).to(self.dtype).split(limit)
+
+    def _project(self, tiles: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self._core.multi_modal_projector(self._tower(tiles))
+        return features
+
+    def _tower(self, tiles: torch.Tensor) -> Any:
+        """The chosen hidden state of the vision tower, (tiles, side * side, D)."""
+        config, tower = self.model.config, self._core.vision_tower
+        layer = config.vision_feature_layer
+        core = getattr(tower, "vision_model", tower)  # transformers 4 wraps the SigLIP encoder once more
+        if layer == -1 and config.vision_config.model_type == "siglip_vision_model":
+            # Without the post-norm, whose output the model does not read, and without keeping every layer's states.
+            return core.encoder(inputs_embeds=core.embeddings(tiles)).last_hidden_state
+        states = tower(tiles, output_hidden_states=True).hidden_states
+        return states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
+
+    def _embed(self, ids: Sequence[int]) -> torch.Tensor:
+        tensor = torch.tensor(list(ids), dtype=torch.long, device=self.device)
+        embedded: torch.Tensor = self.model.get_input_embeddings()(tensor)
+        return embedded
+
+    def _features(self, image: Encoded) -> torch.Tensor:
+        if not isinstance(image.data, torch.Tensor):
+            raise BackendError("`view`: it was closed, its memory is freed. Open the image again with `metric.open`.")
+        return image.data
+
+    def _read_whole(self, items: Sequence[tuple[Encoded, Ids]]) -> torch.Tensor:
+        """One right-padded forward over whole prompts; the last hidden state of each row, (rows, D).
+
+        Causality keeps the padding out of sight of every real token, so no mask is needed.
+        """
+        rows = [
+            torch.cat([self._embed(ids.before), self._features(image), self._embed(ids.after)]) for image, ids in items
+        ]
+        hidden = self._core.language_model(inputs_embeds=pad_sequence(rows, batch_first=True), use_cache=False)[0]
+        ends = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
+        last: torch.Tensor = hidden[torch.arange(len(rows), device=hidden.device), ends]
+        return last
+
+    def _words(self, hidden: torch.Tensor, ids: Sequence[Ids]) -> list[torch.Tensor]:
+        """Logits of each row's own words, float32 (float64 stays)."""
+        head = self.model.get_output_embeddings()
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        if head.weight.dtype != self.dtype or hasattr(head, "_hf_hook"):
+            every = head(hidden).to(wide)  # quantised or offloaded: the weight itself cannot be read
+            return [row[list(item.words)] for row, item in zip(every, ids, strict=True)]
+        rows = (head.weight[list(item.words)].to(hidden.device, wide) for item in ids)
+        return [weight @ state for weight, state in zip(rows, hidden.to(wide), strict=True)]
+
+    def _prefixes(
+        self, requests: Sequence[tuple[Encoded, Prompt]], ids: Sequence[Ids]
+    ) -> list[tuple[Prefix, list[int], list[int]]]:
+        """Group requests by what they share: (prefix, request numbers, each one's row in the prefix).
+
+        A kept image has a prefix of its own, made once for each text before the image. Others that have the same text
+        before the image share one batch.
+        """
+        groups: dict[Any, list[int]] = {}
+        for number, ((image, _), item) in enumerate(zip(requests, ids, strict=True)):
+            groups.setdefault((item.before, id(image) if image.keep else None), []).append(number)
+        found = []
+        for (before, _), numbers in groups.items():
+            images = list({id(requests[n][0]): requests[n][0] for n in numbers}.values())
+            row = {id(image): index for index, image in enumerate(images)}
+            found.append((self._prefix(before, images), numbers, [row[id(requests[n][0])] for n in numbers]))
+        return found
+
+    def _prefix(self, before: tuple[int, ...], images: list[Encoded]) -> Prefix:
+        kept = images[0].shared if images[0].keep else {}
+        if before not in kept:
+            opening = self._embed(before)
+            rows = [torch.cat([opening, self._features(image)]).detach() for image in images]
+            kept[before] = Prefix(self._core.language_model, rows)
+        prefix: Prefix = kept[before]
+        return prefix
+
+    def _whole_prompt(self, ids: Ids, image_tokens: int) -> list[int]:
+        """The ids that `generate` of transformers would see, for its repetition rules."""
+        return [*ids.before, *[self.model.config.image_token_index] * image_tokens, *ids.after]
+
+    def _check_tokens(self, tokenizer: Any) -> None:
+        """Refuse a tokenizer that belongs to another model."""
+        marker, config = tokenizer.convert_tokens_to_ids(IMAGE), self.model.config
+        if marker != config.image_token_index:
+            raise CheckpointError.about(f"id of {IMAGE!r}", marker, f"{config.image_token_index}, as config.json says")
+        rows = self.model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > rows:
+            raise CheckpointError.about("tokenizer", f"<{len(tokenizer)} tokens>", f"at most {rows}, the embedding's rows")
+
+
+def load_config(folder: Path) -> Any:
+    """The model's config, freed of two traps.
+
+    Files of 4.45 keep the tie of the 0.5B head in the text part only, where 4.57 overlooks it. And sliding windows, if a
+    file asks for them, were never applied by the authors' release with this attention, so they are not applied here.
+
+    Raises:
+        CheckpointError: The config is of another family, or selects vision features in a way that Q-SiT does not.
+    """
+    from transformers import LlavaOnevisionConfig
+
+    raw = read_json(folder, "config.json")
+    if raw.get("model_type") != cls_type():
+        raise CheckpointError.about("model_type", raw.get("model_type"), "'llava_onevision'", "Try backend='transformers'.")
+    try:
+        config = LlavaOnevisionConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # noqa: BLE001  # validators of transformers 5 raise types of their own
+        raise CheckpointError.about("model", str(folder / "config.json"), "a LLaVA-OneVision config", str(error)) from error
+    if config.vision_feature_select_strategy != "full":
+        strategy = config.vision_feature_select_strategy
+        raise CheckpointError.about("vision_feature_select_strategy", strategy, "'full'")
+    config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings or config.tie_word_embeddings)
+    config.text_config.tie_word_embeddings = config.tie_word_embeddings
+    config.text_config.use_sliding_window = False
+    config.text_config.sliding_window = None
+    config.text_config.layer_types = ["full_attention"] * config.text_config.num_hidden_layers
+    return config
+
+
+def cls_type() -> str:
+    """The `model_type` that this backend runs."""
+    return "llava_onevision"
+
+
+def load_tokenizer(folder: Path, template: str | None) -> tuple[Any, str]:
+    """The tokenizer and the chat template that travels with the checkpoint.
+
+    Raises:
+        CheckpointError: The tokenizer cannot be built, or there is no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001  # tokenizers raises bare exceptions
+        raise CheckpointError.about("model", str(folder), "a tokenizer", f"transformers said: {error}") from error
+    jinja = folder / "chat_template.jinja"
+    found = (
+        template
+        or (jinja.read_text(encoding="utf-8") if jinja.is_file() else None)
+        or read_json(folder, "chat_template.json").get("chat_template")
+        or tokenizer.chat_template
+    )
+    if not isinstance(found, str) or not found:
+        hint = "Put chat_template.jinja or chat_template.json into the folder."
+        raise CheckpointError.about("model", str(folder), "a chat template in the checkpoint", hint)
+    return tokenizer, found
+
+
+def _check_processor(processor: dict[str, Any], geometry: Geometry) -> None:
+    """Refuse processor settings that contradict the model's geometry."""
+    expected = {
+        "num_image_tokens": geometry.side**2,
+        "vision_feature_select_strategy": "full",
+        "vision_aspect_ratio": f"anyres_max_{geometry.max_tiles}",
+        "image_token": IMAGE,
+    }
+    for field, value in expected.items():
+        if processor.get(field, value) != value:
+            raise CheckpointError.about(field, processor[field], f"{value!r}, as config.json implies")

@@ -1,0 +1,142 @@
+"""Weights from a folder into a model of transformers: all of them, or an error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, DependencyError, InputError
+from .base import LoadOptions
+
+_FLOATS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+_QUANTIZED = ("int8", "int4")
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object of a checkpoint; {} if the file is not there.
+
+    Raises:
+        CheckpointError: The file is no JSON object.
+    """
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError.about("model", str(path), "a JSON file", "Download the checkpoint again.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError.about("model", str(path), "a JSON object", "Download the checkpoint again.")
+    return content
+
+
+def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions) -> Any:
+    """Load, verify and freeze a model.
+
+    Args:
+        auto_class: A class of transformers with `from_pretrained`.
+        folder: A checkpoint folder with safetensors.
+        config: The model's config.
+        options: Device and dtype.
+
+    Raises:
+        CheckpointError: A weight is missing, unexpected, of another shape, or was left unset.
+        DependencyError: Quantisation was asked for without bitsandbytes.
+        InputError: An unknown dtype or device.
+    """
+    dtype, extra = _precision(options.dtype)
+    spread = _device_map(options.device)
+    try:
+        model, report = auto_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            device_map=spread,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **extra,
+        )
+    except ImportError as error:
+        hint = "Run `pip install 'qsit-metric[quant]'`." if extra else ""
+        raise DependencyError.about("dtype", options.dtype, "its packages to be installed", f"{error} {hint}") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError.about("model", str(folder), "weights that fit config.json", _first_line(error)) from error
+    verify_report(report, folder)
+    verify_tie(model, folder)
+    if spread is None:
+        model.to(options.device)
+    return model.eval().requires_grad_(False)
+
+
+def verify_report(report: Any, folder: Path) -> None:
+    """Refuse a model of which a weight is missing, unexpected or of another shape."""
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if keys := report.get(kind):
+            names = sorted(str(key) for key in keys)
+            shown = f"<{len(names)} {kind.replace('_', ' ')}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}>"
+            hint = f"{folder} is not a complete checkpoint of this architecture; download or export it again."
+            raise CheckpointError.about("model", shown, "every weight of the architecture and no other", hint)
+
+
+def verify_tie(model: Any, folder: Path) -> None:
+    """Refuse a tied head that is not its embedding, and a weight without storage that no offloading hook will fill."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    text = model.config.get_text_config()
+    tied = getattr(text, "tie_word_embeddings", False) or getattr(model.config, "tie_word_embeddings", False)
+    if tied and head is not None and head.weight is not embedding.weight:
+        raise CheckpointError.about("model", "<an output head apart from its embedding>", "the tied head of config.json")
+    offloaded = bool(getattr(model, "hf_device_map", None))
+    unset = [name for name, value in model.named_parameters() if value.device.type == "meta"]
+    if unset and not offloaded:
+        raise CheckpointError.about("model", f"<{len(unset)} unset weights: {unset[0]}>", "every weight", str(folder))
+
+
+def _precision(dtype: Any) -> tuple[torch.dtype, dict[str, Any]]:
+    """The floating-point type, and the quantisation arguments if any."""
+    if isinstance(dtype, torch.dtype) and dtype in _FLOATS.values():
+        return dtype, {}
+    if isinstance(dtype, str) and dtype in _FLOATS:
+        return _FLOATS[dtype], {}
+    if hasattr(dtype, "quant_method"):
+        return getattr(dtype, "bnb_4bit_compute_dtype", None) or _half(), {"quantization_config": dtype}
+    if dtype in _QUANTIZED:
+        from transformers import BitsAndBytesConfig
+
+        try:
+            config = BitsAndBytesConfig(
+                load_in_8bit=dtype == "int8", load_in_4bit=dtype == "int4", bnb_4bit_compute_dtype=_half()
+            )
+        except ImportError as error:
+            hint = "Run `pip install 'qsit-metric[quant]'`."
+            raise DependencyError.about("dtype", dtype, "bitsandbytes to be installed", hint) from error
+        return _half(), {"quantization_config": config}
+    known = ", ".join([*_FLOATS, *_QUANTIZED])
+    raise InputError.about("dtype", dtype, f"one of {known}, a torch dtype or a transformers quantization config")
+
+
+def _half() -> torch.dtype:
+    return torch.float16 if torch.cuda.is_available() else torch.bfloat16
+
+
+def _device_map(device: Any) -> Any:
+    """None for one plain device; otherwise what accelerate understands."""
+    return device if isinstance(device, dict) or device in ("auto", "balanced", "sequential") else None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return f"transformers said: {text.splitlines()[0][:300]}"

@@ -1,0 +1,164 @@
+"""The checkpoints that are known by name: one frozen record each.
+
+A record says where the weights are, how they are read (backend), in which words they were calibrated (recipe) and which
+paper describes them. Nothing in it is guessed: a revision, size or licence that was not read from the publisher is left
+at "main" or "unknown", and results record the commit that was really resolved.
+
+Paper: "Teaching LMMs for Image Quality Scoring and Interpreting", https://arxiv.org/abs/2503.09197 (Q-SiT).
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["ModelRecord", "embedded_folder", "embedded_names", "find", "list_models", "nearest"]
+
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What is known about one checkpoint before any of it is read.
+
+    Attributes:
+        name: The name a user writes.
+        repo: `owner/name` on the Hub, or None for a checkpoint that is not published there.
+        revision: Branch, tag or commit that the name stands for.
+        backend: Name of the engine that runs it.
+        recipe: The wording its scores were calibrated with: the authors' README or the training data ("train").
+        licence: Licence of the weights; "unknown" until the publisher's own statement was read.
+        paper: arXiv identifier.
+        description: One line for `qsit models`.
+        embedded: Folder below `weights/` that holds the files when they ship with the package.
+
+    Example:
+        >>> record = find("q-sit-mini")
+        >>> record.repo, record.revision, record.recipe
+        ('zhangzicheng/q-sit-mini', 'main', 'authors')
+    """
+
+    name: str
+    repo: str | None
+    backend: str
+    recipe: Literal["authors", "train"]
+    paper: str
+    description: str
+    revision: str = "main"
+    licence: str = "unknown"
+    embedded: str | None = None
+
+
+_RECORDS: tuple[ModelRecord, ...] = (
+    ModelRecord(
+        name="q-sit-mini",
+        repo="zhangzicheng/q-sit-mini",
+        backend="llava_onevision",
+        recipe="authors",
+        paper="arXiv:2503.09197",
+        description="Q-SiT-mini: scores and answers; LLaVA-OneVision 0.5B class, about 0.9 B parameters",
+    ),
+    ModelRecord(
+        name="q-sit",
+        repo="zhangzicheng/q-sit",
+        backend="llava_onevision",
+        recipe="authors",
+        paper="arXiv:2503.09197",
+        description="Q-SiT: scores and answers; LLaVA-OneVision 7B class",
+    ),
+    ModelRecord(
+        name="llava-onevision-0.5b",
+        repo="llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        backend="llava_onevision",
+        recipe="authors",
+        paper="arXiv:2408.03326",
+        description="the base of Q-SiT-mini, not taught to score (zero-shot)",
+    ),
+    ModelRecord(
+        name="llava-onevision-7b",
+        repo="llava-hf/llava-onevision-qwen2-7b-ov-hf",
+        backend="llava_onevision",
+        recipe="authors",
+        paper="arXiv:2408.03326",
+        description="the base of Q-SiT, not taught to score (zero-shot)",
+    ),
+)
+
+
+def find(name: str) -> ModelRecord | None:
+    """Look a checkpoint up by its catalog name or by its Hub repository.
+
+    Args:
+        name: "q-sit-mini" or "zhangzicheng/q-sit-mini"; exact, without a revision.
+
+    Returns:
+        The record, or None where the catalog has none.
+
+    Example:
+        >>> find("zhangzicheng/q-sit").name
+        'q-sit'
+        >>> find("Q-SIT") is None
+        True
+    """
+    return next((record for record in _RECORDS if name in (record.name, record.repo)), None)
+
+
+def list_models(pattern: str = "") -> list[str]:
+    """List the names of the catalog, in its order.
+
+    Args:
+        pattern: Part of a name, or a pattern with `*`, `?` or `[...]` for the whole name. Case does not matter.
+
+    Returns:
+        The names that fit; all of them for "".
+
+    Example:
+        >>> list_models("sit")
+        ['q-sit-mini', 'q-sit']
+        >>> list_models("*-7b")
+        ['llava-onevision-7b']
+    """
+    pattern = pattern.lower()
+    if not any(sign in pattern for sign in "*?["):
+        pattern = f"*{pattern}*"
+    return [record.name for record in _RECORDS if fnmatch.fnmatchcase(record.name, pattern)]
+
+
+def nearest(name: str) -> list[str]:
+    """Name the catalog entries that look like a name nobody knows, best first.
+
+    Args:
+        name: What was written: a name, or `owner/repo`.
+
+    Returns:
+        At most three catalog names, none when nothing is close.
+
+    Example:
+        >>> nearest("qsit_mini")
+        ['q-sit-mini']
+        >>> nearest("zhangzicheng/qsit")[0]
+        'q-sit'
+    """
+    spellings = {record.name: record.name for record in _RECORDS}
+    spellings.update({record.repo.lower(): record.name for record in _RECORDS if record.repo})
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), spellings, n=3, cutoff=0.75)
+    return list(dict.fromkeys(spellings[spelling] for spelling in close))
+
+
+def embedded_folder(record: ModelRecord) -> Path | None:
+    """Return the folder of weights that ships with this installation, or None where it does not.
+
+    A record may name a folder that a slimmer build of the package left out, so the disk is asked, not the record.
+    """
+    if record.embedded is None:
+        return None
+    folder = _WEIGHTS / record.embedded
+    return folder if folder.is_dir() else None
+
+
+def embedded_names() -> list[str]:
+    """List the names that work with no network at all, because their weights are part of this installation."""
+    return [record.name for record in _RECORDS if embedded_folder(record) is not None]

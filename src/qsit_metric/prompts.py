@@ -1,0 +1,216 @@
+"""What is said to the model: one frozen record per recipe, and the multiple-choice form of a question. Pure.
+
+Sources: the authors' README and `eval_scripts/` (github.com/Q-Future/Q-SiT, commit 4e4d1df) for `authors`; their
+`train_koniq_qsit.json` and LLaVA-NeXT's `preprocess_qwen` (commit df17966) for `train`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import CheckpointError, InputError, UnknownNameError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+DESCRIBE = "Describe and evaluate the quality of the image."  # Q-Instruct's description prompt
+RECIPE_FILE = "qsit_recipe.json"  # beside the weights, written by whoever trained them
+
+# The chat format in which LLaVA-NeXT trains Qwen2: a newline after each role, the image first, a newline after it.
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to say about one image; the image itself always comes first in the user's turn.
+
+    Attributes:
+        question: The user's text.
+        answer_prefix: Text that the answer already begins with.
+        system: System turn, or None for none.
+        template: Chat template in Jinja, or None for the checkpoint's own.
+        words: Words whose first tokens are read as the answer; empty when text is generated.
+    """
+
+    question: str
+    answer_prefix: str = ""
+    system: str | None = None
+    template: str | None = None
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a checkpoint is asked for a score; saved beside the weights that were calibrated with it.
+
+    Attributes:
+        name: Short name, shown in result files.
+        question: The scoring question.
+        answer_prefix: What stands before the level word.
+        words: The level words from worst to best, spelled (space and case included) as they follow the prefix.
+        system: System turn, or None.
+        template: Chat template in Jinja, or None for the checkpoint's own.
+        source: Where the strings come from.
+    """
+
+    name: str
+    question: str
+    answer_prefix: str
+    words: tuple[str, ...]
+    system: str | None = None
+    template: str | None = None
+    source: str = ""
+
+    def scoring(self) -> Prompt:
+        """The prompt whose next token is a level word."""
+        return Prompt(self.question, self.answer_prefix, self.system, self.template, self.words)
+
+    def asking(self, question: str, words: Sequence[str] = ()) -> Prompt:
+        """A free question in the same chat format, so that it shares the image's prefix with the score."""
+        return Prompt(question, "", self.system, self.template, tuple(words))
+
+    def save(self, folder: Path) -> None:
+        """Write the recipe beside a checkpoint."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        (folder / RECIPE_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Rebuild a recipe; unknown, missing or ill-typed fields are refused.
+
+        Raises:
+            CheckpointError: The fields are not those of a recipe.
+        """
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+        if unknown := sorted(set(fields) - set(known)):
+            raise CheckpointError.about("recipe", unknown, f"only the fields {', '.join(known)}")
+        if missing := sorted(required - set(fields)):
+            raise CheckpointError.about("recipe", f"<no {', '.join(missing)}>", f"the fields {', '.join(sorted(required))}")
+        words = fields["words"]
+        if not isinstance(words, (list, tuple)) or len(words) < 2 or not all(isinstance(w, str) and w for w in words):
+            raise CheckpointError.about("recipe.words", words, "two or more non-empty words, worst first")
+        for name in set(fields) - {"words"}:
+            optional = name in ("system", "template") and fields[name] is None
+            if not (optional or isinstance(fields[name], str)):
+                raise CheckpointError.about(f"recipe.{name}", fields[name], "text")
+        return cls(**{**fields, "words": tuple(words)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Recipe | None:
+        """The recipe that a checkpoint folder carries, or None.
+
+        Raises:
+            CheckpointError: The file is there but is no recipe.
+        """
+        path = folder / RECIPE_FILE
+        if not path.is_file():
+            return None
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError.about("recipe", str(path), "a JSON file", "Remove or repair it.") from error
+        if not isinstance(fields, dict):
+            raise CheckpointError.about("recipe", str(path), "a JSON object", "Remove or repair it.")
+        return cls.from_dict(fields)
+
+
+AUTHORS = Recipe(
+    name="authors",
+    question=(
+        "Assume you are an image quality evaluator. \n"
+        "Your rating should be chosen from the following five categories: "
+        "Excellent, Good, Fair, Poor, and Bad (from high to low). \n"
+        "How would you rate the quality of this image?"
+    ),
+    answer_prefix="The quality of this image is ",
+    words=("Bad", "Poor", "Fair", "Good", "Excellent"),
+    source="Q-Future/Q-SiT README and eval_scripts/qsit_transformers_test_iqa.py at 4e4d1df",
+)
+
+TRAIN = Recipe(
+    name="train",
+    question="Assume you are an image quality evaluator. How would you rate the quality of this image?",
+    answer_prefix="The quality of the image is",
+    words=(" bad", " poor", " fair", " good", " excellent"),
+    system="You are a helpful assistant.",
+    template=CHATML,
+    source="Q-Future/Q-SiT training_jsons/train_koniq_qsit.json at 4e4d1df, LLaVA-NeXT preprocess_qwen at df17966",
+)
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (AUTHORS, TRAIN)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """Look a built-in recipe up.
+
+    Raises:
+        UnknownNameError: No such recipe; the message lists the known ones.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}?" if near else "A Recipe object is accepted too."
+        raise UnknownNameError.about("recipe", name, f"one of {', '.join(RECIPES)}", hint)
+    return RECIPES[name]
+
+
+def multiple_choice(question: str, choices: Sequence[str]) -> str:
+    r"""Write a question with lettered options, as the authors' LLVisionQA script does.
+
+    Example:
+        >>> multiple_choice("How sharp is it?", ["Sharp", "Blurry"])
+        'How sharp is it?\nA. Sharp\nB. Blurry\n'
+    """
+    return question + "\n" + "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, choices, strict=False))
+
+
+def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
+    """Validate the options of a question.
+
+    Raises:
+        InputError: Fewer than 2 or more than 26 options, an empty or repeated one, or something that is not text.
+    """
+    if isinstance(choices, str) or not isinstance(choices, Sequence):
+        raise InputError.about("choices", choices, "a list of 2 to 26 texts")
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise InputError.about("choices", f"<{len(choices)} choices>", "2 to 26 of them, one letter each")
+    for choice in choices:
+        if not isinstance(choice, str) or not choice.strip():
+            raise InputError.about("choices", choice, "non-empty text for each choice")
+    if len(set(choices)) < len(choices):
+        raise InputError.about("choices", list(choices), "choices that differ from each other")
+    return tuple(choices)
+
+
+def choice_in(reply: str, choices: Sequence[str]) -> int | None:
+    """Which option a generated reply names, by the rule of the authors' LLVisionQA script.
+
+    An option is named if the reply is its letter or its text, contains the letter with a full stop, or has a line that
+    is the letter. The script asks this for the correct option only; here the reply must name exactly one.
+
+    Returns:
+        The option's index, or None if the reply names none or several.
+
+    Example:
+        >>> choice_in("B. Blurry", ["Sharp", "Blurry"]), choice_in("A. or B.", ["Sharp", "Blurry"])
+        (1, None)
+
+    Reference:
+        eval_scripts/qsit_transformers_test_q_bench.py at 4e4d1df.
+    """
+    lines = reply.split("\n")
+    named = [
+        index
+        for index, (letter, choice) in enumerate(zip(LETTERS, choices, strict=False))
+        if reply == choice or letter + "." in reply or letter in lines
+    ]
+    return named[0] if len(named) == 1 else None

@@ -1,0 +1,239 @@
+"""AnyRes geometry: which grid of tiles a picture is cut into, and how many tokens it costs.
+
+A picture is shown to the model twice: squeezed whole into one square tile, and fitted into a grid of tiles that keeps its
+aspect ratio. The features of the grid are put together again, cleared of padding, sampled down when there are too many,
+and written row by row with a newline embedding after each row.
+
+Paper: Q-SiT, arXiv 2503.09197 (architecture of LLaVA-OneVision, arXiv 2408.03326).
+Reference implementation that this follows number for number: transformers 4.45.0, the release that the Q-SiT authors pin,
+`models/llava_onevision/{image_processing,processing,modeling}_llava_onevision.py` (Apache-2.0). Where the border to fill
+is odd, that release leaves the canvas one pixel short and stretches the last strip of tiles by that pixel; later releases
+pad it instead. Released weights were calibrated with the former, so it is kept.
+The resize is always horizontal first, whatever Pillow is installed (`qsit_metric.resampling`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from .errors import ImageError
+from .resampling import resize_image, resize_tensor
+
+if TYPE_CHECKING:
+    from .geometry import Geometry
+    from .images import Picture
+
+_DOWNSAMPLE_ABOVE = 1.1  # modeling_llava_onevision.py: features are sampled down only past this ratio
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to one picture. All pairs are (height, width).
+
+    Attributes:
+        size: The picture, in pixels.
+        grid: Rows and columns of tiles.
+        fitted: Size of the picture inside the grid, in pixels.
+        offset: Top and left black border, in pixels; the bottom and right ones are equal, `short` aside.
+        short: Pixels (0 or 1) by which the last strip of tiles is stretched.
+        kept: Feature map without its border, in patches.
+        trim: Patches cut off at the top and bottom, left and right.
+        packed: Feature map that the model sees, in patches.
+        tiles: Tiles to encode, the squeezed whole picture included.
+        tokens: Image tokens in the prompt.
+    """
+
+    size: tuple[int, int]
+    grid: tuple[int, int]
+    fitted: tuple[int, int]
+    offset: tuple[int, int]
+    short: tuple[int, int]
+    kept: tuple[int, int]
+    trim: tuple[int, int]
+    packed: tuple[int, int]
+    tiles: int
+    tokens: int
+
+
+@lru_cache(maxsize=4096)
+def plan(geometry: Geometry, height: int, width: int) -> Plan:
+    """Decide how a picture of this size is cut.
+
+    Args:
+        geometry: The checkpoint's geometry.
+        height: Height of the picture in pixels, at least 1.
+        width: Width of the picture in pixels, at least 1.
+
+    Returns:
+        The plan; `plan(...).tokens` is the number of image tokens.
+
+    Raises:
+        ImageError: A side is smaller than one pixel, or so thin that no feature of the grid would be left.
+
+    Example:
+        >>> from qsit_metric.geometry import Geometry
+        >>> p = plan(Geometry(), 1350, 1800)
+        >>> p.grid, p.tiles, p.tokens
+        ((4, 5), 21, 7332)
+    """
+    if height < 1 or width < 1:
+        raise ImageError.about("image", f"<{width}x{height} pixels>", "at least one pixel on each side")
+    target = _best_grid(geometry.grids, height, width)
+    fitted = _fit(height, width, target)
+    rows, cols = target[0] // geometry.tile, target[1] // geometry.tile
+    kept, trim = _unpad((rows * geometry.side, cols * geometry.side), height, width)
+    packed = _budget(kept, geometry)
+    if min(packed) < 1:
+        raise ImageError.about("image", f"<{width}x{height} pixels>", "a less extreme aspect ratio", "Crop or pad it.")
+    return Plan(
+        size=(height, width),
+        grid=(rows, cols),
+        fitted=fitted,
+        offset=((target[0] - fitted[0]) // 2, (target[1] - fitted[1]) // 2),
+        short=((target[0] - fitted[0]) % 2, (target[1] - fitted[1]) % 2),
+        kept=kept,
+        trim=trim,
+        packed=packed,
+        tiles=1 + rows * cols,
+        tokens=geometry.side**2 + packed[0] * (packed[1] + 1),
+    )
+
+
+def _best_grid(grids: tuple[tuple[int, int], ...], height: int, width: int) -> tuple[int, int]:
+    """Largest effective resolution first, then the least wasted area; the first of equals wins."""
+    best, most, least = grids[0], 0, math.inf
+    for grid_height, grid_width in grids:
+        scale = min(grid_width / width, grid_height / height)
+        effective = min(int(width * scale) * int(height * scale), height * width)
+        wasted = grid_height * grid_width - effective
+        if effective > most or (effective == most and wasted < least):
+            best, most, least = (grid_height, grid_width), effective, wasted
+    return best
+
+
+def _fit(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:
+    """Size of the picture in the grid: one side full, the other rounded up."""
+    scale_height, scale_width = target[0] / height, target[1] / width
+    if scale_width < scale_height:
+        return min(math.ceil(height * scale_width), target[0]), target[1]
+    return target[0], min(math.ceil(width * scale_height), target[1])
+
+
+def _unpad(current: tuple[int, int], height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Feature map without its border, and how much is trimmed on each side of each axis."""
+    rows, cols = current
+    # Rounding to 7 decimals before `int` is the fix of transformers PR 34779: without it some sizes lose a row.
+    if width / height > cols / rows:
+        top = (rows - int(round(height * (cols / width), 7))) // 2
+        return (rows - 2 * top, cols), (top, 0)
+    left = (cols - int(round(width * (rows / height), 7))) // 2
+    return (rows, cols - 2 * left), (0, left)
+
+
+def _budget(kept: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+    """Feature map after down-sampling to the budget of `max_tiles`."""
+    ratio = math.sqrt(kept[0] * kept[1] / (geometry.max_tiles * geometry.side**2))
+    return (int(kept[0] // ratio), int(kept[1] // ratio)) if ratio > _DOWNSAMPLE_ABOVE else kept
+
+
+def cut(picture: Picture, geometry: Geometry, *, rounding: bool = True) -> torch.Tensor:
+    """Resize a picture and cut it into tiles: the squeezed whole first, then the grid in row order.
+
+    Args:
+        picture: An RGB picture (`qsit_metric.images.load`).
+        geometry: The checkpoint's geometry.
+        rounding: False computes the linear resize without rounding to 8 bits, for finite differences; only for tensors.
+
+    Returns:
+        (tiles, 3, tile, tile), in 0..255: uint8 for a PIL picture; floating point, on the picture's device and with its
+        autograd history, for a tensor.
+    """
+    layout = plan(geometry, picture.height, picture.width)
+    if isinstance(picture.pixels, torch.Tensor):
+        return _cut_tensor(picture.pixels, layout, geometry.tile, rounding=rounding)
+    return _cut_image(picture.pixels, layout, geometry.tile)
+
+
+def _cut_image(image: Image.Image, layout: Plan, tile: int) -> torch.Tensor:
+    rows, cols = layout.grid
+    canvas = Image.new("RGB", (cols * tile, rows * tile))
+    canvas.paste(resize_image(image, layout.fitted), (layout.offset[1], layout.offset[0]))
+    for axis, (top, left) in _short_strips(layout, tile):
+        bottom, right = rows * tile - (axis == 0), cols * tile - (axis == 1)
+        strip = canvas.crop((left, top, right, bottom))
+        canvas.paste(resize_image(strip, (rows * tile - top, cols * tile - left)), (left, top))
+    tiles = torch.empty((layout.tiles, 3, tile, tile), dtype=torch.uint8)
+    tiles[0] = _channels_first(resize_image(image, (tile, tile)))
+    tiles[1:] = _split(_channels_first(canvas), layout.grid, tile)
+    return tiles
+
+
+def _cut_tensor(pixels: torch.Tensor, layout: Plan, tile: int, *, rounding: bool) -> torch.Tensor:
+    whole = resize_tensor(pixels, (tile, tile), rounding=rounding)
+    fitted = resize_tensor(pixels, layout.fitted, rounding=rounding)
+    (top, left), (rows, cols) = layout.offset, layout.grid
+    canvas = functional.pad(fitted, (left, left, top, top))
+    for axis, (top, left) in _short_strips(layout, tile):
+        done, strip = canvas[:, :top] if axis == 0 else canvas[:, :, :left], canvas[:, top:, left:]
+        stretched = resize_tensor(strip, (rows * tile - top, cols * tile - left), rounding=rounding)
+        canvas = torch.cat([done, stretched], dim=1 + axis)
+    return torch.cat([whole[None], _split(canvas, layout.grid, tile)])
+
+
+def _short_strips(layout: Plan, tile: int) -> list[tuple[int, tuple[int, int]]]:
+    """Axis and (top, left) corner of each strip of tiles that is a pixel short; at most one, as one side is always full."""
+    corners = ((layout.grid[0] - 1) * tile, 0), (0, (layout.grid[1] - 1) * tile)
+    return [(axis, corners[axis]) for axis in (0, 1) if layout.short[axis]]
+
+
+def _split(canvas: torch.Tensor, grid: tuple[int, int], tile: int) -> torch.Tensor:
+    """(3, rows * tile, cols * tile) -> (rows * cols, 3, tile, tile), in row order."""
+    return canvas.unflatten(2, (grid[1], tile)).unflatten(1, (grid[0], tile)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+
+
+def _channels_first(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def normalise(tiles: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """Scale pixels 0..255 to what the vision tower reads: `(x / 255 - mean) / std`, in float32 (float64 stays).
+
+    Dividing by 255 in float32 gives, for all 256 values, exactly the numbers of the reference's
+    `float32(x * 0.00392156862745098)`; so pixels agree to the bit on every device.
+    """
+    dtype = torch.float64 if tiles.dtype == torch.float64 else torch.float32
+    mean = torch.tensor(geometry.mean, dtype=dtype, device=tiles.device)[:, None, None]
+    std = torch.tensor(geometry.std, dtype=dtype, device=tiles.device)[:, None, None]
+    if tiles.requires_grad:
+        return (tiles.to(dtype) / 255 - mean) / std
+    return tiles.to(dtype, copy=True).div_(255).sub_(mean).div_(std)
+
+
+def pack(features: torch.Tensor, layout: Plan, newline: torch.Tensor) -> torch.Tensor:
+    """Put the projected features of one picture in the order in which the language model reads them.
+
+    Args:
+        features: (tiles, side * side, D), the squeezed whole picture first.
+        layout: The picture's plan.
+        newline: (D,), the embedding that ends each row.
+
+    Returns:
+        (layout.tokens, D).
+    """
+    side = math.isqrt(features.shape[1])
+    rows, cols = layout.grid
+    grid = features[1:].view(rows, cols, side, side, -1).permute(4, 0, 2, 1, 3).flatten(1, 2).flatten(2, 3)
+    (top, left), (height, width) = layout.trim, layout.kept
+    grid = grid[:, top : top + height, left : left + width]
+    if layout.packed != layout.kept:
+        grid = functional.interpolate(grid[None], list(layout.packed), mode="bilinear")[0]
+    grid = torch.cat([grid, newline.to(grid)[:, None, None].expand(-1, grid.shape[1], 1)], dim=-1)
+    return torch.cat([features[0], grid.flatten(1).transpose(0, 1)])

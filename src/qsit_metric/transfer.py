@@ -1,0 +1,236 @@
+"""Bring the files of a Hub repository into the ordinary Hub cache, and prove that they are what the Hub announced.
+
+Everything that speaks to the network is done by `huggingface_hub`, so HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,
+HF_HUB_DISABLE_PROGRESS_BARS, proxies and Xet behave here as in any other program that uses it. Added on top: only the
+files that a checkpoint needs are fetched, each one is held against the size and the hash that the Hub lists, and every
+failure leaves as one `HubError` (see `hub_errors`).
+
+`huggingface_hub` reads its environment when it is imported, so it is imported inside the functions, on first use.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import integrity
+from ._version import __version__
+from .errors import CheckpointError, HubError
+from .hub_errors import Request, explain, failures, is_cut
+
+__all__ = ["Listed", "Listing", "ask", "choose", "fetch"]
+
+LOGGER = logging.getLogger("qsit_metric")
+
+_TRIES = 3
+_CHUNK = 1 << 20
+_TEXT = re.compile(r"[^/\\]+\.(json|txt|jinja)|tokenizer\.model")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the Hub announces about one file; None where a server does not say."""
+
+    size: int | None = None
+    sha256: str | None = None
+    blob: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A commit of a repository: its sha, and the files at its root (nothing nested is ever needed)."""
+
+    sha: str
+    files: Mapping[str, Listed] = field(repr=False)
+
+
+def ask(request: Request) -> Listing:
+    """Ask the Hub which commit a revision is, and which files it has.
+
+    One request, not repeated. The client's own exceptions leave as they are: the caller decides between the cache and
+    `explain`.
+    """
+    from huggingface_hub import HfApi, constants
+
+    api = HfApi(library_name="qsit-metric", library_version=__version__)
+    info = api.model_info(
+        request.repo,
+        revision=request.revision,
+        files_metadata=True,
+        timeout=constants.HF_HUB_ETAG_TIMEOUT,
+        token=request.token,
+    )
+    if not info.sha or info.siblings is None:
+        raise ValueError("the answer has no sha or no list of files")
+    files = {
+        entry.rfilename: Listed(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        for entry in info.siblings
+        if "/" not in entry.rfilename and "\\" not in entry.rfilename
+    }
+    return Listing(info.sha, files)
+
+
+def fetch(request: Request, listing: Listing) -> Path:
+    """Bring a commit's checkpoint into the cache; files that are there with the announced size are not asked for again.
+
+    The small files come first, so that a repository that cannot be used is refused before its weights are fetched.
+
+    Returns:
+        The snapshot folder of that commit.
+
+    Raises:
+        CheckpointError: The repository lacks a needed file, or has its weights as pickles only.
+        HubError: The transfer failed, or a file is not what the Hub announced.
+    """
+    folder = request.snapshot(listing.sha)
+    texts, weights = choose(request, listing.files)
+    _bring(request, listing, texts)
+    if weights == integrity.INDEX:
+        shards = sorted(set(integrity.read_shards(folder / weights).values()))
+        if lacking := [shard for shard in shards if shard not in listing.files]:
+            raise _unfit(request, [f"{shard} is missing" for shard in lacking])
+        _bring(request, listing, shards)
+    else:
+        _bring(request, listing, [weights])
+    return folder
+
+
+def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
+    """Pick what is needed from the root of a repository.
+
+    Args:
+        request: Which repository this is, for the message.
+        names: Its files.
+
+    Returns:
+        The small files (config, tokenizer, processor, templates; the index where there are shards) and the file the
+        weights start from.
+
+    Raises:
+        CheckpointError: Something needed is not there, or the weights are pickles only.
+    """
+    names = set(names)
+    weights = integrity.weight_names(names)
+    lacking = integrity.missing_names(names)
+    if weights is None:
+        found = integrity.pickles(names)
+        lacking.append(
+            f"only pickled weights are there ({', '.join(found)})" if found else f"{integrity.SINGLE} is missing"
+        )
+    if weights is None or lacking:
+        raise _unfit(request, lacking)
+    texts = {name for name in names if _TEXT.fullmatch(name) and not name.endswith(".index.json")}
+    return sorted(texts | ({weights} - {integrity.SINGLE})), weights
+
+
+def _unfit(request: Request, lacking: list[str]) -> CheckpointError:
+    hint = integrity.PICKLE_HINT if any("pickled" in text for text in lacking) else "It is not a checkpoint as a whole."
+    expected = f"a repository with a whole safetensors checkpoint, but in {request.repo}: {'; '.join(lacking)}"
+    return CheckpointError.about("model", request.asked, expected, hint)
+
+
+def _bring(request: Request, listing: Listing, names: Iterable[str]) -> None:
+    folder = request.snapshot(listing.sha)
+    todo = [name for name in names if not _fits(folder / name, listing.files[name])]
+    if not todo:
+        return
+    _check_room(request, listing, todo)
+    broken = [name for name in todo if (folder / name).is_file()]
+    if broken:
+        LOGGER.warning("%s: wrong size in the cache, fetching again: %s", request.repo, ", ".join(broken))
+    try:
+        _download(request, listing.sha, broken, force=True)
+        _download(request, listing.sha, [name for name in todo if name not in broken])
+    except failures() as error:
+        raise explain(request, error, fetching=True) from error
+    _check_arrived(request, listing, todo)
+
+
+def _download(request: Request, sha: str, names: list[str], *, force: bool = False) -> None:
+    """Let the Hub client fetch a few files of a commit, and go on where a transfer broke off."""
+    from huggingface_hub import snapshot_download
+
+    for tries_left in reversed(range(_TRIES if names else 0)):
+        try:
+            snapshot_download(
+                request.repo,
+                revision=sha,
+                cache_dir=request.cache,
+                token=request.token,
+                allow_patterns=[glob.escape(name) for name in names],
+                force_download=force,
+                library_name="qsit-metric",
+                library_version=__version__,
+            )
+        except failures() as error:
+            if not tries_left or not is_cut(error):
+                raise
+            LOGGER.warning("%s: the transfer broke off, going on where it stopped", request.repo)
+        else:
+            return
+
+
+def _fits(path: Path, listed: Listed) -> bool:
+    return path.is_file() and listed.size in (None, path.stat().st_size)
+
+
+def _check_room(request: Request, listing: Listing, names: Iterable[str]) -> None:
+    """Refuse before the transfer what would fill the disk at its end."""
+    needed = sum(listing.files[name].size or 0 for name in names)
+    place = next(path for path in (request.cache, *request.cache.parents) if path.exists())
+    started = sum(path.stat().st_size for path in request.store.glob("blobs/*.incomplete"))
+    free = shutil.disk_usage(place).free + started
+    if needed > free:
+        expected = f"a folder with {_mega(needed)} free for {request.repo}; there are {_mega(free)}"
+        hint = "Free some space, or point HF_HOME, HF_HUB_CACHE or `cache_dir=` to another disk."
+        raise HubError.about("cache_dir", str(request.cache), expected, hint)
+
+
+def _mega(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _check_arrived(request: Request, listing: Listing, names: Iterable[str]) -> None:
+    folder = request.snapshot(listing.sha)
+    bad = [name for name in names if not _genuine(folder / name, listing.files[name])]
+    if not bad:
+        return
+    for name in bad:
+        _discard(folder / name)
+    expected = f"the files of {request.repo} as {request.endpoint} lists them; these arrived altered: {', '.join(bad)}"
+    hint = "They were removed from the cache. Call again; if it happens twice, a proxy or mirror on the way alters files."
+    raise HubError.about("model", request.asked, expected, hint)
+
+
+def _genuine(path: Path, listed: Listed) -> bool:
+    """Hold a file against its announced hash: sha256 for large files, git's blob id for the others."""
+    if not _fits(path, listed):
+        return False
+    if listed.sha256:
+        return _digest(path, hashlib.sha256()) == listed.sha256
+    if listed.blob and len(listed.blob) == 40:
+        start = b"blob %d\0" % path.stat().st_size
+        return _digest(path, hashlib.sha1(start, usedforsecurity=False)) == listed.blob
+    return True
+
+
+def _digest(path: Path, hasher: hashlib._Hash) -> str:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _discard(path: Path) -> None:
+    """Remove a file of the cache with the blob it links to; otherwise the next download would link the same bytes."""
+    with suppress(OSError):
+        blob = path.parent / path.readlink() if path.is_symlink() else path
+        path.unlink()
+        blob.unlink()
