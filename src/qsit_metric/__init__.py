@@ -1,7 +1,52 @@
-"""Q-SiT: score a photograph as people would, and ask about its quality in words."""
+"""Q-SiT: score a photograph as people would, and ask about its quality in words.
+
+    from qsit_metric import QSiT
+
+    metric = QSiT()
+    metric.score("photo.jpg")                     # 1..5, higher is better
+    metric.ask("photo.jpg", "Is the sky noisy?")
+
+Importing this package is cheap; torch and transformers are imported when a name that needs them is first used.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .catalog import list_models as list_models
+    from .errors import QSiTError as QSiTError
+    from .metric import QSiT as QSiT
+    from .pipeline import Budget as Budget
+    from .prompts import Recipe as Recipe
+    from .results import Answer as Answer
+    from .results import Score as Score
+    from .view import View as View
+
+_HOMES = {
+    "Answer": "results",
+    "Budget": "pipeline",
+    "QSiT": "metric",
+    "QSiTError": "errors",
+    "Recipe": "prompts",
+    "Score": "results",
+    "View": "view",
+    "list_models": "catalog",
+}
+
+__all__ = ["Answer", "Budget", "QSiT", "QSiTError", "Recipe", "Score", "View", "__version__", "list_models"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,13 +6,24 @@ message names the argument, the value that was read, what was expected and the n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from typing_extensions import Self
 
 _SHOWN = 120
 
 
 class QSiTError(Exception):
-    """Base of every error that the public API raises on purpose."""
+    """Base of every error that the public API raises on purpose.
+
+    Attributes:
+        index: Place in the list of the image that failed; None for a single image.
+        done: Results of the images before it, when a list was stopped by this error.
+    """
+
+    index: int | None = None
+    done: Sequence[Any] = ()
 
     @classmethod
     def about(cls, argument: str, value: object, expected: str, hint: str = "") -> Self:

@@ -8,17 +8,13 @@ errno, the root class of whichever HTTP library is in use), so that no HTTP libr
 from __future__ import annotations
 
 import errno
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from . import catalog
 from .errors import HubError
+from .store import Request
 
-__all__ = ["Request", "explain", "failures", "is_cut", "is_unreachable", "ways_out"]
+__all__ = ["explain", "failures", "is_cut", "is_unreachable", "ways_out"]
 
-_SHA = re.compile(r"[0-9a-f]{40}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _BUSY = {408, 429}  # with every 5xx: the Hub is there but does not serve now
@@ -43,8 +39,8 @@ _TOLD: dict[str, tuple[str, str, str, str]] = {
     "login": (
         "model",
         "{asked}",
-        "a repository that {endpoint} shows to you; it answered 401, so {repo} is private, does not exist, or the token "
-        "is not valid",
+        "a repository that {endpoint} shows to you; it answered 401, so {repo} is private or does not exist, or the "
+        "token is not valid",
         "{near}If it is private, " + _LOGIN,
     ),
     "missing": (
@@ -100,47 +96,6 @@ _TOLD: dict[str, tuple[str, str, str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Request:
-    """One repository at one revision, and where it is kept.
-
-    Attributes:
-        asked: The model as the user wrote it, with its revision; also what `qsit download` takes.
-        repo: `owner/name`.
-        revision: Branch, tag or commit.
-        cache: The Hub cache that holds it.
-        token: Passed on to the Hub client; never shown.
-    """
-
-    asked: str
-    repo: str
-    revision: str
-    cache: Path
-    token: str | bool | None = field(default=None, repr=False)
-
-    @property
-    def store(self) -> Path:
-        """The folder of this repository in the cache (layout: refs/, blobs/, snapshots/)."""
-        return self.cache / f"models--{self.repo.replace('/', '--')}"
-
-    @property
-    def is_commit(self) -> bool:
-        """Whether the revision is a full commit sha, which can never mean anything else later."""
-        return _SHA.fullmatch(self.revision) is not None
-
-    @property
-    def endpoint(self) -> str:
-        """The address of the Hub in use, without the user and password that it may carry."""
-        from huggingface_hub import constants
-
-        parts = urlsplit(constants.ENDPOINT)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-    def snapshot(self, sha: str) -> Path:
-        """The folder of one commit."""
-        return self.store / "snapshots" / sha
-
-
 def failures() -> tuple[type[Exception], ...]:
     """The classes that calls of the Hub client may raise, for an `except` around nothing but such a call.
 
@@ -166,7 +121,8 @@ def explain(request: Request, error: Exception, *, fetching: bool = False, cache
     if fetching and kind == "unreachable":
         kind = "cut"
     argument, value, expected, hint = _TOLD[kind]
-    near = catalog.nearest(request.asked.partition("@")[0])
+    name = request.asked.partition("@")[0]
+    near = catalog.nearest(name) if catalog.find(name) is None else []
     facts = {
         "asked": request.asked,
         "repo": request.repo,
@@ -174,7 +130,7 @@ def explain(request: Request, error: Exception, *, fetching: bool = False, cache
         "endpoint": request.endpoint,
         "page": f"{request.endpoint}/{request.repo}",
         "cache": str(request.cache),
-        "near": f"Did you mean {near[0]!r}? " if near and near[0] != request.asked else "",
+        "near": f"Did you mean {near[0]!r}? " if near else "",
         "reason": _reason(request, error),
         "ways": ways_out(request),
     }
@@ -202,8 +158,8 @@ def ways_out(request: Request) -> str:
     embedded = catalog.embedded_names()
     offline = f"; or use {', '.join(map(repr, embedded))}, which needs no network" if embedded else ""
     return (
-        f"Ways out: run `qsit download {request.asked}` where there is a network, copy the folder it prints and pass its "
-        f"path as the model, or copy the cache and set HF_HOME to it; set HF_ENDPOINT to a mirror{offline}."
+        f"Ways out: run `qsit download {request.asked}` where there is a network, copy the folder it prints and pass "
+        f"its path as the model, or copy the cache and set HF_HOME to it; set HF_ENDPOINT to a mirror{offline}."
     )
 
 
@@ -217,7 +173,7 @@ def _kind(error: Exception) -> str:
         ("gated", isinstance(error, errors.GatedRepoError)),
         ("revision", isinstance(error, errors.RevisionNotFoundError)),
         ("login", status == 401),
-        ("missing", isinstance(error, errors.RepositoryNotFoundError)),
+        ("missing", status == 404 and not isinstance(error, errors.EntryNotFoundError)),
         ("refused", status == 403),
         ("unreachable", status is not None and (status in _BUSY or status >= 500)),
         ("full", code in _FULL or "No space left" in str(error)),

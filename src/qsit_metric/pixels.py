@@ -1,7 +1,7 @@
-"""Numbers to colours: every PIL mode, array and tensor becomes 8-bit RGB, or a float RGB tensor that keeps its gradient.
+"""Numbers to colours: every PIL mode, array and tensor becomes 8-bit RGB, or a float tensor that keeps its gradient.
 
 Rules, the same for all of them: 8 bits stay as they are, 16 bits become round(v / 257), floats must lie in [0, 1] and
-become round(255 v), half to even. Nothing is clipped or stretched; alpha is dropped the way PIL's `convert("RGB")` does.
+become round(255 v), half to even. Nothing is clipped or stretched; alpha is dropped as PIL's `convert("RGB")` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from PIL import Image
 
-from .errors import ImageError
 from .fetch import unusable
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def array_to_rgb(array: NDArray[Any], source: str) -> Image.Image:
     """Turn an array into an RGB image.
 
     Args:
-        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), also with a leading 1; uint8, uint16 (0..65535) or float (0..1).
+        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), also with a leading 1; uint8, uint16 or float in [0, 1].
         source: Its name in messages.
 
     Returns:
@@ -64,7 +63,7 @@ def array_to_rgb(array: NDArray[Any], source: str) -> Image.Image:
     array = array[0] if array.ndim == 4 and len(array) == 1 else array
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] not in _CHANNELS:
-        _refuse_shape(source, "an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)", _array_hint(array.shape))
+        raise unusable(source, "an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)", _array_hint(array.shape))
     _check_size(source, array.size)
     quantise = _QUANTISE.get(array.dtype.name) or _refuse_dtype
     return _image(quantise(array[..., :3], source))
@@ -93,16 +92,10 @@ def tensor_to_rgb(tensor: torch.Tensor, source: str) -> Image.Image | torch.Tens
     import torch
 
     planes = _planes(tensor, source)
-    if planes.dtype not in {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}:
-        hint = "Call `.to(torch.uint8)` if the values are 0..255, `.float()` if they are 0..1."
-        raise unusable(source, "uint8 or a floating type", hint)
-    numbers = planes if planes.dtype == torch.float64 else planes.float()
-    if planes.dtype != torch.uint8:
-        low, high = torch.aminmax(numbers.detach())
-        check_unit(low.item(), high.item(), source)
-        numbers = numbers * 255
-    if tensor.requires_grad or tensor.device.type != "cpu":
-        return numbers.expand(3, -1, -1)
+    on_cpu = tensor.device.type == "cpu"
+    numbers = planes if planes.dtype == torch.uint8 else _scaled(planes, source)
+    if tensor.requires_grad or not on_cpu:
+        return (numbers if numbers.is_floating_point() else numbers.float()).expand(3, -1, -1)
     return _image(numbers.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
 
 
@@ -156,19 +149,22 @@ def _deep(image: Image.Image, source: str) -> Image.Image:
 
 
 def _from_16_bits(values: NDArray[Any], source: str) -> NDArray[np.uint8]:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(v / 257): 257 is odd, so no value lies halfway
+    # round(v / 257): 257 is odd, so no value lies halfway.
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _from_unit(values: NDArray[Any], source: str) -> NDArray[np.uint8]:
     values = values.astype(np.float32) if values.dtype.itemsize < 4 else values
     check_unit(float(values.min()), float(values.max()), source)
-    return np.rint(values * 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
+    return rounded
 
 
 def _image(values: NDArray[Any]) -> Image.Image:
     """Make an RGB image of (H, W), (H, W, 1) or (H, W, 3) bytes."""
     values = values[..., 0] if values.shape[-1] == 1 and values.ndim == 3 else values
-    return Image.fromarray(values).convert("RGB")
+    image = Image.fromarray(values)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _planes(tensor: torch.Tensor, source: str) -> torch.Tensor:
@@ -179,9 +175,22 @@ def _planes(tensor: torch.Tensor, source: str) -> torch.Tensor:
         raise unusable(source, "a dense tensor with data", "Call `.to_dense()` or `.dequantize()` first.")
     planes = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
     if planes.ndim != 3 or planes.shape[0] not in _CHANNELS:
-        _refuse_shape(source, "a tensor (C, H, W) with 1, 3 or 4 channels", _tensor_hint(planes.shape))
+        raise unusable(source, "a tensor (C, H, W) with 1, 3 or 4 channels", _tensor_hint(planes.shape))
     _check_size(source, planes.numel())
     return planes[:3]
+
+
+def _scaled(planes: torch.Tensor, source: str) -> torch.Tensor:
+    import torch
+
+    if planes.dtype not in {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
+        hint = "Call `.to(torch.uint8)` if the values are 0..255, `.float()` if they are 0..1."
+        raise unusable(source, "uint8, float16, bfloat16, float32 or float64", hint)
+    # Half floats cannot hold 255 steps; float64 stays, as finite differences need it.
+    numbers = planes if planes.dtype == torch.float64 else planes.float()
+    low, high = torch.aminmax(numbers.detach())
+    check_unit(low.item(), high.item(), source)
+    return numbers * 255
 
 
 def _array_hint(shape: tuple[int, ...]) -> str:
@@ -196,10 +205,6 @@ def _tensor_hint(shape: tuple[int, ...]) -> str:
     return {2: "Add the channel with `.unsqueeze(0)`.", 4: "Pass several pictures as a list."}.get(len(shape), "")
 
 
-def _refuse_shape(source: str, expected: str, hint: str) -> NoReturn:
-    raise unusable(source, expected, hint)
-
-
 def _refuse_dtype(values: NDArray[Any], source: str) -> NoReturn:
     hints = {
         "b": "Pass `array.astype(np.uint8) * 255`.",
@@ -207,9 +212,27 @@ def _refuse_dtype(values: NDArray[Any], source: str) -> NoReturn:
         "f": "Pass `array.astype(np.float64)`.",
     }
     kind = "i" if values.dtype.kind == "u" else values.dtype.kind
-    raise unusable(source, "uint8, uint16, float16, float32 or float64", hints.get(kind, "Pass numbers of such a type."))
+    raise unusable(
+        source, "uint8, uint16, float16, float32 or float64", hints.get(kind, "Pass numbers of such a type.")
+    )
 
 
 def _check_size(source: str, count: int) -> None:
     if count == 0:
         raise unusable(source, "at least one pixel")
+
+
+_QUANTISE: dict[str, Callable[[NDArray[Any], str], NDArray[np.uint8]]] = {
+    "uint8": lambda values, source: values,
+    "uint16": _from_16_bits,
+    "float16": _from_unit,
+    "float32": _from_unit,
+    "float64": _from_unit,
+}
+
+_MODES: dict[str, Callable[[Image.Image, str], Image.Image]] = {
+    "RGB": lambda image, source: image,
+    "La": lambda image, source: image.convert("LA").convert("RGB"),  # PIL has no direct way
+    "F": lambda image, source: _image(_from_unit(np.asarray(image), source)),
+    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L", "I;16N"), _deep),
+}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from .levels import unit
+from .levels import expect, unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Score(float):
@@ -131,3 +134,15 @@ class Answer(str):
 def level_names(words: tuple[str, ...]) -> tuple[str, ...]:
     """How the level words of a recipe are called in results: " Excellent" -> "excellent"."""
     return tuple(word.strip().lower() for word in words)
+
+
+def scores(rows: Sequence[Tensor], names: tuple[str, ...], notes: Sequence[str | None]) -> list[Score]:
+    """Turn the level logits of a batch, worst level first, into scores (Eqs. 4-5), with one copy from the device."""
+    import torch
+
+    logits = torch.stack(list(rows)).detach()
+    probs, values = expect(logits.double().cpu())
+    return [
+        Score(value, dict(zip(names, p, strict=True)), dict(zip(names, raw, strict=True)), note)
+        for value, p, raw, note in zip(values.tolist(), probs.tolist(), logits.tolist(), notes, strict=True)
+    ]

@@ -23,7 +23,8 @@ from pathlib import Path
 from . import integrity
 from ._version import __version__
 from .errors import CheckpointError, HubError
-from .hub_errors import Request, explain, failures, is_cut
+from .hub_errors import explain, failures, is_cut
+from .store import Request
 
 __all__ = ["Listed", "Listing", "ask", "choose", "fetch"]
 
@@ -169,7 +170,7 @@ def _download(request: Request, sha: str, names: list[str], *, force: bool = Fal
                 library_name="qsit-metric",
                 library_version=__version__,
             )
-        except failures() as error:
+        except failures() as error:  # noqa: PERF203 - a transfer, beside which the `try` costs nothing
             if not tries_left or not is_cut(error):
                 raise
             LOGGER.warning("%s: the transfer broke off, going on where it stopped", request.repo)
@@ -205,7 +206,9 @@ def _check_arrived(request: Request, listing: Listing, names: Iterable[str]) -> 
     for name in bad:
         _discard(folder / name)
     expected = f"the files of {request.repo} as {request.endpoint} lists them; these arrived altered: {', '.join(bad)}"
-    hint = "They were removed from the cache. Call again; if it happens twice, a proxy or mirror on the way alters files."
+    hint = (
+        "They were removed from the cache. Call again; if it happens twice, a proxy or mirror on the way alters files."
+    )
     raise HubError.about("model", request.asked, expected, hint)
 
 

@@ -28,11 +28,13 @@ class Prepared:
         data: Whatever the backend needs; opaque to the metric.
         tiles: Vision-tower inputs that it costs.
         tokens: Image tokens that it costs in the language model.
+        note: What a reader of the score should know about the picture ("first of 12 frames"); the metric fills it in.
     """
 
     data: Any
     tiles: int
     tokens: int
+    note: str | None = None
 
 
 @dataclass(eq=False)

@@ -41,7 +41,7 @@ class Dialogue:
         so the first cut changes nothing, and the authors append the prefix's ids in the same way.
 
         Raises:
-            InputError: The question is empty or contains a token reserved for the chat format.
+            InputError: The question contains a token reserved for the chat format.
             CheckpointError: The template does not place exactly one image, or two words begin with the same token.
         """
         if prompt not in self._seen:
@@ -72,9 +72,7 @@ class Dialogue:
             raise CheckpointError.about("chat template", f"<{error}>", "a template that renders an image turn") from error
         return str(text)
 
-    def _check_question(self, question: object) -> None:
-        if not isinstance(question, str) or not question.strip():
-            raise InputError.about("question", question, "a non-empty text", "Ask something about the image.")
+    def _check_question(self, question: str) -> None:
         if found := next((token for token in self._reserved if token and token in question), None):
             hint = f"Remove {found!r}; the chat format and the image are added for you."
             raise InputError.about("question", question, "plain text without reserved tokens", hint)

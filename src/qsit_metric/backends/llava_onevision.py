@@ -24,9 +24,10 @@ from ..geometry import Geometry
 from ..prompts import Prompt, Recipe
 from ..tiling import Plan, cut, normalise, pack, plan
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
-from .decoding import Decoder
+from .greedy import Decoder
 from .dialogue import IMAGE, Dialogue, Ids
-from .loading import load_model, read_json
+from .files import read_json
+from .loading import load_model
 from .prefix import Prefix
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def load_config(folder: Path) -> Any:
     from transformers import LlavaOnevisionConfig
 
     raw = read_json(folder, "config.json")
-    if raw.get("model_type") != cls_type():
+    if raw.get("model_type") != LlavaOnevisionBackend.name:
         raise CheckpointError.about("model_type", raw.get("model_type"), "'llava_onevision'", "Try backend='transformers'.")
     try:
         config = LlavaOnevisionConfig.from_pretrained(folder, local_files_only=True)
@@ -276,11 +277,6 @@ def load_config(folder: Path) -> Any:
     config.text_config.sliding_window = None
     config.text_config.layer_types = ["full_attention"] * config.text_config.num_hidden_layers
     return config
-
-
-def cls_type() -> str:
-    """The `model_type` that this backend runs."""
-    return "llava_onevision"
 
 
 def load_tokenizer(folder: Path, template: str | None) -> tuple[Any, str]:

@@ -1,0 +1,76 @@
+"""From a model's name to a loaded backend: resolve, choose the engine, put it on a device."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .backends.base import Backend, LoadOptions
+from .backends.files import read_json
+from .backends.registry import backend_class
+from .errors import InputError
+from .hub import Checkpoint, resolve
+from .prompts import Recipe, recipe_named
+
+
+def load_backend(
+    model: str | Path,
+    options: LoadOptions,
+    backend: str | None,
+    revision: str | None,
+    cache_dir: str | Path | None,
+    token: str | bool | None,
+    local_files_only: bool,
+) -> tuple[Backend, dict[str, str | None], Recipe | None]:
+    """Load a model by name; arguments as for `QSiT`.
+
+    Whatever can be wrong with the arguments alone is found before a weight is downloaded or read.
+
+    Returns:
+        The backend, where it came from (for result files), and the recipe that it was calibrated with.
+    """
+    chosen = backend_class(backend) if backend else None
+    placed = _defaults(options)
+    checkpoint = resolve(
+        model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+    )
+    engine = chosen or backend_class(_fitting(checkpoint))
+    loaded = engine.load(checkpoint.folder, placed)
+    origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": checkpoint.revision}
+    record = checkpoint.record
+    return loaded, origin, loaded.recipe or (recipe_named(record.recipe) if record else None)
+
+
+def _fitting(checkpoint: Checkpoint) -> str:
+    """The catalog's backend, else the one that the config's family asks for."""
+    if checkpoint.record:
+        return checkpoint.record.backend
+    family = read_json(checkpoint.folder, "config.json").get("model_type")
+    return "llava_onevision" if family == "llava_onevision" else "transformers"
+
+
+def _defaults(options: LoadOptions) -> LoadOptions:
+    device = options.device if options.device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    kind = _kind(device)
+    dtype = options.dtype if options.dtype is not None else "float16" if kind == "cuda" else "float32"
+    return dataclasses.replace(options, device=device, dtype=dtype)
+
+
+def _kind(device: Any) -> str:
+    """The device's type, checked to be there.
+
+    Raises:
+        InputError: No such device, or this machine has none.
+    """
+    if isinstance(device, dict) or device in ("auto", "balanced", "sequential"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        hint = f"This machine has cpu{', cuda' if torch.cuda.is_available() else ''}."
+        raise InputError.about("device", device, "a device of this machine, 'auto' or a device map", hint) from error
+    return found.type

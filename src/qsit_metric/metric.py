@@ -1,0 +1,319 @@
+"""The metric: turns what people pass into what a backend needs, and back.
+
+Paper: Teaching LMMs for Image Quality Scoring and Interpreting (Q-SiT), Z. Zhang et al., arXiv 2503.09197.
+Official code: github.com/Q-Future/Q-SiT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import torch
+
+from . import levels
+from ._version import __version__
+from .asking import Method, Questions
+from .backends.base import Backend, LoadOptions, Prepared
+from .errors import BackendError, InputError, QSiTError
+from .images import ImageLike, items, load
+from .pipeline import Budget, Errors, ahead, batches, check_errors, compute, gather, guarded
+from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
+from .results import Answer, Score, level_names, scores
+
+if TYPE_CHECKING:
+    from .view import View
+
+
+class QSiT:
+    """A no-reference image-quality metric that also answers questions about quality.
+
+    Args:
+        model: A catalog name (`qsit models` lists them), a Hub repository `owner/repo[@revision]`, a local checkpoint
+            folder, or a loaded `Backend`.
+        device: "cuda", "cuda:1", "cpu", "mps", "auto" (spread over all devices by accelerate) or a device map;
+            default: cuda if there is one, else cpu.
+        dtype: "float32", "bfloat16", "float16", "int8", "int4", a torch dtype or a transformers quantization config;
+            default: float16 on cuda, float32 elsewhere.
+        backend: Engine name; default: the catalog's, or the one that fits the checkpoint's config.
+        recipe: "authors", "train" or a `Recipe`; default: the one that the checkpoint was calibrated with.
+        revision: Branch, tag or commit on the Hub.
+        cache_dir: Where downloads are kept; default: the Hub client's cache.
+        token: Hub token for private or gated checkpoints.
+        local_files_only: Never use the network.
+
+    Attributes:
+        info: What made the scores: model, revision, backend, recipe, device, dtype and versions; for result files.
+        budget: Tiles and tokens of one batch; assign a `Budget` to change it.
+        score_range: (1.0, 5.0).
+        higher_is_better: True. `lower_better` (False) and `metric_mode` ("NR") say the same in pyiqa's words.
+
+    Raises:
+        UnknownNameError: No such model, backend or recipe.
+        HubError: The weights are neither here nor to be had.
+        CheckpointError: The checkpoint is incomplete, inconsistent or unsafe.
+        InputError: An argument that makes no sense.
+
+    Example:
+        >>> metric = QSiT()  # doctest: +SKIP
+        >>> metric.score("photo.jpg")  # doctest: +SKIP
+        Score(3.8712, good)
+        >>> metric.ask("photo.jpg", "Is the sky noisy?")  # doctest: +SKIP
+        'Yes, there is visible noise in the sky.'
+    """
+
+    higher_is_better = levels.HIGHER_IS_BETTER
+    lower_better = not levels.HIGHER_IS_BETTER
+    score_range = levels.SCORE_RANGE
+    metric_mode = "NR"
+
+    def __init__(
+        self,
+        model: str | Path | Backend = "q-sit-mini",
+        *,
+        device: Any = None,
+        dtype: Any = None,
+        backend: str | None = None,
+        recipe: str | Recipe | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        from .loading import load_backend
+
+        asked = recipe_named(recipe) if isinstance(recipe, str) else recipe
+        if isinstance(model, Backend):
+            if (device, dtype, backend, revision) != (None,) * 4:
+                raise InputError.about("model", f"<a {model.name} backend>", "no device, dtype, backend or revision with it")
+            self.backend, origin, default = model, {"model": "<in memory>"}, model.recipe
+        else:
+            self.backend, origin, default = load_backend(
+                model, LoadOptions(device, dtype), backend, revision, cache_dir, token, local_files_only
+            )
+        self.recipe = asked or default or AUTHORS
+        self.backend.check(self.recipe.scoring())
+        self.budget = Budget.for_device(self.device)
+        self._origin = origin
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.backend.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating-point type."""
+        return self.backend.dtype
+
+    @property
+    def info(self) -> dict[str, str | None]:
+        """What made the scores, as plain text fields."""
+        import transformers
+
+        return {
+            **self._origin,
+            "backend": self.backend.name,
+            "recipe": self.recipe.name,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "qsit_metric": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        }
+
+    def __repr__(self) -> str:
+        return f"QSiT({self._origin['model']!r}, device='{self.device}', dtype='{self.info['dtype']}')"
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> QSiT:
+        """Move the model to another device or floating-point type, in place; returns the metric."""
+        with guarded():
+            self.backend.to(device, dtype)
+        return self
+
+    @overload
+    def score(self, images: ImageLike, *, exif: bool = True, errors: Errors = "raise") -> Score: ...
+    @overload
+    def score(self, images: Iterable[Any], *, exif: bool = True, errors: Literal["raise"] = "raise") -> list[Score]: ...
+    @overload
+    def score(self, images: Iterable[Any], *, exif: bool = True, errors: Errors) -> list[Score | QSiTError]: ...
+
+    def score(self, images: Any, *, exif: bool = True, errors: Errors = "raise") -> Any:
+        """Score one image or many.
+
+        Args:
+            images: A path, URL, bytes, file object, PIL image, array (H, W[, 1|3|4]), tensor (C, H, W), or a list that
+                mixes them; a tensor (N, C, H, W) counts as a list. Sizes may differ. See `qsit_metric.images.load`.
+            exif: Apply the EXIF orientation, as viewers do; False reads as the authors' code does.
+            errors: "raise" stops at the first image that fails (the error has `index`, and in `done` what was scored
+                before); "return" puts the error in that image's place.
+
+        Returns:
+            A `Score` on 1..5, higher is better, for one image; a list in the given order for many.
+
+        Raises:
+            ImageError: An image cannot be read or used.
+            BackendError: The model failed, for example out of memory.
+        """
+        sequence, single = items(images)
+        return gather(self.score_iter(sequence, exif=exif, errors="return"), errors, single)
+
+    def score_iter(
+        self, images: Iterable[Any], *, exif: bool = True, errors: Errors = "raise"
+    ) -> Iterator[Score | QSiTError]:
+        """Score a stream of single images, in order, a batch at a time; for long lists and progress bars.
+
+        Args:
+            images: Any iterable of images, also an endless one; it is read a few images ahead.
+            exif: See `score`.
+            errors: See `score`.
+
+        Yields:
+            A `Score` for each image, or (with `errors="return"`) its error.
+        """
+        check_errors(errors)
+        prompt, names = self.recipe.scoring(), level_names(self.recipe.words)
+
+        def run(prepared: list[Prepared]) -> list[Score]:
+            with self.computing():
+                rows = self.backend.logits([(image, prompt) for image in self.backend.encode(prepared)])
+                return scores(rows, names, [item.note for item in prepared])
+
+        found = (result for batch in self._batches(images, exif) for result in compute(batch, run))
+        for index, result in enumerate(found):
+            if isinstance(result, QSiTError) and errors == "raise":
+                result.index = index
+                raise result
+            yield result
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Score a batch of tensors; differentiable in `x` if `x` requires grad.
+
+        Args:
+            x: (N, 3, H, W) RGB in [0, 1], floating point (or uint8, not differentiable). Values are rounded to 8 bits,
+                as a saved picture would be; the gradient passes the rounding.
+
+        Returns:
+            (N,) float32 on the device of `x`, in 1..5, higher is better.
+
+        Raises:
+            InputError: Wrong rank, channels, or values outside [0, 1], NaN or infinite.
+            BackendError: A gradient was asked of a backend that has none.
+
+        Example:
+            >>> y = metric(x)  # doctest: +SKIP
+            >>> (-y.sum()).backward()  # doctest: +SKIP
+        """
+        if not isinstance(x, torch.Tensor) or x.ndim != 4:
+            shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
+            raise InputError.about("x", shown, "a tensor (N, 3, H, W)", "Files and lists go to `metric.score`.")
+        differentiable = x.requires_grad and torch.is_grad_enabled()
+        if differentiable and not self.backend.differentiable:
+            raise BackendError.about("x", "<a tensor that requires grad>", f"no gradient with {self.backend.name}")
+        prompt = self.recipe.scoring()
+
+        def run(prepared: list[Prepared]) -> list[torch.Tensor]:
+            with self.computing(differentiable):
+                rows = self.backend.logits([(image, prompt) for image in self.backend.encode(prepared)])
+            return [levels.expect(row)[1] for row in rows]
+
+        stream = (self._prepare(image, exif=True, grad=differentiable) for image in x)
+        found = gather((y for batch in batches(stream, self.budget) for y in compute(batch, run)), "raise", single=False)
+        return torch.stack(found).to(x.device) if found else x.new_zeros(0, dtype=torch.float32)
+
+    @overload
+    def ask(
+        self, image: ImageLike, question: str, *, choices: Sequence[str] | None = None, method: Method = "likelihood",
+        max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise",
+    ) -> Answer: ...  # fmt: skip
+    @overload
+    def ask(
+        self, image: Any, question: str | Sequence[str], *, choices: Sequence[str] | None = None,
+        method: Method = "likelihood", max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise",
+    ) -> Any: ...  # fmt: skip
+
+    def ask(
+        self,
+        image: Any,
+        question: str | Sequence[str],
+        *,
+        choices: Sequence[str] | None = None,
+        method: Method = "likelihood",
+        max_new_tokens: int = 200,
+        exif: bool = True,
+        errors: Errors = "raise",
+    ) -> Any:
+        """Ask one or several questions about one or several images.
+
+        Args:
+            image: One image or many, as for `score`.
+            question: One question or a list of them.
+            choices: 2 to 26 options for every question; the answer is then one of them.
+            method: With choices: "likelihood" compares the option letters' probabilities in one forward pass;
+                "generate" writes a reply and looks for the letter, which is the authors' protocol.
+            max_new_tokens: Limit of a generated answer.
+            exif: See `score`.
+            errors: See `score`; with "return" a failed image's error stands in place of its answers.
+
+        Returns:
+            An `Answer` for one image and one question; a list for several questions or several images; for both, a
+            list per image of answers per question. An image is encoded once for all its questions.
+
+        Raises:
+            InputError: An empty question, unusable choices, an unknown method.
+            ImageError: An image cannot be read or used.
+        """
+        check_errors(errors)
+        questions = Questions(self.backend, self.recipe, question, choices, method, max_new_tokens)
+        sequence, single = items(image)
+
+        def run(prepared: list[Prepared]) -> list[Answer | list[Answer]]:
+            with self.computing():
+                return questions.answer(self.backend.encode(prepared))
+
+        stream = (result for batch in self._batches(sequence, exif) for result in compute(batch, run))
+        return gather(stream, errors, single)
+
+    def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True) -> Any:
+        """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`."""
+        return self.ask(image, DESCRIBE, max_new_tokens=max_new_tokens, exif=exif)
+
+    def open(self, image: ImageLike, *, exif: bool = True) -> View:
+        """Encode an image once; scores and answers from the view pay only for their own words.
+
+        Returns:
+            A `View`; a context manager that frees its memory at the end.
+
+        Example:
+            >>> with metric.open("photo.jpg") as view:  # doctest: +SKIP
+            ...     view.score(), view.ask("Is it sharp?")
+        """
+        from .view import View
+
+        sequence, single = items(image)
+        if not single:
+            raise InputError.about("image", f"<{len(sequence)} images>", "one image", "Open them one by one.")
+        picture = load(sequence[0], exif=exif)
+        with guarded(), self.computing():
+            encoded = self.backend.encode([self.backend.prepare(picture)])[0]
+        encoded.keep = True
+        return View(self, encoded, picture)
+
+    @contextlib.contextmanager
+    def computing(self, grad: bool = False) -> Iterator[None]:
+        """No gradient unless asked for, and no ambient autocast: a score does not depend on the caller's context."""
+        with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
+            yield
+
+    def _batches(self, images: Iterable[Any], exif: bool) -> Iterator[list[Prepared | QSiTError]]:
+        return batches(ahead(images, lambda image: self._prepare(image, exif)), self.budget)
+
+    def _prepare(self, image: Any, exif: bool, grad: bool = False) -> Prepared:
+        with guarded(), self.computing(grad):  # grad mode is local to a thread, and this runs in several
+            picture = load(image, exif=exif)
+            return dataclasses.replace(self.backend.prepare(picture), note=picture.note)

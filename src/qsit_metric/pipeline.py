@@ -1,0 +1,162 @@
+"""From a stream of images to batches: preparation runs ahead in threads, batches are cut by a budget of tiles and tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from .backends.base import Prepared
+from .errors import BackendError, InputError, QSiTError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Errors = Literal["raise", "return"]
+
+# (tiles, tokens) of one batch. On a CPU larger batches only cost memory; on a GPU these keep a 7B model under 24 GB.
+_BUDGETS = {"cpu": (16, 8192), "cuda": (96, 32768), "mps": (32, 16384)}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one batch may cost; a single image that costs more is a batch of its own.
+
+    Attributes:
+        tiles: Vision-tower inputs.
+        tokens: Image tokens after padding, that is rows times the longest row.
+    """
+
+    tiles: int
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.tiles < 1 or self.tokens < 1:
+            raise InputError.about("budget", (self.tiles, self.tokens), "at least one tile and one token")
+
+    @classmethod
+    def for_device(cls, device: torch.device) -> Budget:
+        """The default for a kind of device."""
+        return cls(*_BUDGETS.get(device.type, _BUDGETS["cpu"]))
+
+
+def ahead(items: Iterable[T], work: Callable[[T], R], workers: int | None = None) -> Iterator[R | QSiTError]:
+    """Apply `work` to items in threads, in order, at most a few items ahead of the consumer.
+
+    An item that fails with a `QSiTError` yields that error in its place.
+    """
+    count = workers or min(4, os.cpu_count() or 1)
+    source = iter(items)
+    first = list(itertools.islice(source, 2))
+    if len(first) < 2:
+        yield from (_caught(work, item) for item in first)
+        return
+    pending: deque[Future[R | QSiTError]] = deque()
+    with ThreadPoolExecutor(count, thread_name_prefix="qsit-prepare") as pool:
+        try:
+            for item in itertools.chain(first, source):
+                pending.append(pool.submit(_caught, work, item))
+                if len(pending) > 2 * count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def gather(stream: Iterable[Any], errors: Errors, single: bool) -> Any:
+    """Collect results: the only one of a single image, or a list.
+
+    With `errors="raise"` the first error is raised; it carries its place and what came before it, so nothing is lost.
+    """
+    done: list[Any] = []
+    for result in stream:
+        if isinstance(result, QSiTError) and errors == "raise":
+            if not single:
+                result.index, result.done = len(done), done
+            raise result
+        done.append(result)
+    return done[0] if single else done
+
+
+def check_errors(errors: object) -> None:
+    """Refuse an unknown error policy before anything is computed."""
+    if errors not in ("raise", "return"):
+        raise InputError.about("errors", errors, "'raise' or 'return'")
+
+
+def _caught(work: Callable[[T], R], item: T) -> R | QSiTError:
+    try:
+        return work(item)
+    except QSiTError as error:
+        return error
+
+
+def batches(stream: Iterable[Prepared | QSiTError], budget: Budget) -> Iterator[list[Prepared | QSiTError]]:
+    """Cut a stream into batches within the budget, in order; errors ride along and cost nothing."""
+    batch: list[Prepared | QSiTError] = []
+    tiles = rows = longest = 0
+    for item in stream:
+        if isinstance(item, Prepared):
+            padded = (rows + 1) * max(longest, item.tokens)
+            if rows and (tiles + item.tiles > budget.tiles or padded > budget.tokens):
+                yield batch
+                batch, tiles, rows, longest = [], 0, 0, 0
+            tiles, rows, longest = tiles + item.tiles, rows + 1, max(longest, item.tokens)
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def compute(
+    batch: Sequence[Prepared | QSiTError], run: Callable[[list[Prepared]], Sequence[R]]
+) -> list[R | QSiTError]:
+    """Run a batch and put results and errors where their images were.
+
+    A batch that does not fit into the device's memory is halved until it does; what still fails is that image's error.
+    """
+    good = [item for item in batch if isinstance(item, Prepared)]
+    results = iter(_run(good, run))
+    return [next(results) if isinstance(item, Prepared) else item for item in batch]
+
+
+def _run(batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]]) -> Sequence[R | QSiTError]:
+    if not batch:
+        return []
+    try:
+        with guarded():
+            return run(batch)
+    except OutOfMemory as error:
+        if len(batch) == 1:
+            return [error]
+    except QSiTError as error:
+        return [error] * len(batch)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(batch) // 2
+    return [*_run(batch[:half], run), *_run(batch[half:], run)]
+
+
+class OutOfMemory(BackendError):
+    """The device has not enough memory for a single image."""
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Let nothing but our own errors out of a backend's computation."""
+    try:
+        yield
+    except QSiTError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        hint = "Use a smaller image, a smaller dtype (float16, int4), device='auto' or q-sit-mini."
+        raise OutOfMemory.about("image", "<out of memory>", "an image that fits on the device", hint) from error
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError) as error:
+        raise BackendError.about("model", f"<{type(error).__name__}: {error}>", "a forward pass without errors") from error
