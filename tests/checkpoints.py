@@ -1,4 +1,4 @@
-"""Tiny checkpoint folders for tests of files: every file a real one needs, tensors of a few bytes, no model behind them."""
+"""Tiny checkpoint folders for tests of files: all the files of a real one, tensors of a few bytes, no model behind."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ class Faults:
     short: dict[str, int] = field(default_factory=dict)
     altered: dict[str, bytes] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)  # listed, but answered with 404
+    mislisted: dict[str, int] = field(default_factory=dict)  # the listing gives this size
     status: int = 0  # every API call and file answers this
     page: str = ""  # every call answers 200 with this HTML page (a login page, a proxy)
     token: str = ""  # 401 without this token
@@ -260,7 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
 def _sibling(hub: HubServer, folder: Path, path: Path, blobs: bool) -> dict[str, object]:
     entry: dict[str, object] = {"rfilename": path.relative_to(folder).as_posix()}
     if blobs:
-        entry |= {"size": path.stat().st_size, "blobId": _blob_id(path)}
+        size = hub.faults.mislisted.get(path.name, path.stat().st_size)
+        entry |= {"size": size, "blobId": _blob_id(path)}
         if hub.is_lfs(path):
             entry |= {"lfs": {"sha256": _sha256(path), "size": path.stat().st_size, "pointerSize": 134}}
     return entry

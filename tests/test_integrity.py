@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checkpoints import safetensors, write_json, write_sharded, write_whole
 
+from checkpoints import safetensors, write_json, write_sharded, write_whole
 from qsit_metric import integrity
 from qsit_metric.errors import CheckpointError
 
@@ -133,7 +133,7 @@ def test_the_preprocessor_may_live_in_the_processor_config(whole):
 def test_truncated_weights(whole, kept):
     path = whole / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match="model.safetensors is truncated"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors is truncated"):
         integrity.verify(whole)
 
 
@@ -258,7 +258,7 @@ def test_a_dangling_link_counts_as_missing(whole):
     (whole / "model.safetensors").symlink_to(blob)
     assert integrity.problems(whole) == []
     Path(blob).unlink()
-    with pytest.raises(CheckpointError, match="model.safetensors .* is missing"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors .* is missing"):
         integrity.verify(whole)
 
 
@@ -292,7 +292,7 @@ def test_the_message_names_the_argument_the_folder_and_the_next_step(whole):
     assert isinstance(caught.value, OSError)
 
 
-def test_verification_reads_headers_only(whole, monkeypatch):
+def test_verification_reads_headers_only(whole):
     """A sparse file of 8 GB must cost nothing: only its first bytes may be read."""
     path, size = whole / "model.safetensors", 8 << 30
     text = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()

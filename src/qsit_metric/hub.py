@@ -116,7 +116,7 @@ def _is_path(text: str) -> bool:
     if text in (".", "..") or text.startswith(("./", "../", "/", "~", ".\\", "..\\")) or Path(text).drive:
         return True
     try:
-        return Path(text).exists() or (os.sep in text and not _REPO.fullmatch(text.partition("@")[0]))
+        return (bool(text) and Path(text).exists()) or (os.sep in text and not _REPO.fullmatch(text.partition("@")[0]))
     except (OSError, ValueError):  # too long for a file name, a null byte, a parent that may not be read
         return False
 

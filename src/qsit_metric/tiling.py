@@ -76,7 +76,7 @@ def plan(geometry: Geometry, height: int, width: int) -> Plan:
         The plan; `plan(...).tokens` is the number of image tokens.
 
     Raises:
-        ImageError: A side is smaller than one pixel, or so thin that no feature of the grid would be left.
+        ImageError: A side is smaller than one pixel.
 
     Example:
         >>> from qsit_metric.geometry import Geometry
@@ -91,8 +91,6 @@ def plan(geometry: Geometry, height: int, width: int) -> Plan:
     rows, cols = target[0] // geometry.tile, target[1] // geometry.tile
     kept, trim = _unpad((rows * geometry.side, cols * geometry.side), height, width)
     packed = _budget(kept, geometry)
-    if min(packed) < 1:
-        raise ImageError.about("image", f"<{width}x{height} pixels>", "a less extreme aspect ratio", "Crop or pad it.")
     return Plan(
         size=(height, width),
         grid=(rows, cols),
@@ -131,10 +129,11 @@ def _unpad(current: tuple[int, int], height: int, width: int) -> tuple[tuple[int
     """Feature map without its border, and how much is trimmed on each side of each axis."""
     rows, cols = current
     # Rounding to 7 decimals before `int` is the fix of transformers PR 34779: without it some sizes lose a row.
+    # At least one row stays: the reference fails where an extreme picture meets an even number of patches.
     if width / height > cols / rows:
-        top = (rows - int(round(height * (cols / width), 7))) // 2
+        top = (rows - max(int(round(height * (cols / width), 7)), 1)) // 2
         return (rows - 2 * top, cols), (top, 0)
-    left = (cols - int(round(width * (rows / height), 7))) // 2
+    left = (cols - max(int(round(width * (rows / height), 7)), 1)) // 2
     return (rows, cols - 2 * left), (0, left)
 
 

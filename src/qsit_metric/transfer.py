@@ -205,10 +205,8 @@ def _check_arrived(request: Request, listing: Listing, names: Iterable[str]) -> 
         return
     for name in bad:
         _discard(folder / name)
-    expected = f"the files of {request.repo} as {request.endpoint} lists them; these arrived altered: {', '.join(bad)}"
-    hint = (
-        "They were removed from the cache. Call again; if it happens twice, a proxy or mirror on the way alters files."
-    )
+    expected = f"the files of {request.repo} as {request.endpoint} lists them; lost or altered: {', '.join(bad)}"
+    hint = "The cache does not keep them. Call again; if it happens twice, a proxy or mirror on the way alters files."
     raise HubError.about("model", request.asked, expected, hint)
 
 
