@@ -213,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers |= {"Location": f"{hub.large_url}{self.path}?signature=s3cret"}
             self._send(302, b"", headers)
         else:
-            self._body(path, headers | {"ETag": f'"{_blob_id(path)}"'})
+            self._body(path, headers | {"ETag": f'"{_blob_id(path.read_bytes())}"'})
 
     def _large(self, path: str) -> None:
         kind, repo, revision, name = _FILE.fullmatch(path).groups()
@@ -262,18 +262,18 @@ def _sibling(hub: HubServer, folder: Path, path: Path, blobs: bool) -> dict[str,
     entry: dict[str, object] = {"rfilename": path.relative_to(folder).as_posix()}
     if blobs:
         size = hub.faults.mislisted.get(path.name, path.stat().st_size)
-        entry |= {"size": size, "blobId": _blob_id(path)}
+        entry |= {"size": size, "blobId": _git_id(hub, path)}
         if hub.is_lfs(path):
-            entry |= {"lfs": {"sha256": _sha256(path), "size": path.stat().st_size, "pointerSize": 134}}
+            entry |= {"lfs": {"sha256": _sha256(path), "size": path.stat().st_size, "pointerSize": len(_pointer(path))}}
     return entry
 
 
 def _tree_entry(hub: HubServer, folder: Path, path: Path) -> dict[str, object]:
     size = path.stat().st_size
     entry: dict[str, object] = {"type": "file", "path": path.relative_to(folder).as_posix()}
-    entry |= {"oid": _blob_id(path), "size": size}
+    entry |= {"oid": _git_id(hub, path), "size": size}
     if hub.is_lfs(path):
-        entry |= {"lfs": {"oid": _sha256(path), "size": size, "pointerSize": 134}}
+        entry |= {"lfs": {"oid": _sha256(path), "size": size, "pointerSize": len(_pointer(path))}}
     return entry
 
 
@@ -281,6 +281,15 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _blob_id(path: Path) -> str:
-    data = path.read_bytes()
+def _pointer(path: Path) -> bytes:
+    """What git itself stores of a large file."""
+    oid, size = _sha256(path), path.stat().st_size
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n".encode()
+
+
+def _git_id(hub: HubServer, path: Path) -> str:
+    return _blob_id(_pointer(path) if hub.is_lfs(path) else path.read_bytes())
+
+
+def _blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -194,6 +194,8 @@ def test_a_folder_wins_over_a_repository_and_a_catalog_name_over_a_folder(tmp_pa
     monkeypatch.chdir(tmp_path)
     folder = write_whole(tmp_path / "owner" / "repo")
     assert hub.resolve("owner/repo").folder == folder
+    folder = write_whole(tmp_path / "zhangzicheng" / "q-sit-mini")
+    assert hub.resolve("zhangzicheng/q-sit-mini").folder == folder
     write_whole(tmp_path / "q-sit-mini")
     assert hub.resolve("./q-sit-mini").folder == tmp_path / "q-sit-mini"
     with pytest.raises(HubError, match=r"zhangzicheng/q-sit-mini@main"):
@@ -413,6 +415,7 @@ def test_shards(tmp_path, server, start):
     ],
 )
 def test_a_repository_that_is_no_checkpoint_is_refused_before_the_transfer(server, start, tiny, damage, text):
+    (tiny / "old").mkdir()
     for name, content in damage.items():
         (tiny / name).unlink() if content is None else (tiny / name).write_bytes(content)
     server.publish("owner/tiny", tiny)

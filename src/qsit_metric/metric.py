@@ -160,6 +160,7 @@ class QSiT:
             ImageError: An image cannot be read or used.
             BackendError: The model failed, for example out of memory.
         """
+        check_errors(errors)
         sequence, single = items(images)
         return gather(self.score_iter(sequence, exif=exif, errors="return"), errors, single)
 

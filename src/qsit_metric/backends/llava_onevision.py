@@ -98,7 +98,9 @@ class LlavaOnevisionBackend(Backend):
         """See `Backend.to`."""
         if getattr(self.model, "hf_device_map", None) or getattr(self.model, "is_quantized", False):
             raise BackendError.about("device", device, "no move of a spread or quantised model", "Load it anew.")
-        self.model.to(device=device, dtype=dtype)
+        self.model.to(device=device)
+        for parameter in self.model.parameters() if dtype else ():
+            parameter.data = parameter.data.to(dtype)  # buffers stay: rotary frequencies must keep their precision
 
     def prepare(self, picture: Picture) -> Prepared:
         """See `Backend.prepare`."""

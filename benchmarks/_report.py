@@ -1,0 +1,173 @@
+"""Rows of a measurement with the conditions they were made under, as a CSV that survives a kill and as a table."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a number depends on besides the code."""
+
+    date: str
+    cpu: str
+    cores: int
+    threads: int
+    gpu: str
+    python: str
+    torch: str
+    transformers: str
+    pillow: str
+    qsit_metric: str
+    device: str
+    dtype: str
+    shape: str
+
+    @classmethod
+    def here(cls, device: torch.device, dtype: str, shape: str) -> Conditions:
+        """The conditions in this process."""
+        return cls(
+            date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            cpu=_cpu_name(),
+            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            threads=torch.get_num_threads(),
+            gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            python=platform.python_version(),
+            torch=version("torch"),
+            transformers=version("transformers"),
+            pillow=version("pillow"),
+            qsit_metric=version("qsit-metric"),
+            device=str(device),
+            dtype=dtype,
+            shape=shape,
+        )
+
+
+@dataclass
+class Row:
+    """One flow measured on one task.
+
+    Attributes:
+        what: Kind of measurement: pixels, score, session, memory or throughput.
+        size: Width x height of the pictures.
+        flow: Who did it.
+        unit: Of the median, the minimum and the maximum.
+        median: Over the repeats.
+        minimum: Smallest.
+        maximum: Largest.
+        repeats: How often it was measured.
+        batch: Pictures in one batch.
+        ratio: How many times better than the authors' flow (less time or memory, more pictures); 1 for that flow.
+        target: Least ratio that is asked for, or None.
+        gap: Largest difference from the authors' flow: of a pixel, or of a score on 1..5.
+        same_tokens: Share of generated tokens that equal those of the authors' flow.
+        baseline: Memory with the model loaded and nothing done yet, in the row's unit.
+        tflop: Floating-point operations of one picture, in 1e12 (attention counted in full).
+        share_of_peak: Part of the measured peak matrix throughput that is reached.
+    """
+
+    what: str
+    size: str
+    flow: str
+    unit: str
+    median: float
+    minimum: float
+    maximum: float
+    repeats: int
+    batch: int = 1
+    ratio: float = 1.0
+    target: float | None = None
+    gap: float | None = None
+    same_tokens: float | None = None
+    baseline: float | None = None
+    tflop: float | None = None
+    peak_tflops: float | None = None
+    share_of_peak: float | None = None
+
+    @property
+    def met(self) -> str:
+        """Whether the target is reached; empty without one."""
+        return "" if self.target is None else "yes" if self.ratio >= self.target else "no"
+
+
+def timed_row(what: str, size: str, flow: str, values: Sequence[float], unit: str = "s", batch: int = 1) -> Row:
+    """A row from repeated measurements."""
+    return Row(what, size, flow, unit, statistics.median(values), min(values), max(values), len(values), batch)
+
+
+@dataclass
+class Report:
+    """All rows so far; every addition is written at once.
+
+    Attributes:
+        path: The CSV.
+        conditions: Stand in every row.
+    """
+
+    path: Path
+    conditions: Conditions
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Keep rows and replace the file in one step, so that a kill leaves the old or the new one."""
+        self.rows.extend(rows)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        names = [*(f.name for f in fields(Row)), "met", *(f.name for f in fields(Conditions))]
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".part")
+        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self._cells(row) for row in self.rows)
+        Path(name).chmod(0o644)
+        Path(name).replace(self.path)
+
+    def _cells(self, row: Row) -> dict[str, object]:
+        cells = {**asdict(row), "met": row.met, **asdict(self.conditions)}
+        return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in cells.items()}
+
+    def table(self) -> Table:
+        """What a person wants to see at the end."""
+        c = self.conditions
+        machine = c.gpu or f"{c.cpu}, {c.threads} threads"
+        table = Table(title=f"{c.shape}, {c.dtype}, {machine}, torch {c.torch}, transformers {c.transformers}")
+        for name in ("what", "size", "batch", "flow", "median", "ratio", "target", "met", "gap", "same tokens", "of peak"):
+            table.add_column(name, justify="left" if name in ("what", "size", "flow") else "right")
+        for row in self.rows:
+            table.add_row(*_shown(row), end_section=row.flow != "authors")
+        return table
+
+
+def _shown(row: Row) -> list[str]:
+    return [
+        row.what,
+        row.size,
+        str(row.batch),
+        row.flow,
+        f"{row.median:.4g} {row.unit}",
+        f"{row.ratio:.3g}",
+        "" if row.target is None else f">= {row.target:.3g}",
+        row.met,
+        "" if row.gap is None else f"{row.gap:.2g}",
+        "" if row.same_tokens is None else f"{row.same_tokens:.0%}",
+        "" if row.share_of_peak is None else f"{row.share_of_peak:.0%}",
+    ]
+
+
+def _cpu_name() -> str:
+    """The processor's name as the system knows it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,81 @@
+"""Which pictures a command line means: files, folders, patterns, URLs and lists on stdin."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..fetch import scheme
+from . import terminal
+
+SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+"""What counts as a picture in a folder. HEIC is among them although Pillow alone cannot read it: an error that says so
+is better than a photo that is silently left out."""
+
+
+def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
+    """List the pictures that were asked for, in order, each once.
+
+    Args:
+        given: Files, folders, patterns and URLs as written; "-" stands for a list of them on stdin, one a line.
+        recursive: Take folders with everything below them.
+
+    Returns:
+        Paths and URLs. What does not exist is among them: scoring it tells what is wrong.
+
+    Raises:
+        InputError: There is not a single picture.
+    """
+    found: dict[str, str] = {}
+    for entry in _entries(given):
+        paths = list(_pictures(entry, recursive))
+        if not paths:
+            terminal.LOGGER.warning("no pictures in %r%s", entry, "" if recursive else " (-r looks into its folders)")
+        for path in paths:
+            found.setdefault(key(path), path)
+    if not found:
+        raise InputError.about("PATHS", " ".join(given), "at least one picture", "Pass files, folders, patterns or URLs.")
+    return list(found.values())
+
+
+def key(path: str) -> str:
+    """What makes two ways to write a path the same picture: "./a.png" and "a.png" are."""
+    return path if scheme(path) else os.path.normpath(path)
+
+
+def _entries(given: Sequence[str]) -> Iterator[str]:
+    for entry in given:
+        if entry == "-":
+            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
+            yield from (line for line in lines if line)
+        else:
+            yield entry
+
+
+def _pictures(entry: str, recursive: bool) -> Iterable[str]:
+    if scheme(entry):
+        return [entry]
+    place = entry if os.path.lexists(entry) else os.path.expanduser(entry)  # a quoted "~/photos/*.jpg"
+    if Path(place).is_dir():
+        return _in_folder(place, recursive)
+    # A file that is really called "a[1].png" is meant literally.
+    if glob.has_magic(place) and not os.path.lexists(place):
+        matches = sorted(glob.glob(place, recursive=True))
+        return [path for match in matches for path in (_in_folder(match, recursive) if Path(match).is_dir() else [match])]
+    return [entry]
+
+
+def _in_folder(folder: str, recursive: bool) -> list[str]:
+    # Names that start with a dot are skipped: macOS leaves "._photo.jpg" beside every photo on foreign disks.
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        pictures = (name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
+        found.extend(os.path.join(parent, name) for name in pictures)
+    return found

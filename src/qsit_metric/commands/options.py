@@ -1,0 +1,108 @@
+"""The options that say which model is used and how; shared by the commands that load one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from ..metric import QSiT
+
+DEFAULT = "q-sit-mini"
+
+
+def _model_option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Model", **settings)
+
+
+CacheDir = Annotated[
+    str | None, _model_option("--cache-dir", metavar="FOLDER", help="Hub cache to use instead of HF_HUB_CACHE.")
+]
+Revision = Annotated[
+    str | None, _model_option("--revision", metavar="NAME", help="Branch, tag or commit; as NAME@REVISION says it too.")
+]
+Token = Annotated[
+    str | None, _model_option("--token", metavar="TOKEN", help="Hub token. HF_TOKEN keeps it out of the process list.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there.")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, where it runs, and how it reads pictures; see `QSiT`."""
+
+    model: Annotated[
+        str | None,
+        _model_option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            envvar="QSIT_MODEL",
+            help=f"A name that `qsit models` lists, OWNER/REPO[@REVISION] or a folder. [default: {DEFAULT}]",
+        ),
+    ] = None
+    device: Annotated[
+        str | None, _model_option("--device", metavar="NAME", help="cuda, cuda:1, cpu, mps or auto. [default: cuda, else cpu]")
+    ] = None
+    dtype: Annotated[
+        str | None,
+        _model_option(
+            "--dtype",
+            metavar="NAME",
+            help="float32, bfloat16, float16, int8 or int4. [default: float16 on cuda, else float32]",
+        ),
+    ] = None
+    backend: Annotated[
+        str | None, _model_option("--backend", metavar="NAME", help="Engine. [default: the one that fits the model]")
+    ] = None
+    recipe: Annotated[
+        str | None,
+        _model_option(
+            "--recipe", metavar="NAME", help="Wording of the scoring question: authors or train. [default: the model's]"
+        ),
+    ] = None
+    revision: Revision = None
+    cache_dir: CacheDir = None
+    token: Token = None
+    offline: Annotated[bool, _model_option("--offline", help="Never use the network for the model.")] = False
+    no_exif: Annotated[
+        bool, _model_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
+    ] = False
+
+    def load(self) -> QSiT:
+        """Build the metric; only here torch and transformers are imported."""
+        name = self.model or DEFAULT
+        if terminal.err().is_terminal:
+            terminal.say(f"Loading {terminal.printable(name)} ...", "dim")
+        from ..metric import QSiT
+
+        hush()
+        return QSiT(
+            name,
+            device=self.device,
+            dtype=self.dtype,
+            backend=self.backend,
+            recipe=self.recipe,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            token=self.token,
+            local_files_only=self.offline,
+        )
+
+
+def hush() -> None:
+    """Switch off what transformers says to developers; the Hub client's download bar stays. Not with `--debug`."""
+    if terminal.LOGGER.isEnabledFor(10):
+        return
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    disabled = are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # which switches off the Hub client's bars too
+    if not disabled:
+        enable_progress_bars()

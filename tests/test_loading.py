@@ -1,0 +1,203 @@
+"""Loading verifies: nothing missing, nothing left over, nothing half set, files that agree with each other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import GOLDEN, IMAGES, expected
+from safetensors.torch import load_file, save_file
+
+from qsit_metric import QSiT, Recipe
+from qsit_metric.backends import loading
+from qsit_metric.errors import CheckpointError, DependencyError, InputError, UnknownNameError
+from qsit_metric.prompts import RECIPE_FILE
+
+WANT = expected("tied")["images"]["square_512.png"]["score15"]
+
+
+def rewrite(folder, change):
+    """Change the weights of a copied checkpoint."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def without(name):
+    return lambda weights: weights.pop(name)
+
+
+def test_the_tied_head_is_the_embedding(tied, untied):
+    for metric, same in ((tied, True), (untied, False)):
+        model = metric.backend.model
+        assert (model.lm_head.weight is model.get_input_embeddings().weight) is same
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "change", "message"),
+    [
+        ("tied", without("vision_tower.vision_model.encoder.layers.1.mlp.fc1.weight"), "1 missing keys: .*fc1.weight"),
+        ("tied", without("image_newline"), "1 missing keys: .*image_newline"),
+        ("untied", without("language_model.lm_head.weight"), "1 missing keys: .*lm_head.weight"),
+        ("tied", lambda w: w.update({"stray.weight": torch.zeros(2)}), "1 unexpected keys: stray.weight"),
+        ("tied", lambda w: w.update({"image_newline": torch.zeros(3)}), "image_newline|weights that fit config.json"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(variant, checkpoint, change, message):
+    folder = rewrite(variant({}, checkpoint), change)
+    with pytest.raises(CheckpointError, match=message):
+        QSiT(folder)
+
+
+def test_a_head_that_config_calls_untied_must_be_there(variant):
+    folder = variant({"config.json": lambda c: c["text_config"].update(tie_word_embeddings=False)})
+    with pytest.raises(CheckpointError, match="missing keys: .*lm_head.weight"):
+        QSiT(folder)
+
+
+def test_a_tie_kept_in_the_text_part_only_is_honoured(variant):
+    for top, text in ((False, True), (True, True), (None, True)):
+        def edit(config, top=top, text=text):
+            config["text_config"]["tie_word_embeddings"] = text
+            config.pop("tie_word_embeddings")
+            if top is not None:
+                config["tie_word_embeddings"] = top
+
+        metric = QSiT(variant({"config.json": edit}))
+        assert metric.score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
+
+
+def test_sliding_windows_are_not_applied(variant):
+    def edit(config):
+        config["text_config"].update(use_sliding_window=True, sliding_window=64, max_window_layers=0)
+
+    assert QSiT(variant({"config.json": edit})).score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ({"config.json": {"image_token_index": 12}}, "id of '<image>'.*got 463, expected 12"),
+        ({"config.json": {"vision_feature_select_strategy": "default"}}, "vision_feature_select_strategy.*got 'default'"),
+        ({"config.json": {"vision_aspect_ratio": "pad"}}, "vision_aspect_ratio.*got 'pad', expected 'anyres_max_N'"),
+        ({"config.json": {"image_grid_pinpoints": [[384, 384]]}}, "image_grid_pinpoints.*the same list in both files"),
+        ({"config.json": {"vision_config": None}}, "vision_config.*expected an object"),
+        ({"preprocessor_config.json": {"size": {"height": 336, "width": 336}}}, "size.*the vision tower's image_size"),
+        ({"preprocessor_config.json": {"do_resize": False}}, "do_resize.*expected true"),
+        ({"preprocessor_config.json": {"resample": 2}}, "resample.*bicubic"),
+        ({"preprocessor_config.json": {"rescale_factor": 1.0}}, "rescale_factor.*1/255"),
+        ({"preprocessor_config.json": {"image_mean": [0.5]}}, "image_mean.*three numbers"),
+        ({"preprocessor_config.json": {"image_std": [0.5, 0, 0.5]}}, "image_std.*three positive numbers"),
+        ({"preprocessor_config.json": {"image_processor_type": "CLIPImageProcessor"}}, "image_processor_type.*CLIPImage"),
+        ({"processor_config.json": {"num_image_tokens": 576}}, "num_image_tokens.*got 576, expected 729"),
+        ({"processor_config.json": {"vision_aspect_ratio": "anyres_max_4"}}, "vision_aspect_ratio.*'anyres_max_9'"),
+        ({"chat_template.json": {"chat_template": None}}, "a chat template in the checkpoint"),
+        ({"chat_template.json": {"chat_template": "{{ broken"}}, "chat template.*a template that renders"),
+        ({"chat_template.json": {"chat_template": "no image"}}, "chat template.*<0 images placed>"),
+        ({"config.json": {"model_type": "llava"}}, "model_type.*|AutoProcessor|processor"),
+    ],
+)  # fmt: skip
+def test_files_that_contradict_each_other_are_refused(variant, edits, message):
+    with pytest.raises((CheckpointError, DependencyError), match=message):
+        QSiT(variant(edits))
+
+
+def test_settings_may_stand_in_either_file(variant):
+    folder = variant()
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": settings}))
+    (folder / "preprocessor_config.json").unlink()
+    template = json.loads((folder / "chat_template.json").read_text())["chat_template"]
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "chat_template.json").unlink()
+    assert QSiT(folder).score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
+
+
+def test_level_words_that_cannot_be_told_apart_are_refused():
+    words = ("Poor", "Poorly", "Good")
+    with pytest.raises(CheckpointError, match="`words`: got <'Poor' -> .*words that begin with distinct tokens"):
+        QSiT(GOLDEN / "tied", recipe=Recipe("own", "How good?", "It is ", words))
+
+
+def test_a_checkpoint_carries_its_recipe(variant):
+    folder = variant()
+    own = Recipe("own", "How good?", "It is ", ("Bad", "Good"))
+    own.save(folder)
+    assert QSiT(folder).recipe == own
+    assert QSiT(folder, recipe="authors").recipe.name == "authors"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected a JSON file"),
+        ("[]", "expected a JSON object"),
+        ('{"name": "x"}', "<no answer_prefix, question, words>"),
+        ('{"name": "x", "question": "q", "answer_prefix": "", "words": ["a", "b"], "scale": 5}', r"got \['scale'\]"),
+        ('{"name": "x", "question": "q", "answer_prefix": "", "words": "ab"}', "recipe.words.*two or more"),
+        ('{"name": "x", "question": 5, "answer_prefix": "", "words": ["a", "b"]}', "recipe.question.*expected text"),
+    ],
+)
+def test_a_broken_recipe_is_refused(variant, text, message):
+    folder = variant()
+    (folder / RECIPE_FILE).write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        QSiT(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16", "fp16", torch.float64])
+def test_dtypes(dtype):
+    metric = QSiT(GOLDEN / "tied", dtype=dtype)
+    assert metric.score(IMAGES / "tile_384.png") == pytest.approx(3.97, abs=0.05)
+    rotary = metric.backend.model.model.language_model.rotary_emb.inv_freq
+    assert rotary.dtype == torch.float32 or dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"dtype": "int7"}, InputError, "`dtype`: got 'int7', expected one of float32"),
+        ({"dtype": torch.int32}, InputError, "`dtype`: got torch.int32"),
+        ({"device": "cuda:99"}, InputError, "`device`: got 'cuda:99', expected a device of this machine"),
+        ({"device": "abacus"}, InputError, "`device`: got 'abacus'"),
+        ({"backend": "llava"}, UnknownNameError, "`backend`: got 'llava'.*Did you mean 'llava_onevision'"),
+    ],
+)
+def test_bad_arguments_are_found_before_weights_are_read(arguments, error, message, monkeypatch):
+    monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(error, match=message):
+        QSiT(GOLDEN / "tied", **arguments)
+
+
+def test_a_device_map_spreads_the_model(tmp_path):
+    names = ["model.vision_tower", "model.multi_modal_projector", "model.image_newline", "lm_head"]
+    names += [f"model.language_model.{part}" for part in ("embed_tokens", "norm", "rotary_emb", "layers.0", "layers.2")]
+    spread = QSiT(GOLDEN / "untied", device={**dict.fromkeys(names, "cpu"), "model.language_model.layers.1": "cpu"})
+    want = expected("untied")["images"]["square_512.png"]
+    assert spread.score(IMAGES / "square_512.png") == pytest.approx(want["score15"], abs=1e-4)
+    auto = QSiT(GOLDEN / "untied", device="auto")
+    assert auto.score(IMAGES / "square_512.png") == pytest.approx(want["score15"], abs=1e-4)
+    answers = auto.ask(IMAGES / "square_512.png", list(want["answers"]), max_new_tokens=12)
+    assert [list(answer.tokens) for answer in answers] == list(want["answers"].values())
+
+
+def test_quantisation_needs_its_package():
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        with pytest.raises(DependencyError, match=r"`dtype`: got 'int8'.*pip install 'qsit-metric\[quant\]'"):
+            QSiT(GOLDEN / "tied", dtype="int8")
+    else:
+        metric = QSiT(GOLDEN / "tied", dtype="int8")
+        assert metric.score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=0.3)
+
+
+@pytest.mark.hub
+def test_the_published_mini_gives_the_published_score(request):
+    """The authors' README: 44009500.jpg scores 0.0455 with q-sit-mini; QSIT_CHECK_IMAGE names the file."""
+    import os
+
+    metric = QSiT("q-sit-mini")
+    assert metric.score(os.environ["QSIT_CHECK_IMAGE"], exif=False).unit == pytest.approx(0.0455, abs=0.01)
