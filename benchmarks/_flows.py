@@ -47,9 +47,10 @@ class Result:
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
     """A picture with large shapes, fine detail and noise, the same on every machine."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    shapes = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
     noise = rng.integers(-24, 25, (height, width, 3), dtype=np.int16)
-    return Image.fromarray((np.asarray(coarse, dtype=np.int16) + noise).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((shapes + noise).clip(0, 255).astype(np.uint8))
 
 
 class Authors:
@@ -163,7 +164,8 @@ class Ours:
 
 
 def _geometry() -> Geometry:
-    return Geometry.from_configs(read_json(CHECKPOINT, "config.json"), read_json(CHECKPOINT, "preprocessor_config.json"))
+    config, processor = (read_json(CHECKPOINT, name) for name in ("config.json", "preprocessor_config.json"))
+    return Geometry.from_configs(config, processor)
 
 
 def _processor_class() -> Any:

@@ -1,4 +1,4 @@
-"""Peak memory of one flow in a process of its own: `python -m benchmarks._memory FLOW DEVICE DTYPE SHAPE WxH THREADS`."""
+"""Peak memory of one flow in a process of its own: `python -m benchmarks._memory` FLOW DEVICE DTYPE SHAPE WxH THREADS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure(flow: str, device: torch.device, dtype: str, shape: str, size: tuple
     return {"baseline": baseline, "peak": peak_memory(device)}
 
 
-def in_subprocess(flow: str, device: str, dtype: str, shape: str, size: str, threads: int) -> dict[str, float]:
+def in_subprocess(flow: str, *, device: str, dtype: str, shape: str, size: str, threads: int) -> dict[str, float]:
     """`measure` in a fresh interpreter.
 
     Raises:

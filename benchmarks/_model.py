@@ -1,4 +1,4 @@
-"""Models of the published shapes with random weights, built in memory in seconds: speed does not depend on the values."""
+"""Models of the published shapes with random weights, built in memory: speed does not depend on the values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Shape:
 _SO400M = {"hidden_size": 1152, "num_hidden_layers": 26, "num_attention_heads": 16, "intermediate_size": 4304}
 
 
-def _qwen2(hidden: int, layers: int, heads: int, kv: int, inner: int, vocab: int, tied: bool) -> dict[str, Any]:
+def _qwen2(*, hidden: int, layers: int, heads: int, kv: int, inner: int, vocab: int, tied: bool) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -52,8 +52,8 @@ def _qwen2(hidden: int, layers: int, heads: int, kv: int, inner: int, vocab: int
 
 SHAPES = {
     "tiny": Shape({}, {}, std=0.2),
-    "mini": Shape(_SO400M, _qwen2(896, 24, 14, 2, 4864, 152000, tied=True)),
-    "7b": Shape(_SO400M, _qwen2(3584, 28, 28, 4, 18944, 152064, tied=False)),
+    "mini": Shape(_SO400M, _qwen2(hidden=896, layers=24, heads=14, kv=2, inner=4864, vocab=152000, tied=True)),
+    "7b": Shape(_SO400M, _qwen2(hidden=3584, layers=28, heads=28, kv=4, inner=18944, vocab=152064, tied=False)),
 }
 
 

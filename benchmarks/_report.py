@@ -35,24 +35,24 @@ class Conditions:
     dtype: str
     shape: str
 
-    @classmethod
-    def here(cls, device: torch.device, dtype: str, shape: str) -> Conditions:
-        """The conditions in this process."""
-        return cls(
-            date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-            cpu=_cpu_name(),
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-            threads=torch.get_num_threads(),
-            gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
-            python=platform.python_version(),
-            torch=version("torch"),
-            transformers=version("transformers"),
-            pillow=version("pillow"),
-            qsit_metric=version("qsit-metric"),
-            device=str(device),
-            dtype=dtype,
-            shape=shape,
-        )
+
+def conditions(device: torch.device, dtype: str, shape: str) -> Conditions:
+    """The conditions in this process."""
+    return Conditions(
+        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        python=platform.python_version(),
+        torch=version("torch"),
+        transformers=version("transformers"),
+        pillow=version("pillow"),
+        qsit_metric=version("qsit-metric"),
+        device=str(device),
+        dtype=dtype,
+        shape=shape,
+    )
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Row:
         return "" if self.target is None else "yes" if self.ratio >= self.target else "no"
 
 
-def timed_row(what: str, size: str, flow: str, values: Sequence[float], unit: str = "s", batch: int = 1) -> Row:
+def measured(what: str, size: str, flow: str, values: Sequence[float], *, unit: str = "s", batch: int = 1) -> Row:
     """A row from repeated measurements."""
     return Row(what, size, flow, unit, statistics.median(values), min(values), max(values), len(values), batch)
 
@@ -142,19 +142,21 @@ class Report:
         c = self.conditions
         machine = c.gpu or f"{c.cpu}, {c.threads} threads"
         table = Table(title=f"{c.shape}, {c.dtype}, {machine}, torch {c.torch}, transformers {c.transformers}")
-        for name in ("what", "size", "batch", "flow", "median", "ratio", "target", "met", "gap", "same tokens", "of peak"):
-            table.add_column(name, justify="left" if name in ("what", "size", "flow") else "right")
-        for row in self.rows:
-            table.add_row(*_shown(row), end_section=row.flow != "authors")
+        for name in _COLUMNS:
+            table.add_column(name, justify="left" if name in _COLUMNS[:3] else "right")
+        for row, after in zip(self.rows, [*self.rows[1:], None], strict=True):
+            table.add_row(*_shown(row), end_section=after is None or after.flow == "authors")
         return table
+
+
+_COLUMNS = ("what", "size", "flow", "median", "ratio", "target", "met", "gap", "same tokens", "of peak")
 
 
 def _shown(row: Row) -> list[str]:
     return [
         row.what,
         row.size,
-        str(row.batch),
-        row.flow,
+        row.flow if row.batch == 1 else f"{row.flow}, batch {row.batch}",
         f"{row.median:.4g} {row.unit}",
         f"{row.ratio:.3g}",
         "" if row.target is None else f">= {row.target:.3g}",

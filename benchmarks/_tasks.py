@@ -15,7 +15,7 @@ from benchmarks._flows import Authors, Ours, Result, photo
 from benchmarks._measure import interleaved, peak_tflops, seconds, tflop
 from benchmarks._memory import in_subprocess
 from benchmarks._model import DTYPES, SHAPES, build_backend
-from benchmarks._report import Row, timed_row
+from benchmarks._report import Row, measured
 
 KINDS = ("pixels", "memory", "score", "session", "throughput")  # in the order in which they run
 PIXEL_TARGETS = {"1024x768": 8.0, "4000x3000": 3.0}
@@ -57,9 +57,9 @@ class Bench:
         """From a decoded picture to what the vision tower reads."""
         image, authors, ours = photo(*wh(size)), Authors(), Ours()
         flows = {"authors": lambda: authors.pixels(image), "ours": lambda: ours.pixels(image)}
-        repeats = self.settings.repeats * _PIXEL_REPEATS
+        repeats = self.settings.repeats * (1 if self.settings.shape == "tiny" else _PIXEL_REPEATS)
         first, times = interleaved(flows, repeats, torch.device("cpu"))
-        rows = compared([timed_row("pixels", size, name, values) for name, values in times.items()])
+        rows = compared([measured("pixels", size, name, values) for name, values in times.items()])
         rows[1].gap = float((first["authors"] - first["ours"]).abs().max())
         rows[1].target = PIXEL_TARGETS.get(size)
         return rows
@@ -67,9 +67,10 @@ class Bench:
     def memory(self, size: str) -> list[Row]:
         """Peak memory of a score and four questions, each flow in a fresh process."""
         s, rows = self.settings, []
+        place = {"device": str(s.device), "dtype": s.dtype, "shape": s.shape, "size": size}
         for flow in ("authors", "ours"):
-            found = in_subprocess(flow, str(s.device), s.dtype, s.shape, size, torch.get_num_threads())
-            rows.append(timed_row("memory", size, flow, [found["peak"]], "MiB"))
+            found = in_subprocess(flow, **place, threads=torch.get_num_threads())
+            rows.append(measured("memory", size, flow, [found["peak"]], unit="MiB"))
             rows[-1].baseline = found["baseline"]
         return self._aimed(compared(rows), "memory")
 
@@ -95,11 +96,12 @@ class Bench:
             paths = _jpegs(Path(folder), wh(size), max(s.images, 2 * max(s.batches)))
             few = paths[: max(2, s.images // 4)]
             times = [seconds(lambda: authors.files(few), s.device) for _ in range(s.repeats)]
-            rows = [timed_row("throughput", size, "authors", [len(few) / t for t in times], "images/s")]
+            rows = [measured("throughput", size, "authors", [len(few) / t for t in times], unit="images/s")]
             for batch in s.batches:
                 ours.files(paths[: 2 * batch], batch)
                 times = [seconds(lambda: ours.files(paths, batch), s.device) for _ in range(s.repeats)]  # noqa: B023
-                rows.append(timed_row("throughput", size, "ours", [len(paths) / t for t in times], "images/s", batch))
+                rates = [len(paths) / t for t in times]
+                rows.append(measured("throughput", size, "ours", rates, unit="images/s", batch=batch))
         return self._of_peak(compared(rows), size)
 
     @cached_property
@@ -116,7 +118,7 @@ class Bench:
 
     def _timed(self, kind: str, size: str, flows: dict[str, Callable[[], Result]]) -> list[Row]:
         first, times = interleaved(flows, self.settings.repeats, self.settings.device)
-        rows = compared([timed_row(kind, size, name, values) for name, values in times.items()])
+        rows = compared([measured(kind, size, name, values) for name, values in times.items()])
         for row in rows[1:]:
             agree(row, first["authors"], first[row.flow])
         return self._aimed(rows, kind)

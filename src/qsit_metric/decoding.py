@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import threading
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -20,7 +19,6 @@ from .fetch import unusable
 from .pixels import pil_to_rgb
 
 _LOG = logging.getLogger("qsit_metric")
-_PLUGINS = threading.Lock()
 
 # Pages and containers, not pictures. Pillow starts Ghostscript to draw PostScript; nobody asked for that.
 _NOT_PICTURES = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
@@ -118,11 +116,10 @@ def finish(image: Image.Image, source: str, *, exif: bool, max_pixels: int) -> t
 
 
 def _formats() -> list[str]:
-    # Pillow registers its formats on first use, without a lock: a second thread would see half of them and call a good
-    # file unknown. The order is Pillow's own, common formats first.
-    with _PLUGINS:
-        Image.preinit()
-        Image.init()
+    # Left alone, Pillow registers rare formats when a file is none of the common ones, and a second thread that comes in
+    # between calls a good file unknown. Here each thread waits for all of them; the order is Pillow's, common ones first.
+    Image.preinit()
+    Image.init()
     return [name for name in Image.ID if name not in _NOT_PICTURES]
 
 

@@ -167,12 +167,10 @@ def _regular_file(given: str) -> Path:
 
 
 def _expanded(given: str) -> Path:
-    path = Path(given)
     try:
-        # "~draft.jpg" in the working directory is a name like any other.
-        return path if not given.startswith("~") or path.exists() else path.expanduser()
-    except RuntimeError:  # no such user
-        return path
+        return Path(given).expanduser()
+    except RuntimeError:  # nobody is called so: "~draft.jpg" is a name like any other
+        return Path(given)
 
 
 def _within(seconds: float, work: Callable[[], bytes]) -> bytes:

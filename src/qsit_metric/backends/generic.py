@@ -16,7 +16,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from PIL import Image
@@ -25,7 +25,7 @@ from ..errors import BackendError, CheckpointError, DependencyError, QSiTError
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .dialogue import Dialogue
-from .loading import load_model
+from .loading import _first_line, load_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,7 +37,8 @@ _UNKNOWN_TOKENS = 1024  # the cost of a picture whose processor does not tell
 _TOKENS_PER_TILE = 64  # processors without tiles count 14-pixel patches instead: this many tokens at least are a tile
 _TOKENS_AT_ONCE = 8192  # image tokens in one pass when few pictures get many questions
 _MARKERS = ("image_token", "boi_token", "start_image_token")
-_MISSING = re.compile(r"requires the (\w+) library|[`'](\w+)[`'] to be installed|[Nn]o module named '(\w+)|`(\w+)` is required")
+_MISSING = re.compile(r"requires the (\w+) library|`(\w+)` to be installed|No module named '(\w+)|`(\w+)` is required")
+_Request: TypeAlias = tuple[Encoded, Prompt]
 
 
 class TransformersBackend(Backend):
@@ -98,7 +99,7 @@ class TransformersBackend(Backend):
         """See `Backend.encode`. Nothing can be shared between prompts in general, so the picture itself is kept."""
         return [Encoded(picture.data, picture.tokens) for picture in pictures]
 
-    def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
+    def logits(self, requests: Sequence[_Request]) -> list[torch.Tensor]:
         """See `Backend.logits`, except that an image is read once for each of its prompts."""
         rows: list[torch.Tensor] = []
         for part in self._parts(requests):
@@ -107,20 +108,17 @@ class TransformersBackend(Backend):
             rows += [row[list(ids)] for row, ids in zip(last, words, strict=True)]
         return rows
 
-    def generate(self, requests: Sequence[tuple[Encoded, Prompt]], max_new_tokens: int) -> list[Reply]:
+    def generate(self, requests: Sequence[_Request], max_new_tokens: int) -> list[Reply]:
         """See `Backend.generate`. `generate(do_sample=False)` of transformers, with one beam."""
-        stop, pad = self._stop(), self.processor.tokenizer.pad_token_id
-        settings = {
-            **{"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens, "return_dict_in_generate": False},
-            **{"temperature": None, "top_p": None, "top_k": None},  # else transformers warns that they do nothing
-            **{"eos_token_id": stop or None, "pad_token_id": pad if pad is not None else next(iter(stop), None)},
-        }
+        greedy = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": False, **self._ends()}
+        silent = dict.fromkeys(("temperature", "top_p", "top_k"))  # else transformers warns that they do nothing
         replies: list[Reply] = []
         for part in self._parts(requests, alone=self._looks_back()):
             for inputs in self._inputs(part):
                 with torch.no_grad():
-                    written = self.model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :]
-                replies += [self._reply(tokens, stop) for tokens in written.tolist()]
+                    whole = self.model.generate(**inputs, **greedy, **silent, max_new_tokens=max_new_tokens)
+                start = inputs["input_ids"].shape[1]
+                replies += [self._reply(tokens, greedy["eos_token_id"]) for tokens in whole[:, start:].tolist()]
         return replies
 
     def check(self, prompt: Prompt) -> None:
@@ -136,15 +134,13 @@ class TransformersBackend(Backend):
             return 1, _UNKNOWN_TOKENS
         return min(tiles, -(-tokens // _TOKENS_PER_TILE)), tokens
 
-    def _parts(
-        self, requests: Sequence[tuple[Encoded, Prompt]], alone: bool = False
-    ) -> Iterator[Sequence[tuple[Encoded, Prompt]]]:
+    def _parts(self, requests: Sequence[_Request], alone: bool = False) -> Iterator[Sequence[_Request]]:
         """Cut requests into passes: many questions about few pictures may be more than the pictures' batch allows."""
         pictures = {id(image): image.tokens for image, _ in requests}
         size = 1 if alone else max(len(pictures), _TOKENS_AT_ONCE // max(pictures.values(), default=1), 1)
         return (requests[start : start + size] for start in range(0, len(requests), size))
 
-    def _inputs(self, requests: Sequence[tuple[Encoded, Prompt]]) -> Iterator[dict[str, Any]]:
+    def _inputs(self, requests: Sequence[_Request]) -> Iterator[dict[str, Any]]:
         """What the model's forward takes: one batch, padded on the left, or each request alone.
 
         Not every processor can stack pictures of different sizes or pads on the left when told to.
@@ -158,20 +154,21 @@ class TransformersBackend(Backend):
         for text, image in zip(texts, images, strict=True):
             try:
                 alone = self._process([text], [image])
-            except Exception as error:  # a processor is the checkpoint's own code: it may fail in any way
-                hint = f"The processor said: {_said(error)}"
-                raise BackendError.about("image", f"<{image.width}x{image.height}>", "an image that it takes", hint) from error
+            except Exception as error:  # a processor may fail in any way
+                shown = f"<{image.width}x{image.height}>"
+                raise BackendError.about("image", shown, "one that its processor takes", _first_line(error)) from error
             yield self._placed(alone)
 
     def _batch(self, texts: list[str], images: list[Image.Image]) -> Any:
         """All requests in one, or None if this processor cannot."""
+        reason: object = "it does not pad on the left"
         try:
             batch = self._process(texts, images, padding=True, padding_side="left")
             if bool((batch["attention_mask"][:, -1] == 1).all()):
                 return batch
-            _log.debug("%s does not pad on the left; reading one by one", type(self.processor).__name__)
         except Exception as error:  # noqa: BLE001  # what is really wrong shows when each is read alone
-            _log.debug("%s makes no batch of these (%s); reading one by one", type(self.processor).__name__, error)
+            reason = error
+        _log.debug("%s makes no batch of these: %s. Reading one by one.", type(self.processor).__name__, reason)
         return None
 
     def _process(self, texts: list[str], images: list[Image.Image], **padding: Any) -> Any:
@@ -186,12 +183,8 @@ class TransformersBackend(Backend):
     def _placed(self, batch: Any) -> dict[str, Any]:
         """Inputs on the model's device, floats in its type."""
         device, dtype = self.device, self.dtype
-        return {
-            name: value.to(device, dtype if value.is_floating_point() else None)
-            if isinstance(value, torch.Tensor)
-            else value
-            for name, value in batch.items()
-        }
+        tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+        return {k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in tensors.items()}
 
     def _last_logits(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Logits of the position after each prompt, (rows, vocabulary), float32."""
@@ -201,11 +194,13 @@ class TransformersBackend(Backend):
             logits: torch.Tensor = self.model(**inputs, **spared).logits
         return logits[:, -1].float()
 
-    def _stop(self) -> list[int]:
-        """Tokens that end an answer."""
-        found = self.model.generation_config.eos_token_id
-        found = self.processor.tokenizer.eos_token_id if found is None else found
-        return list(found) if isinstance(found, (list, tuple)) else [] if found is None else [found]
+    def _ends(self) -> dict[str, Any]:
+        """The tokens that end an answer, as the checkpoint says, and the one that fills up a batch."""
+        tokenizer, stop = self.processor.tokenizer, self.model.generation_config.eos_token_id
+        stop = tokenizer.eos_token_id if stop is None else stop
+        stop = list(stop) if isinstance(stop, (list, tuple)) else [] if stop is None else [stop]
+        pad = next(iter(stop), None) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        return {"eos_token_id": stop or None, "pad_token_id": pad}
 
     def _looks_back(self) -> bool:
         """Whether the checkpoint's generation rules read the prompt, of which padding must then be no part."""
@@ -213,13 +208,12 @@ class TransformersBackend(Backend):
         penalty, ngram = getattr(settings, "repetition_penalty", None), getattr(settings, "no_repeat_ngram_size", None)
         return penalty not in (None, 1, 1.0) or bool(ngram)
 
-    def _reply(self, tokens: list[int], stop: Sequence[int]) -> Reply:
+    def _reply(self, tokens: list[int], stop: Sequence[int] | None) -> Reply:
         """A reply without the padding behind its end."""
-        end = next((place for place, token in enumerate(tokens) if token in stop), None)
-        tokens = tokens if end is None else tokens[: end + 1]
-        tokenizer = self.processor.tokenizer
-        text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Reply(text.strip(), tuple(tokens), end is not None)
+        end = next((place for place, token in enumerate(tokens, start=1) if token in (stop or ())), None)
+        decode = self.processor.tokenizer.decode
+        text = decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Reply(text.strip(), tuple(tokens[:end]), end is not None)
 
 
 class _Chat(Dialogue):
@@ -235,12 +229,11 @@ class _Chat(Dialogue):
             raise CheckpointError.about("model", f"<a {type(processor).__name__}>", "a processor of images and text")
         own = template or processor.chat_template or getattr(tokenizer, "chat_template", None)
         super().__init__(tokenizer, own.get("default", "") if isinstance(own, dict) else own or "")
-        self._processor = processor
         names = {getattr(owner, name, None) for owner in (processor, tokenizer) for name in _MARKERS}
         self._markers = sorted(str(name) for name in names if name)
         # Other added tokens may be plain text: some tokenizers add two spaces or an empty line.
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-        special = {token.content for token in added if token.special}
+        special = [token.content for token in added if token.special]
         self._reserved = sorted({*self._markers, *special, *tokenizer.all_special_tokens})
 
     def ask(self, prompt: Prompt) -> tuple[str, tuple[int, ...]]:
@@ -251,27 +244,14 @@ class _Chat(Dialogue):
             CheckpointError: There is no template, it does not place exactly one image, or two words begin alike.
         """
         self._check_question(prompt.question)
+        if not (prompt.template or self.template):
+            hint = "Put chat_template.jinja into its folder, or use a recipe that has a template."
+            raise CheckpointError.about("model", "<no chat template>", "a chat template in the checkpoint", hint)
         text = self.render(prompt)
         placed = max((text.count(marker) for marker in self._markers), default=0)
         if placed != 1:
             raise CheckpointError.about("chat template", f"<{placed} images placed>", "exactly one image")
         return text + prompt.answer_prefix, self._first_tokens(prompt.words)
-
-    def render(self, prompt: Prompt) -> str:
-        """See `Dialogue.render`; by the processor, some of which have ways of their own."""
-        template = prompt.template or self.template
-        if not template:
-            hint = "Put chat_template.jinja into its folder, or use a recipe that has a template."
-            raise CheckpointError.about("model", "<no chat template>", "a chat template in the checkpoint", hint)
-        turns: list[dict[str, Any]] = [
-            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.question}]}
-        ]
-        if prompt.system is not None:
-            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt.system}]})
-        try:
-            return str(self._processor.apply_chat_template(turns, chat_template=template, add_generation_prompt=True))
-        except Exception as error:  # a template is a program: it may fail in any way
-            raise CheckpointError.about("chat template", f"<{error}>", "a template that renders an image turn") from error
 
 
 def load_config(folder: Path) -> Any:
@@ -285,10 +265,10 @@ def load_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # validators of transformers 5 raise types of their own
-        hint = f"transformers said: {_said(error)}"
-        raise CheckpointError.about("model", str(folder / "config.json"), "a config that transformers knows", hint) from error
+        path = str(folder / "config.json")
+        raise CheckpointError.about("model", path, "a config that transformers knows", _first_line(error)) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise CheckpointError.about("model_type", config.model_type, "a model that reads images and text and writes text")
+        raise CheckpointError.about("model_type", config.model_type, "a model that answers in text about images")
     return config
 
 
@@ -316,14 +296,13 @@ def _explained(error: BaseException, folder: Path) -> QSiTError:
     chain = [error]
     while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(earlier)
-    names = [name.lower() for cause in reversed(chain) for found in _MISSING.findall(str(cause)) for name in found if name]
+    names = [name for cause in chain[::-1] for found in _MISSING.findall(str(cause)) for name in found if name]
     if not names and not isinstance(error, ImportError):
-        hint = f"transformers said: {_said(error)}"
-        return CheckpointError.about("model", str(folder), "a processor that can be built", hint)
-    hint = f"Run `pip install {names[0]}`." if names else f"transformers said: {_said(error)}"
-    hint += " For LLaVA-OneVision checkpoints, backend='llava_onevision' does without."
-    expected = f"{names[0] if names else 'a package'} to be installed, which its processor needs"
-    return DependencyError.about("model", str(folder), expected, hint)
+        return CheckpointError.about("model", str(folder), "a processor that can be built", _first_line(error))
+    package = names[0].lower() if names else "a package"
+    way = f"Run `pip install {package}`." if names else _first_line(error)
+    hint = f"{way} For LLaVA-OneVision checkpoints, backend='llava_onevision' does without."
+    return DependencyError.about("model", str(folder), f"{package} to be installed, which its processor needs", hint)
 
 
 def _image(pixels: Image.Image | torch.Tensor) -> Image.Image:
@@ -339,8 +318,3 @@ def _picture(image: Encoded) -> Image.Image:
     if not isinstance(image.data, Image.Image):
         raise BackendError("`view`: it was closed, its memory is freed. Open the image again with `metric.open`.")
     return image.data
-
-
-def _said(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]

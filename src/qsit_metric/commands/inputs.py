@@ -40,7 +40,9 @@ def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
         for path in paths:
             found.setdefault(key(path), path)
     if not found:
-        raise InputError.about("PATHS", " ".join(given), "at least one picture", "Pass files, folders, patterns or URLs.")
+        raise InputError.about(
+            "PATHS", " ".join(given), "at least one picture", "Pass files, folders, patterns or URLs."
+        )
     return list(found.values())
 
 
@@ -67,7 +69,9 @@ def _pictures(entry: str, recursive: bool) -> Iterable[str]:
     # A file that is really called "a[1].png" is meant literally.
     if glob.has_magic(place) and not os.path.lexists(place):
         matches = sorted(glob.glob(place, recursive=True))
-        return [path for match in matches for path in (_in_folder(match, recursive) if Path(match).is_dir() else [match])]
+        return [
+            path for match in matches for path in (_in_folder(match, recursive) if Path(match).is_dir() else [match])
+        ]
     return [entry]
 
 
@@ -76,6 +80,8 @@ def _in_folder(folder: str, recursive: bool) -> list[str]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        pictures = (name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
+        pictures = (
+            name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        )
         found.extend(os.path.join(parent, name) for name in pictures)
     return found

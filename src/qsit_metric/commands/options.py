@@ -46,7 +46,8 @@ class ModelOptions:
         ),
     ] = None
     device: Annotated[
-        str | None, _model_option("--device", metavar="NAME", help="cuda, cuda:1, cpu, mps or auto. [default: cuda, else cpu]")
+        str | None,
+        _model_option("--device", metavar="NAME", help="cuda, cuda:1, cpu, mps or auto. [default: cuda, else cpu]"),
     ] = None
     dtype: Annotated[
         str | None,

@@ -160,7 +160,9 @@ def _lock(descriptor: int) -> bool:
         if sys.platform == "win32":
             import msvcrt
 
-            os.lseek(descriptor, 2**30, os.SEEK_SET)  # Windows forbids reading locked bytes: lock one far behind the end
+            os.lseek(
+                descriptor, 2**30, os.SEEK_SET
+            )  # Windows forbids reading locked bytes: lock one far behind the end
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             os.lseek(descriptor, 0, os.SEEK_SET)
         else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from . import table, terminal
 from .frame import BELOW, FAILED, INTERRUPTED, one_line
 from .inputs import expand, key
 from .options import ModelOptions
-from .records import FORMATS, Record
+from .records import FORMATS, Format, Record
 from .resultfile import ResultFile
 
 if TYPE_CHECKING:
     from ..metric import QSiT
+    from ..results import Score
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,36 @@ class Wish:
     fail_under: float | None
 
 
-@dataclass
 class _Run:
-    """What came of it so far."""
+    """What came of it so far, and where it goes: each result leaves at once."""
 
-    total: int
-    records: list[Record] = field(default_factory=list)
-    failures: list[tuple[str, QSiTError]] = field(default_factory=list)
-    known: int = 0
-    interrupted: bool = False
+    def __init__(self, made: Mapping[str, Any], stream: Format | None, file: ResultFile | None) -> None:
+        self.records: list[Record] = []
+        self.failures: list[tuple[str, QSiTError]] = []
+        self.interrupted = False
+        self._made, self._stream, self._file = made, stream, file
+
+    def known(self, record: Record) -> None:
+        """A score that the result file has already."""
+        self.records.append(record)
+        if self._stream:
+            terminal.write(self._stream.line(record, self._made))
+
+    def fresh(self, path: str, result: Score | QSiTError) -> None:
+        """A score of this run. Failures are not written down, so a later run tries them again."""
+        if isinstance(result, QSiTError):
+            self.failures.append((path, result))
+            return
+        record = Record.of(path, result)
+        if self._file:
+            self._file.add(record)
+        self.known(record)
 
 
 def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str | None:
-    """Decide what goes to stdout: what was asked for; else a table for a person, CSV for a program, nothing beside a file.
+    """Decide what goes to stdout: what was asked for; else a table for a person, CSV for a program.
+
+    Where the scores go into a file, stdout stays empty unless something was asked for.
 
     Raises:
         InputError: Two different formats.
@@ -82,48 +100,97 @@ def score(wish: Wish, options: ModelOptions) -> int:
         file = stack.enter_context(ResultFile(wish.output)) if wish.output else None
         paths = expand(wish.paths, recursive=wish.recursive)
         metric = options.load()
-        made = provenance(metric, exif=not options.no_exif)
+        run = _scored(metric, paths, wish.shown, file, exif=not options.no_exif)
+    _report(run, len(paths), wish)
+    return _code(run, wish.fail_under)
+
+
+def _scored(metric: QSiT, paths: Sequence[str], shown: str | None, file: ResultFile | None, *, exif: bool) -> _Run:
+    made, levels = provenance(metric, exif=exif), level_names(metric)
+    stream = FORMATS.get(shown or "")
+    if file:
+        file.begin(made, levels)
+    if stream:
+        terminal.write(stream.header(levels))
+    run, done = _Run(made, stream, file), file.done if file else {}
+    todo = [path for path in paths if key(path) not in done]
+    try:
+        for path in paths:
+            if key(path) in done:
+                run.known(done[key(path)])
+        with _progress(len(todo), streaming=stream is not None) as advance:
+            results = metric.score_iter(_fed(todo, file), exif=exif, errors="return")
+            for path, result in zip(todo, results, strict=True):
+                run.fresh(path, result)
+                advance()
+    except KeyboardInterrupt:
+        run.interrupted = True
+    return run
+
+
+def _fed(paths: Sequence[str], file: ResultFile | None) -> Iterator[str]:
+    """Hand the pictures over. The next one is asked for when the batch before has been taken: the moment to save it."""
+    for path in paths:
         if file:
-            file.begin(made, _levels(metric))
-        run = _scored(metric, paths, made, wish, file)
-    _report(run, wish)
-    return _code(run, wish)
+            file.sync()
+        yield path
 
 
 def provenance(metric: QSiT, *, exif: bool) -> dict[str, Any]:
     """What made a score, for result files."""
+    info = metric.info
     names = ("model", "repo", "revision", "recipe", "dtype")
-    return {**{name: metric.info[name] for name in names}, "exif": exif, "qsit_metric": metric.info["qsit_metric"]}
+    return {**{name: info[name] for name in names}, "exif": exif, "qsit_metric": info["qsit_metric"]}
 
 
-def _levels(metric: QSiT) -> tuple[str, ...]:
-    from ..results import level_names
+def level_names(metric: QSiT) -> tuple[str, ...]:
+    """How the model's levels are called, worst first."""
+    from .. import results
 
-    return level_names(metric.recipe.words)
+    return results.level_names(metric.recipe.words)
 
 
-def _scored(
-    metric: QSiT, paths: Sequence[str], made: Mapping[str, Any], wish: Wish, file: ResultFile | None
-) -> _Run:
-    """Score what the file does not have yet; every result goes out at once."""
-    done = file.done if file else {}
-    todo = [path for path in paths if key(path) not in done]
-    run = _Run(len(paths), known=len(paths) - len(todo))
-    stream = FORMATS.get(wish.shown or "")
-    if stream:
-        terminal.write(stream.header(_levels(metric)))
-    with contextlib.suppress(_Stop), _progress(len(todo), quiet=stream is not None) as advance:
-        for record in (done[key(path)] for path in paths if key(path) in done):
-            _take(run, record, stream.line(record, made) if stream else "", None)
-        try:
-            results = metric.score_iter(_fed(todo, file), exif=bool(made["exif"]), errors="return")
-            for path, result in zip(todo, results, strict=True):
-                if isinstance(result, QSiTError):
-                    run.failures.append((path, result))
-                else:
-                    record = Record.of(path, result)
-                    _take(run, record, stream.line(record, made) if stream else "", file)
-                advance()
-        except KeyboardInterrupt:
-            run.interrupted = True
-    return run
+def _report(run: _Run, total: int, wish: Wish) -> None:
+    """Say what came of it: the table, the sum of it, what failed and how to go on."""
+    line = table.summary(run.records, len(run.failures))
+    if wish.shown == "table":
+        table.show(table.ordered(run.records, wish.sort))
+        terminal.out().print(Text(line), soft_wrap=True)
+    elif wish.output or terminal.err().is_terminal:
+        terminal.say(line + (f" -> {terminal.printable(str(wish.output))}" if wish.output else ""))
+    for path, error in run.failures:
+        reason = one_line(error).removeprefix(f"`image`: got {shorten(path)}, ")
+        terminal.say(f"failed: {terminal.printable(path)}: {reason}", "red")
+    if run.interrupted:
+        how = "Run the same command again to go on." if wish.output else "With --output FILE a later run could go on."
+        terminal.say(f"Stopped after {len(run.records) + len(run.failures)} of {total} pictures. {how}")
+
+
+def _code(run: _Run, fail_under: float | None) -> int:
+    if run.interrupted:
+        return INTERRUPTED
+    if run.failures:
+        return FAILED
+    # Rounded as in CSV files, so that a resumed run decides as the first would have; a NaN is below everything.
+    low = fail_under is not None and any(not round(record.score, 4) >= fail_under for record in run.records)
+    return BELOW if low else 0
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} images/s", style="progress.data.speed")
+
+
+@contextlib.contextmanager
+def _progress(total: int, *, streaming: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr if a person watches, and gives a function that moves it on by one."""
+    watched = terminal.err().is_terminal and not (streaming and terminal.out().is_terminal)
+    columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    # stdout must not be redirected: rich would send it to the console of the bar, which is stderr.
+    bar = Progress(
+        *columns, console=terminal.err(), transient=True, redirect_stdout=False, disable=not watched or not total
+    )
+    with bar:
+        task = bar.add_task("score", total=total)
+        yield lambda: bar.advance(task)

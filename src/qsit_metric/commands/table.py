@@ -63,5 +63,7 @@ def summary(records: Sequence[Record], failed: int) -> str:
     if len(records) < 2:
         return count + lost
     low, high = (choose(records, key=lambda record: record.score) for choose in (min, max))
-    ends = f"min {low.score:.2f} ({terminal.printable(low.path)}), max {high.score:.2f} ({terminal.printable(high.path)})"
+    ends = (
+        f"min {low.score:.2f} ({terminal.printable(low.path)}), max {high.score:.2f} ({terminal.printable(high.path)})"
+    )
     return f"{count}: mean {fmean(record.score for record in records):.2f}, {ends}{lost}"

@@ -1,0 +1,78 @@
+"""`qsit models` and `qsit download`: what is known, what is on this disk, and how it gets there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from ..store import Stored
+
+
+def models(cache_dir: str | None, as_json: bool) -> None:
+    """List the catalog and what this machine holds of it; no network."""
+    from ..store import on_disk
+
+    found = on_disk(cache_dir)
+    if as_json:
+        terminal.write(terminal.to_json([facts(stored) for stored in found], 2) + "\n")
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "repository", "backend", "licence", "on disk"):
+        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    for stored in found:
+        record = stored.record
+        cells = (record.name, record.repo or "-", record.backend, record.licence, state(stored))
+        table.add_row(*map(Text, cells))
+    terminal.out().print(table)
+    for stored in found:
+        if stored.folder:
+            terminal.out().print(Text(f"{stored.record.name}: {stored.folder}"), soft_wrap=True)
+
+
+def download(name: str, revision: str | None, cache_dir: str | None, token: str | None, as_json: bool) -> None:
+    """Fetch a model into the cache, or find it there."""
+    from ..hub import resolve
+
+    found = resolve(name, revision=revision, cache_dir=cache_dir, token=token)
+    facts = {"model": found.name, "repo": found.repo, "revision": found.revision, "folder": str(found.folder)}
+    if as_json:
+        terminal.write(terminal.to_json(facts, 2) + "\n")
+        return
+    for label in ("folder", "revision"):
+        terminal.out().print(Text(f"{label:<8} {facts[label] or '-'}"), soft_wrap=True)
+
+
+def facts(stored: Stored) -> dict[str, Any]:
+    """One model as plain fields."""
+    record = stored.record
+    return {
+        "name": record.name,
+        "repo": record.repo,
+        "backend": record.backend,
+        "recipe": record.recipe,
+        "licence": record.licence,
+        "paper": record.paper,
+        "description": record.description,
+        "on_disk": stored.state,
+        "size": stored.size,
+        "revision": stored.revision,
+        "folder": str(stored.folder) if stored.folder else None,
+    }
+
+
+def state(stored: Stored) -> str:
+    """What is on disk, in words."""
+    amount = terminal.size(stored.size)
+    return {
+        "embedded": f"in the package, {amount}",
+        "complete": f"yes, {amount}",
+        "pinned": f"only as @{(stored.revision or '')[:12]}, {amount}",
+        "partial": f"in part, {amount}",
+        "absent": "no",
+    }[stored.state]
