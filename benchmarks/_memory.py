@@ -1,4 +1,4 @@
-"""Peak memory of one flow in a process of its own: `python -m benchmarks._memory` FLOW DEVICE DTYPE SHAPE WxH THREADS."""
+"""Peak memory of one flow in a process of its own: its arguments are FLOW DEVICE DTYPE SHAPE WxH THREADS."""
 
 from __future__ import annotations
 

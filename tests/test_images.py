@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
+from qsit_metric import images
 from qsit_metric.errors import ImageError, QSiTError
 from qsit_metric.images import Picture, load
 
@@ -101,7 +102,7 @@ def test_a_file_whose_name_starts_with_a_tilde(tmp_path, monkeypatch):
     assert load("~a.png").size == (30, 20)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "TGA", "QOI", "SGI"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "TGA", "SGI"])
 def test_lossless_formats_keep_every_bit(kind):
     np.testing.assert_array_equal(numbers(load(encoded(kind=kind))), NOISE)
 
@@ -320,6 +321,11 @@ def test_the_first_pictures_may_come_from_many_threads(tmp_path):
         "with futures.ThreadPoolExecutor(16) as pool: sys.exit(set(pool.map(one, range(16))) != {(30, 20)})"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+
+
+def test_different_images_seldom_wait_for_each_other():
+    things = [object() for _ in range(200)]
+    assert len({id(images._lock(thing)) for thing in things}) > 8
 
 
 def test_many_threads_may_share_one_lazy_image_and_one_stream():

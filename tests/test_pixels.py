@@ -94,6 +94,13 @@ def test_tensors(tensor, expected):
     assert picture.size == expected.shape[1::-1]
 
 
+@pytest.mark.parametrize("tensor", [X, X / 255, X[:1].expand(3, -1, -1), (X[:1] / 255).expand(3, -1, -1)])
+def test_the_tensor_is_not_changed(tensor):
+    before = tensor.clone()
+    load(tensor)
+    assert torch.equal(tensor, before)
+
+
 def test_floats_are_rounded_half_to_even():
     halves = np.array([[0.5 / 255, 1.5 / 255, 2.5 / 255, 126.5 / 255, 0.5]])
     assert (halves * 255 % 1 == 0.5).all()

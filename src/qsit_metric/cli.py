@@ -46,7 +46,7 @@ class Method(str, Enum):
 
 Paths = Annotated[
     list[str],
-    typer.Argument(metavar="PATHS...", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
+    typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take folders with all their folders.")]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", min=1, help="Limit of a written answer.")]
@@ -74,11 +74,12 @@ def root(
 @app.command(epilog=_CODES)
 @command
 def score(
+    *,
     paths: Paths,
     options: ModelOptions,
     recursive: Recursive = False,
     shown: Annotated[
-        Shown | None, typer.Option("--format", help="What stdout gets. [default: table on a terminal, else csv]")
+        Shown | None, typer.Option("--format", help="What stdout gets (default: table on a terminal, else csv).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
     output: Annotated[
@@ -87,8 +88,8 @@ def score(
             "--output",
             "-o",
             metavar="FILE",
-            help="Append to a .csv or .jsonl file. Pictures that are in it are not scored again, so a run that was stopped "
-            "goes on where it was. Stdout then gets only what --format asks for.",
+            help="Append to a .csv or .jsonl file. Pictures that are in it are not scored again, so a run that was "
+            "stopped goes on where it was. Stdout then gets only what --format asks for.",
         ),
     ] = None,
     sort: Annotated[Sort, typer.Option("--sort", help="Order of the table; by score means best first.")] = Sort.NONE,
@@ -98,8 +99,8 @@ def score(
 ) -> int:
     """Score pictures from 1 (bad) to 5 (excellent).
 
-    The table shows for each picture the expected score, the most probable level, and the probabilities of the five
-    levels, worst first, as small columns.
+    The table shows the expected score, the most probable level, and the
+    probability of each level, worst first, as small columns.
     """
     from .commands.scoring import Wish, shown_format
     from .commands.scoring import score as run
@@ -111,8 +112,9 @@ def score(
 @app.command()
 @command
 def ask(
+    *,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A file or an http(s) URL.")],
-    questions: Annotated[list[str], typer.Argument(metavar="QUESTIONS...", help="One or several; quote each.")],
+    questions: Annotated[list[str], typer.Argument(metavar="QUESTIONS", help="One or several; quote each.")],
     options: ModelOptions,
     choices: Annotated[
         list[str] | None,
@@ -163,9 +165,7 @@ def models(cache_dir: CacheDir = None, as_json: Json = False) -> None:
 @app.command()
 @command
 def download(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A name that `qsit models` lists, or OWNER/REPO[@REVISION].")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `qsit models` lists, or OWNER/REPO.")],
     revision: Revision = None,
     cache_dir: CacheDir = None,
     token: Token = None,

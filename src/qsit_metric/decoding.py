@@ -116,8 +116,8 @@ def finish(image: Image.Image, source: str, *, exif: bool, max_pixels: int) -> t
 
 
 def _formats() -> list[str]:
-    # Left alone, Pillow registers rare formats when a file is none of the common ones, and a second thread that comes in
-    # between calls a good file unknown. Here each thread waits for all of them; the order is Pillow's, common ones first.
+    # Left alone, Pillow registers the rarer formats when a file is none of the common ones, and a second thread that
+    # comes in between calls a good file unknown. Here each thread waits for all of them, in Pillow's own order.
     Image.preinit()
     Image.init()
     return [name for name in Image.ID if name not in _NOT_PICTURES]

@@ -228,7 +228,7 @@ _LOCKS = tuple(threading.RLock() for _ in range(16))
 
 
 def _lock(value: object) -> threading.RLock:
-    return _LOCKS[hash(id(value)) % len(_LOCKS)]
+    return _LOCKS[hash((id(value),)) % len(_LOCKS)]  # a bare address is always a multiple of 16
 
 
 _ACCEPTED = "a path, an http(s) URL, bytes, a binary file object, a PIL image, a NumPy array or a torch tensor"

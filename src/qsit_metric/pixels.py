@@ -96,7 +96,9 @@ def tensor_to_rgb(tensor: torch.Tensor, source: str) -> Image.Image | torch.Tens
     numbers = planes if planes.dtype == torch.uint8 else _scaled(planes, source)
     if tensor.requires_grad or not on_cpu:
         return (numbers if numbers.is_floating_point() else numbers.float()).expand(3, -1, -1)
-    return _image(numbers.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+    if numbers.is_floating_point():
+        numbers = numbers.round_().to(torch.uint8)  # in place: the scaled copy is ours
+    return _image(numbers.permute(1, 2, 0).contiguous().numpy())
 
 
 def check_unit(low: float, high: float, source: str) -> None:

@@ -1,9 +1,8 @@
 """Any image-text-to-text model of transformers, through its own processor and chat template.
 
 Made for comparison (the zero-shot rows of the tables: Qwen2.5-VL, InternVL, LLaVA, SmolVLM ...), not for speed: every
-prompt reads its image anew. Pixels and prompts are the checkpoint's own affair here, so a score depends on the releases
-of transformers and Pillow, and on whether torchvision is installed. The backend `llava_onevision` knows no such
-dependence; use it for what it can read.
+prompt reads its image anew. Pixels are the processor's affair here, so a score depends on the releases of transformers
+and Pillow, and on whether torchvision is installed; the backend `llava_onevision` knows no such dependence.
 
 Deviations from `processor.apply_chat_template(..., tokenize=True)`: the answer prefix is appended to the rendered text,
 and questions must not contain the tokens of the chat format.
@@ -14,6 +13,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("qsit_metric")
 _UNKNOWN_TOKENS = 1024  # the cost of a picture whose processor does not tell
-_TOKENS_PER_TILE = 64  # processors without tiles count 14-pixel patches instead: this many tokens at least are a tile
+_TOKENS_PER_TILE = 256  # processors count tiles in ways of their own, or not at all
 _TOKENS_AT_ONCE = 8192  # image tokens in one pass when few pictures get many questions
 _MARKERS = ("image_token", "boi_token", "start_image_token")
 _MISSING = re.compile(r"requires the (\w+) library|`(\w+)` to be installed|No module named '(\w+)|`(\w+)` is required")
@@ -49,17 +49,12 @@ class TransformersBackend(Backend):
         processor: Its processor; not changed.
         template: Chat template in Jinja that overrides the processor's.
         recipe: The scoring recipe that it was calibrated with, or None.
-
-    Raises:
-        CheckpointError: The model or the processor is of another kind.
     """
 
     name: ClassVar[str] = "transformers"
     differentiable: ClassVar[bool] = False
 
     def __init__(self, model: Any, processor: Any, template: str | None = None, recipe: Recipe | None = None) -> None:
-        if getattr(model.config, "is_encoder_decoder", False):
-            raise CheckpointError.about("model", f"<encoder-decoder {model.config.model_type}>", "a decoder-only model")
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
         self.recipe = recipe
@@ -93,7 +88,12 @@ class TransformersBackend(Backend):
 
     def prepare(self, picture: Picture) -> Prepared:
         """See `Backend.prepare`. The cost is an estimate; processors need not tell it."""
-        return Prepared(_image(picture.pixels), *self._cost(picture.height, picture.width))
+        try:
+            found = self.processor._get_num_multimodal_tokens(image_sizes=[(picture.height, picture.width)])
+            tokens = max(int(found.num_image_tokens[0]), 1)
+        except Exception:  # noqa: BLE001  # private and not everywhere: an estimate must not cost the picture
+            tokens = _UNKNOWN_TOKENS
+        return Prepared(_image(picture.pixels), -(-tokens // _TOKENS_PER_TILE), tokens)
 
     def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
         """See `Backend.encode`. Nothing can be shared between prompts in general, so the picture itself is kept."""
@@ -110,29 +110,20 @@ class TransformersBackend(Backend):
 
     def generate(self, requests: Sequence[_Request], max_new_tokens: int) -> list[Reply]:
         """See `Backend.generate`. `generate(do_sample=False)` of transformers, with one beam."""
-        greedy = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": False, **self._ends()}
-        silent = dict.fromkeys(("temperature", "top_p", "top_k"))  # else transformers warns that they do nothing
+        settings = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": False, **self._ends()}
+        settings |= dict.fromkeys(("temperature", "top_p", "top_k"))  # else transformers warns that they do nothing
         replies: list[Reply] = []
         for part in self._parts(requests, alone=self._looks_back()):
             for inputs in self._inputs(part):
                 with torch.no_grad():
-                    whole = self.model.generate(**inputs, **greedy, **silent, max_new_tokens=max_new_tokens)
+                    whole = self.model.generate(**inputs, **settings, max_new_tokens=max_new_tokens)
                 start = inputs["input_ids"].shape[1]
-                replies += [self._reply(tokens, greedy["eos_token_id"]) for tokens in whole[:, start:].tolist()]
+                replies += [self._reply(tokens, settings["eos_token_id"]) for tokens in whole[:, start:].tolist()]
         return replies
 
     def check(self, prompt: Prompt) -> None:
         """See `Backend.check`."""
         self._chat.ask(prompt)
-
-    def _cost(self, height: int, width: int) -> tuple[int, int]:
-        """Tiles and tokens of a picture."""
-        try:
-            found = self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
-            tokens, tiles = max(int(found.num_image_tokens[0]), 1), max(int(found.num_image_patches[0]), 1)
-        except Exception:  # noqa: BLE001  # private and not everywhere: an estimate must not cost the picture
-            return 1, _UNKNOWN_TOKENS
-        return min(tiles, -(-tokens // _TOKENS_PER_TILE)), tokens
 
     def _parts(self, requests: Sequence[_Request], alone: bool = False) -> Iterator[Sequence[_Request]]:
         """Cut requests into passes: many questions about few pictures may be more than the pictures' batch allows."""
@@ -146,7 +137,9 @@ class TransformersBackend(Backend):
         Not every processor can stack pictures of different sizes or pads on the left when told to.
         """
         texts = [self._chat.ask(prompt)[0] for _, prompt in requests]
-        images = [_picture(image) for image, _ in requests]
+        images: list[Image.Image] = [image.data for image, _ in requests]
+        if any(image is None for image in images):
+            raise BackendError("`view`: it was closed, its memory is freed. Open the image again with `metric.open`.")
         batch = self._batch(texts, images) if len(requests) > 1 else None
         if batch is not None:
             yield self._placed(batch)
@@ -161,30 +154,26 @@ class TransformersBackend(Backend):
 
     def _batch(self, texts: list[str], images: list[Image.Image]) -> Any:
         """All requests in one, or None if this processor cannot."""
-        reason: object = "it does not pad on the left"
         try:
             batch = self._process(texts, images, padding=True, padding_side="left")
-            if bool((batch["attention_mask"][:, -1] == 1).all()):
-                return batch
+            return batch if bool((batch["attention_mask"][:, -1] == 1).all()) else None
         except Exception as error:  # noqa: BLE001  # what is really wrong shows when each is read alone
-            reason = error
-        _log.debug("%s makes no batch of these: %s. Reading one by one.", type(self.processor).__name__, reason)
-        return None
+            _log.debug("%s makes no batch of these pictures: %s", type(self.processor).__name__, error)
+            return None
 
     def _process(self, texts: list[str], images: list[Image.Image], **padding: Any) -> Any:
         # As transformers' own apply_chat_template: a template that writes the first token must not get it twice.
         bos = self.processor.tokenizer.bos_token
         written = {bool(bos) and text.startswith(bos) for text in texts}
         if len(written) > 1:
-            raise ValueError("prompts that begin differently")
+            raise ValueError("some prompts begin with that token, others do not")  # so each is read alone
         special = {"add_special_tokens": False} if True in written else {}
         return self.processor(text=texts, images=[[i] for i in images], return_tensors="pt", **special, **padding)
 
     def _placed(self, batch: Any) -> dict[str, Any]:
         """Inputs on the model's device, floats in its type."""
-        device, dtype = self.device, self.dtype
         tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        return {k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in tensors.items()}
+        return {k: v.to(self.device, self.dtype if v.is_floating_point() else v.dtype) for k, v in tensors.items()}
 
     def _last_logits(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Logits of the position after each prompt, (rows, vocabulary), float32."""
@@ -224,10 +213,8 @@ class _Chat(Dialogue):
     """
 
     def __init__(self, processor: Any, template: str | None) -> None:
-        tokenizer = getattr(processor, "tokenizer", None)
-        if tokenizer is None:
-            raise CheckpointError.about("model", f"<a {type(processor).__name__}>", "a processor of images and text")
-        own = template or processor.chat_template or getattr(tokenizer, "chat_template", None)
+        tokenizer = processor.tokenizer
+        own = template or getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
         super().__init__(tokenizer, own.get("default", "") if isinstance(own, dict) else own or "")
         names = {getattr(owner, name, None) for owner in (processor, tokenizer) for name in _MARKERS}
         self._markers = sorted(str(name) for name in names if name)
@@ -258,17 +245,17 @@ def load_config(folder: Path) -> Any:
     """The model's config.
 
     Raises:
-        CheckpointError: It cannot be read, or is no image-text-to-text model that transformers itself knows.
+        CheckpointError: It cannot be read, or is no image-text-to-text decoder that transformers itself has.
     """
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # validators of transformers 5 raise types of their own
-        path = str(folder / "config.json")
-        raise CheckpointError.about("model", path, "a config that transformers knows", _first_line(error)) from error
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise CheckpointError.about("model_type", config.model_type, "a model that answers in text about images")
+        hint = _first_line(error)
+        raise CheckpointError.about("model", str(folder), "a config.json that transformers knows", hint) from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or getattr(config, "is_encoder_decoder", False):
+        raise CheckpointError.about("model_type", config.model_type, "a decoder that reads images and text")
     return config
 
 
@@ -293,15 +280,13 @@ def load_processor(folder: Path) -> Any:
 
 def _explained(error: BaseException, folder: Path) -> QSiTError:
     """Why a processor cannot be built; a missing package is told in several ways by transformers."""
-    chain = [error]
-    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(earlier)
-    names = [name for cause in chain[::-1] for found in _MISSING.findall(str(cause)) for name in found if name]
+    names = [name for found in _MISSING.findall("".join(traceback.format_exception(error, limit=0))) for name in found]
+    names = [name.lower() for name in names if name]  # the deepest cause comes first
     if not names and not isinstance(error, ImportError):
         return CheckpointError.about("model", str(folder), "a processor that can be built", _first_line(error))
-    package = names[0].lower() if names else "a package"
-    way = f"Run `pip install {package}`." if names else _first_line(error)
-    hint = f"{way} For LLaVA-OneVision checkpoints, backend='llava_onevision' does without."
+    package = names[0] if names else "a package"
+    hint = f"Run `pip install {package}`." if names else _first_line(error)
+    hint += " For LLaVA-OneVision checkpoints, backend='llava_onevision' does without."
     return DependencyError.about("model", str(folder), f"{package} to be installed, which its processor needs", hint)
 
 
@@ -312,9 +297,3 @@ def _image(pixels: Image.Image | torch.Tensor) -> Image.Image:
     if pixels.requires_grad:
         raise BackendError.about("x", "<a tensor that requires grad>", "no gradient with the transformers backend")
     return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def _picture(image: Encoded) -> Image.Image:
-    if not isinstance(image.data, Image.Image):
-        raise BackendError("`view`: it was closed, its memory is freed. Open the image again with `metric.open`.")
-    return image.data

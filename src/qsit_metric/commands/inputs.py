@@ -13,7 +13,23 @@ from ..fetch import scheme
 from . import terminal
 
 SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    {
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+    }
+    | {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 """What counts as a picture in a folder. HEIC is among them although Pillow alone cannot read it: an error that says so
 is better than a photo that is silently left out."""
@@ -63,25 +79,25 @@ def _entries(given: Sequence[str]) -> Iterator[str]:
 def _pictures(entry: str, recursive: bool) -> Iterable[str]:
     if scheme(entry):
         return [entry]
-    place = entry if os.path.lexists(entry) else os.path.expanduser(entry)  # a quoted "~/photos/*.jpg"
+    # A quoted "~/photos/*.jpg" was not expanded by the shell; Path.expanduser fails on "~draft.jpg", this does not.
+    place = entry if os.path.lexists(entry) else os.path.expanduser(entry)  # noqa: PTH111
     if Path(place).is_dir():
         return _in_folder(place, recursive)
     # A file that is really called "a[1].png" is meant literally.
-    if glob.has_magic(place) and not os.path.lexists(place):
-        matches = sorted(glob.glob(place, recursive=True))
-        return [
-            path for match in matches for path in (_in_folder(match, recursive) if Path(match).is_dir() else [match])
-        ]
-    return [entry]
+    if not glob.has_magic(place) or os.path.lexists(place):
+        return [entry]
+    matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+    folders = (_in_folder(match, recursive) if Path(match).is_dir() else [match] for match in matches)
+    return [path for paths in folders for path in paths]
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
     # Names that start with a dot are skipped: macOS leaves "._photo.jpg" beside every photo on foreign disks.
-    found = []
+    found: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         pictures = (
             name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
         )
-        found.extend(os.path.join(parent, name) for name in pictures)
+        found.extend(str(Path(parent, name)) for name in pictures)
     return found

@@ -23,7 +23,7 @@ CacheDir = Annotated[
     str | None, _model_option("--cache-dir", metavar="FOLDER", help="Hub cache to use instead of HF_HUB_CACHE.")
 ]
 Revision = Annotated[
-    str | None, _model_option("--revision", metavar="NAME", help="Branch, tag or commit; as NAME@REVISION says it too.")
+    str | None, _model_option("--revision", metavar="NAME", help="Branch, tag or commit; the same as NAME@REVISION.")
 ]
 Token = Annotated[
     str | None, _model_option("--token", metavar="TOKEN", help="Hub token. HF_TOKEN keeps it out of the process list.")
@@ -42,28 +42,28 @@ class ModelOptions:
             "-m",
             metavar="NAME",
             envvar="QSIT_MODEL",
-            help=f"A name that `qsit models` lists, OWNER/REPO[@REVISION] or a folder. [default: {DEFAULT}]",
+            help=f"A name that `qsit models` lists, OWNER/REPO, also with @REVISION, or a folder (default: {DEFAULT}).",
         ),
     ] = None
     device: Annotated[
         str | None,
-        _model_option("--device", metavar="NAME", help="cuda, cuda:1, cpu, mps or auto. [default: cuda, else cpu]"),
+        _model_option("--device", metavar="NAME", help="cuda, cuda:1, cpu, mps or auto (default: cuda, else cpu)."),
     ] = None
     dtype: Annotated[
         str | None,
         _model_option(
             "--dtype",
             metavar="NAME",
-            help="float32, bfloat16, float16, int8 or int4. [default: float16 on cuda, else float32]",
+            help="float32, bfloat16, float16, int8 or int4 (default: float16 on cuda, else float32).",
         ),
     ] = None
     backend: Annotated[
-        str | None, _model_option("--backend", metavar="NAME", help="Engine. [default: the one that fits the model]")
+        str | None, _model_option("--backend", metavar="NAME", help="Engine (default: the one that fits the model).")
     ] = None
     recipe: Annotated[
         str | None,
         _model_option(
-            "--recipe", metavar="NAME", help="Wording of the scoring question: authors or train. [default: the model's]"
+            "--recipe", metavar="NAME", help="Wording of the scoring question: authors or train (default: the model's)."
         ),
     ] = None
     revision: Revision = None
@@ -99,7 +99,7 @@ def hush() -> None:
     """Switch off what transformers says to developers; the Hub client's download bar stays. Not with `--debug`."""
     if terminal.LOGGER.isEnabledFor(10):
         return
-    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging
 
     disabled = are_progress_bars_disabled()

@@ -68,7 +68,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def printable(text: str) -> str:
-    """Show what a file may be called without letting it steer the terminal.
+    r"""Show what a file may be called without letting it steer the terminal.
 
     Example:
         >>> printable("evil\x1b[2J.png")

@@ -1,0 +1,51 @@
+# `make demo` and `make test` work on a fresh machine: each builds .venv from pinned versions if it is missing.
+
+PYTHON ?= python3
+VENV   := .venv
+COMPAT := .venv-compat
+BIN    := $(VENV)/bin
+PYTEST := -m pytest -n 2 --dist loadgroup
+
+.PHONY: help demo test test-compat test-all lint types build wheel-check docs-check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(COMPAT)/ready: constraints-compat.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(COMPAT)
+	$(COMPAT)/bin/python -m pip install -q -c constraints-compat.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/ready  ## score and question a few photographs
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.x and Pillow)
+	$(BIN)/python $(PYTEST) --cov --cov-report=term
+
+test-compat: $(COMPAT)/ready  ## the same tests on transformers 4.57 and Pillow 11
+	$(COMPAT)/bin/python $(PYTEST)
+
+test-all: $(VENV)/ready  ## slow tests too
+	$(BIN)/python $(PYTEST) -m 'not gpu and not hub'
+
+lint: $(VENV)/ready  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready  ## mypy --strict
+	$(BIN)/mypy
+
+build: $(VENV)/ready  ## wheel and sdist in dist/
+	rm -rf dist
+	$(BIN)/python -m build -q
+
+wheel-check: build  ## install the wheel into a clean environment and use it from there
+	bash tests/wheel_check.sh $(PYTHON)
+
+clean:  ## remove what was built
+	rm -rf $(VENV) $(COMPAT) dist .coverage* .pytest_cache .mypy_cache .ruff_cache
