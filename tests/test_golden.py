@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import CHECKPOINTS, GOLDEN_NAMES, IMAGES, expected
 
+from conftest import CHECKPOINTS, GOLDEN_NAMES, IMAGES, expected
 from qsit_metric import images, tiling
 from qsit_metric.geometry import Geometry
 from qsit_metric.levels import expect

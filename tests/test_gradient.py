@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, IMAGES
 
+from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
 from qsit_metric.errors import BackendError
 from qsit_metric.images import load

@@ -58,7 +58,9 @@ def test_house_rules(path):
     assert ast.get_docstring(tree), "a module says what it is for"
     for node in ast.walk(tree):
         assert not isinstance(node, ast.Assert), f"assert in line {node.lineno}"
-        assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"), f"print in line {node.lineno}"
+        assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"), (
+            f"print in line {node.lineno}"
+        )
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
         assert not any(str(name).startswith("torchvision") for name in names), "torchvision has no CPU build"
 

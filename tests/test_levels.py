@@ -10,10 +10,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import shared
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import shared
 from qsit_metric import Answer, Recipe, Score
 from qsit_metric.errors import InputError
 from qsit_metric.levels import LEVELS, expect, level_of, unit
@@ -96,7 +96,7 @@ def test_score_behaves_as_a_number():
     probs = dict(zip(LEVELS, (0.1, 0.2, 0.3, 0.4, 0.0), strict=True))
     score = Score(3.0, probs, {"bad": -1.0}, "first of 2 frames")
     assert score == 3.0
-    assert 3.0 == score
+    assert score == 3.0
     assert score < 4
     assert score + 1 == 4
     assert f"{score:.2f}" == "3.00"

@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
-from conftest import GOLDEN, IMAGES, expected
 from safetensors.torch import load_file, save_file
 
+from conftest import GOLDEN, IMAGES, expected
 from qsit_metric import QSiT, Recipe
 from qsit_metric.backends import loading
 from qsit_metric.errors import CheckpointError, DependencyError, InputError, UnknownNameError
@@ -59,6 +59,7 @@ def test_a_head_that_config_calls_untied_must_be_there(variant):
 
 def test_a_tie_kept_in_the_text_part_only_is_honoured(variant):
     for top, text in ((False, True), (True, True), (None, True)):
+
         def edit(config, top=top, text=text):
             config["text_config"]["tie_word_embeddings"] = text
             config.pop("tie_word_embeddings")

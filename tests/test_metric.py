@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, IMAGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import GOLDEN, IMAGES
 from qsit_metric import Budget, QSiT, QSiTError, Recipe
 from qsit_metric.backends.base import LoadOptions
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
@@ -181,7 +181,12 @@ def test_parameters_are_frozen_and_the_metric_is_no_module(tied):
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not model.training
     assert not isinstance(tied, torch.nn.Module)
-    assert (tied.score_range, tied.higher_is_better, tied.lower_better, tied.metric_mode) == ((1.0, 5.0), True, False, "NR")
+    assert (tied.score_range, tied.higher_is_better, tied.lower_better, tied.metric_mode) == (
+        (1.0, 5.0),
+        True,
+        False,
+        "NR",
+    )
 
 
 def test_scores_stay_in_range(tied):
@@ -207,7 +212,9 @@ def test_recipes(tied):
     assert list(score.probs) == ["bad", "good"]
     assert 1 <= score <= 5
     assert train is None or train.score(noise(8, 8)) != tied.score(noise(8, 8))
-    with pytest.raises(UnknownNameError, match="`recipe`: got 'author', expected one of authors, train. Did you mean 'authors'"):
+    with pytest.raises(
+        UnknownNameError, match="`recipe`: got 'author', expected one of authors, train. Did you mean 'authors'"
+    ):
         QSiT(GOLDEN / "tied", recipe="author")
 
 
@@ -218,7 +225,9 @@ def words_differ(metric, recipe):
 
 def test_from_a_backend_in_memory(tied):
     loaded = LlavaOnevisionBackend.load(GOLDEN / "tied", LoadOptions())
-    in_memory = QSiT(LlavaOnevisionBackend(loaded.model, loaded._dialogue.tokenizer, loaded._dialogue.template, loaded.geometry))
+    in_memory = QSiT(
+        LlavaOnevisionBackend(loaded.model, loaded._dialogue.tokenizer, loaded._dialogue.template, loaded.geometry)
+    )
     assert in_memory.recipe == AUTHORS
     assert in_memory.score(noise(30, 30)) == tied.score(noise(30, 30))
     with pytest.raises(InputError, match="no device, dtype, backend or revision with it"):
@@ -288,9 +297,18 @@ def test_bad_tensors(tied, x, message):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.one_of(st.binary(max_size=300), st.integers(), st.none(), st.floats(), st.text(max_size=20), st.lists(st.binary())))
+@given(
+    st.one_of(
+        st.binary(max_size=300), st.integers(), st.none(), st.floats(), st.text(max_size=20), st.lists(st.binary())
+    )
+)
 def test_no_foreign_exception_escapes(tied, junk):
-    for call in (lambda: tied.score(junk), lambda: tied.ask(junk, "Sharp?"), lambda: tied.open(junk), lambda: tied(junk)):
+    for call in (
+        lambda: tied.score(junk),
+        lambda: tied.ask(junk, "Sharp?"),
+        lambda: tied.open(junk),
+        lambda: tied(junk),
+    ):
         try:
             call()
         except QSiTError as error:
@@ -300,4 +318,6 @@ def test_no_foreign_exception_escapes(tied, junk):
 def test_better_pictures_of_real_life_are_read(tied, photos):
     scores = tied.score(photos[:6])
     assert len(scores) == 6
-    assert all(isinstance(Path(path).name, str) and 1 <= score <= 5 for path, score in zip(photos, scores, strict=False))
+    assert all(
+        isinstance(Path(path).name, str) and 1 <= score <= 5 for path, score in zip(photos, scores, strict=False)
+    )

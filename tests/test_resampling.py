@@ -23,7 +23,11 @@ def as_image(pixels):
 
 
 def as_tensor(image):
-    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3).permute(2, 0, 1)
+    return (
+        torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        .view(image.height, image.width, 3)
+        .permute(2, 0, 1)
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,7 +92,9 @@ def test_linear_resize_passes_gradcheck():
 def test_linear_and_rounded_differ_by_rounding_only():
     pixels = noise(50, 70).float() * 0.5 + 64  # away from 0 and 255, where clipping would add to it
     linear = resize_tensor(pixels.round(), (31, 90), rounding=False)
-    assert (linear - resize_tensor(pixels, (31, 90))).abs().max() < 1.3  # half a level for each of two passes, and overshoot
+    assert (
+        linear - resize_tensor(pixels, (31, 90))
+    ).abs().max() < 1.3  # half a level for each of two passes, and overshoot
 
 
 @pytest.mark.gpu

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import GOLDEN
 from qsit_metric.errors import ImageError
 from qsit_metric.geometry import Geometry
 from qsit_metric.images import Picture, load
@@ -21,7 +21,9 @@ from qsit_metric.tiling import cut, normalise, pack, plan
 
 QSIT = Geometry()
 SMALL = Geometry(tile=28, patch=14, grids=tuple((28 * r, 28 * c) for r in range(1, 7) for c in range(1, 7)))
-SIZE = st.one_of(st.integers(2, 5000), st.integers(2, 40), st.sampled_from([383, 384, 385, 768, 1151, 2303, 2305, 5000]))
+SIZE = st.one_of(
+    st.integers(2, 5000), st.integers(2, 40), st.sampled_from([383, 384, 385, 768, 1151, 2303, 2305, 5000])
+)
 
 
 def their_processor():
@@ -80,7 +82,9 @@ def test_packing_and_token_count_equal_theirs(height, width):
     newline = torch.tensor([7.0, -7.0])
     packed = pack(features, mine, newline)
     assert len(packed) == mine.tokens
-    theirs, lengths = their_core().pack_image_features([features], torch.tensor([[height, width]]), image_newline=newline)
+    theirs, lengths = their_core().pack_image_features(
+        [features], torch.tensor([[height, width]]), image_newline=newline
+    )
     assert torch.equal(packed, theirs[0])
     assert int(lengths[0]) == mine.tokens
 
@@ -147,7 +151,13 @@ def test_the_border_is_black_and_centred():
 
 @pytest.mark.parametrize(
     ("size", "tiles", "tokens"),
-    [((512, 512), 5, 3699), ((768, 1024), 7, 4725), ((3000, 4000), 31, 7309), ((480, 640), 5, 2929), ((384, 512), 3, 1728)],
+    [
+        ((512, 512), 5, 3699),
+        ((768, 1024), 7, 4725),
+        ((3000, 4000), 31, 7309),
+        ((480, 640), 5, 2929),
+        ((384, 512), 3, 1728),
+    ],
 )
 def test_published_counts(size, tiles, tokens):
     """Counts of the common data sets' sizes, from the formula of the Hugging Face processor."""

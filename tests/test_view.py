@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, IMAGES
 
+from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
 from qsit_metric.backends.base import Prepared
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
@@ -18,7 +18,12 @@ from qsit_metric.images import load
 from qsit_metric.prompts import CHATML, Recipe
 from qsit_metric.tiling import normalise
 
-QUESTIONS = ["Is it sharp?", "How are the colours of this picture, and why?", "Noise?", "Is the light good or bad here?"]
+QUESTIONS = [
+    "Is it sharp?",
+    "How are the colours of this picture, and why?",
+    "Noise?",
+    "Is the light good or bad here?",
+]
 CHOICES = ["Good", "Fair", "Poor"]
 
 

@@ -6,18 +6,15 @@ pictures), both behind the golden tokenizer and chat template.
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 GOLDEN = Path(__file__).parent / "golden"
-TIED, IMAGES = GOLDEN / "tied", GOLDEN / "images"
+TIED = GOLDEN / "tied"
 PATCH, SIDE = 14, 56  # a crop or tile is 56 pixels, 16 patches
 _SPREAD = 0.3  # of random weights; with the usual 0.02 every picture would get the same logits
 
@@ -91,9 +88,22 @@ def golden_template() -> str:
     return template
 
 
-def kept(build: Callable[[Path], Path], name: str) -> Path:
-    """A checkpoint that is built once for each process."""
-    return _kept(build, name)
+def golden_processor() -> Any:
+    """The LLaVA-OneVision processor of the golden set, without its video half, which alone needs torchvision."""
+    from transformers import AutoImageProcessor, LlavaOnevisionProcessor
+
+    class WithoutVideo(LlavaOnevisionProcessor):
+        def check_argument_for_proper_class(self, name, argument):
+            return type(None) if argument is None else super().check_argument_for_proper_class(name, argument)
+
+    return WithoutVideo(
+        AutoImageProcessor.from_pretrained(TIED, local_files_only=True),
+        golden_tokenizer(),
+        None,
+        num_image_tokens=729,
+        vision_feature_select_strategy="full",
+        chat_template=golden_template(),
+    )
 
 
 def copied(source: Path, target: Path, **changes: Any) -> Path:
@@ -132,9 +142,3 @@ def _save(cls: Any, config: Any, processor: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
-
-
-@functools.cache
-def _kept(build: Callable[[Path], Path], name: str) -> Path:
-    root = Path(tempfile.mkdtemp(prefix="qsit-tiny-"))
-    return build(root / name)

@@ -71,6 +71,9 @@ class BackendError(QSiTError, RuntimeError):
 
 
 def shorten(value: object) -> str:
-    """Show a value in a message: `repr`, at most 120 characters; text in angle brackets stays as it is."""
+    """Show a value in a message: `repr`, at most 120 characters; text in angle brackets stays as it is.
+
+    What is too long loses its middle: the end of a path says more than its beginning.
+    """
     text = value if isinstance(value, str) and value.startswith("<") else repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 3]}...{text[-2 * _SHOWN // 3 + 3 :]}"

@@ -34,9 +34,7 @@ def load_backend(
     """
     chosen = backend_class(backend) if backend else None
     placed = _defaults(options)
-    checkpoint = resolve(
-        model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
-    )
+    checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
     engine = chosen or backend_class(_fitting(checkpoint))
     loaded = engine.load(checkpoint.folder, placed)
     origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": checkpoint.revision}

@@ -11,7 +11,7 @@ import dataclasses
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
 
@@ -89,8 +89,11 @@ class QSiT:
         asked = recipe_named(recipe) if isinstance(recipe, str) else recipe
         if isinstance(model, Backend):
             if (device, dtype, backend, revision) != (None,) * 4:
-                raise InputError.about("model", f"<a {model.name} backend>", "no device, dtype, backend or revision with it")
-            self.backend, origin, default = model, {"model": "<in memory>"}, model.recipe
+                raise InputError.about(
+                    "model", f"<a {model.name} backend>", "no device, dtype, backend or revision with it"
+                )
+            origin: dict[str, str | None] = {"model": "<in memory>"}
+            self.backend, default = model, model.recipe
         else:
             self.backend, origin, default = load_backend(
                 model, LoadOptions(device, dtype), backend, revision, cache_dir, token, local_files_only
@@ -137,7 +140,9 @@ class QSiT:
         return self
 
     @overload
-    def score(self, images: ImageLike, *, exif: bool = True, errors: Errors = "raise") -> Score: ...
+    def score(  # type: ignore[overload-overlap]
+        self, images: ImageLike, *, exif: bool = True, errors: Errors = "raise"
+    ) -> Score: ...
     @overload
     def score(self, images: Iterable[Any], *, exif: bool = True, errors: Literal["raise"] = "raise") -> list[Score]: ...
     @overload
@@ -224,7 +229,9 @@ class QSiT:
             return [levels.expect(row)[1] for row in rows]
 
         stream = (self._prepare(image, exif=True, grad=differentiable) for image in x)
-        found = gather((y for batch in batches(stream, self.budget) for y in compute(batch, run)), "raise", single=False)
+        found = gather(
+            (y for batch in batches(stream, self.budget) for y in compute(batch, run)), "raise", single=False
+        )
         return torch.stack(found).to(x.device) if found else x.new_zeros(0, dtype=torch.float32)
 
     @overload
@@ -299,7 +306,7 @@ class QSiT:
         sequence, single = items(image)
         if not single:
             raise InputError.about("image", f"<{len(sequence)} images>", "one image", "Open them one by one.")
-        picture = load(sequence[0], exif=exif)
+        picture = load(cast("ImageLike", sequence[0]), exif=exif)
         with guarded(), self.computing():
             encoded = self.backend.encode([self.backend.prepare(picture)])[0]
         encoded.keep = True

@@ -1,4 +1,4 @@
-"""From a stream of images to batches: preparation runs ahead in threads, batches are cut by a budget of tiles and tokens."""
+"""From a stream of images to batches: prepared ahead in threads, cut by a budget of tiles and tokens."""
 
 from __future__ import annotations
 
@@ -115,9 +115,7 @@ def batches(stream: Iterable[Prepared | QSiTError], budget: Budget) -> Iterator[
         yield batch
 
 
-def compute(
-    batch: Sequence[Prepared | QSiTError], run: Callable[[list[Prepared]], Sequence[R]]
-) -> list[R | QSiTError]:
+def compute(batch: Sequence[Prepared | QSiTError], run: Callable[[list[Prepared]], Sequence[R]]) -> list[R | QSiTError]:
     """Run a batch and put results and errors where their images were.
 
     A batch that does not fit into the device's memory is halved until it does; what still fails is that image's error.
@@ -159,4 +157,6 @@ def guarded() -> Iterator[None]:
         hint = "Use a smaller image, a smaller dtype (float16, int4), device='auto' or q-sit-mini."
         raise OutOfMemory.about("image", "<out of memory>", "an image that fits on the device", hint) from error
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError) as error:
-        raise BackendError.about("model", f"<{type(error).__name__}: {error}>", "a forward pass without errors") from error
+        raise BackendError.about(
+            "model", f"<{type(error).__name__}: {error}>", "a forward pass without errors"
+        ) from error

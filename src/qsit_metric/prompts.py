@@ -24,7 +24,8 @@ RECIPE_FILE = "qsit_recipe.json"  # beside the weights, written by whoever train
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -95,7 +96,9 @@ class Recipe:
         if unknown := sorted(set(fields) - set(known)):
             raise CheckpointError.about("recipe", unknown, f"only the fields {', '.join(known)}")
         if missing := sorted(required - set(fields)):
-            raise CheckpointError.about("recipe", f"<no {', '.join(missing)}>", f"the fields {', '.join(sorted(required))}")
+            raise CheckpointError.about(
+                "recipe", f"<no {', '.join(missing)}>", f"the fields {', '.join(sorted(required))}"
+            )
         words = fields["words"]
         if not isinstance(words, (list, tuple)) or len(words) < 2 or not all(isinstance(w, str) and w for w in words):
             raise CheckpointError.about("recipe.words", words, "two or more non-empty words, worst first")

@@ -43,9 +43,15 @@ def resize_tensor(pixels: torch.Tensor, size: tuple[int, int], *, rounding: bool
     Returns:
         Same dtype and device; gradients flow as if nothing were rounded or clipped.
     """
-    source = _Round.apply(pixels) if rounding else pixels
-    wide = source if source.shape[2] == size[1] else _ResizeAxis.apply(source, size[1], 2, rounding)
-    return wide if wide.shape[1] == size[0] else _ResizeAxis.apply(wide, size[0], 1, rounding)
+    source = _apply(_Round, pixels) if rounding else pixels
+    wide = source if source.shape[2] == size[1] else _apply(_ResizeAxis, source, size[1], 2, rounding)
+    return wide if wide.shape[1] == size[0] else _apply(_ResizeAxis, wide, size[0], 1, rounding)
+
+
+def _apply(function: Any, *arguments: Any) -> torch.Tensor:
+    """Torch does not type `Function.apply`."""
+    result: torch.Tensor = function.apply(*arguments)
+    return result
 
 
 @lru_cache(maxsize=256)

@@ -38,6 +38,7 @@ class Score(float):
         logits: Mapping[str, float] | None = None,
         note: str | None = None,
     ) -> Score:
+        """See the class."""
         self = super().__new__(cls, value)
         self.probs, self.logits, self.note = dict(probs), dict(logits or {}), note
         return self
@@ -108,6 +109,7 @@ class Answer(str):
         finished: bool = True,
         tokens: tuple[int, ...] = (),
     ) -> Answer:
+        """See the class."""
         self = super().__new__(cls, text)
         self.choice, self.probs, self.finished, self.tokens = choice, dict(probs or {}), finished, tuple(tokens)
         return self

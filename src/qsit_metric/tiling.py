@@ -1,14 +1,14 @@
 """AnyRes geometry: which grid of tiles a picture is cut into, and how many tokens it costs.
 
-A picture is shown to the model twice: squeezed whole into one square tile, and fitted into a grid of tiles that keeps its
-aspect ratio. The features of the grid are put together again, cleared of padding, sampled down when there are too many,
+A picture is shown to the model twice: squeezed whole into one square tile, and fitted into a grid of tiles that keeps
+its aspect ratio. The features of the grid are put together again, cleared of padding, sampled down when there are too many,
 and written row by row with a newline embedding after each row.
 
 Paper: Q-SiT, arXiv 2503.09197 (architecture of LLaVA-OneVision, arXiv 2408.03326).
-Reference implementation that this follows number for number: transformers 4.45.0, the release that the Q-SiT authors pin,
-`models/llava_onevision/{image_processing,processing,modeling}_llava_onevision.py` (Apache-2.0). Where the border to fill
-is odd, that release leaves the canvas one pixel short and stretches the last strip of tiles by that pixel; later releases
-pad it instead. Released weights were calibrated with the former, so it is kept.
+Reference implementation that this follows number for number: transformers 4.45.0, the release that the Q-SiT authors
+pin, `models/llava_onevision/{image_processing,processing,modeling}_llava_onevision.py` (Apache-2.0). Where the border to
+fill is odd, that release leaves the canvas one pixel short and stretches the last strip of tiles by that pixel; later
+releases pad it instead. The published numbers come from the former, so it is kept.
 The resize is always horizontal first, whatever Pillow is installed (`qsit_metric.resampling`).
 """
 
@@ -188,14 +188,16 @@ def _cut_tensor(pixels: torch.Tensor, layout: Plan, tile: int, *, rounding: bool
 
 
 def _short_strips(layout: Plan, tile: int) -> list[tuple[int, tuple[int, int]]]:
-    """Axis and (top, left) corner of each strip of tiles that is a pixel short; at most one, as one side is always full."""
+    """Axis and (top, left) corner of the strip of tiles that is a pixel short; one at most, as one side is full."""
     corners = ((layout.grid[0] - 1) * tile, 0), (0, (layout.grid[1] - 1) * tile)
     return [(axis, corners[axis]) for axis in (0, 1) if layout.short[axis]]
 
 
 def _split(canvas: torch.Tensor, grid: tuple[int, int], tile: int) -> torch.Tensor:
     """(3, rows * tile, cols * tile) -> (rows * cols, 3, tile, tile), in row order."""
-    return canvas.unflatten(2, (grid[1], tile)).unflatten(1, (grid[0], tile)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    rows, cols = grid
+    tiles = canvas.reshape(3, rows, tile, cols, tile).permute(1, 3, 0, 2, 4)
+    return tiles.reshape(rows * cols, 3, tile, tile)
 
 
 def _channels_first(image: Image.Image) -> torch.Tensor:

@@ -69,7 +69,9 @@ class Dialogue:
                 turns, chat_template=template, add_generation_prompt=True, tokenize=False
             )
         except Exception as error:  # a template is a program: it may fail in any way
-            raise CheckpointError.about("chat template", f"<{error}>", "a template that renders an image turn") from error
+            raise CheckpointError.about(
+                "chat template", f"<{error}>", "a template that renders an image turn"
+            ) from error
         return str(text)
 
     def _check_question(self, question: str) -> None:

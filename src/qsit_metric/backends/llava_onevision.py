@@ -1,9 +1,9 @@
 """The fast path for Q-SiT weights: LLaVA-OneVision with everything between pixels and embeddings our own.
 
 transformers supplies the neural modules (vision tower, projector, language model). Tiling, packing and prompt assembly
-are ours, because releases of transformers disagree on them: 4.50 packs features differently, 4.57 and later cannot build
-the processor without torchvision, and all after 4.48 pad an odd border differently. So a score depends on the weights
-and the pixels, not on which transformers is installed.
+are ours, because releases of transformers disagree on them: 4.50 packs features differently, 4.57 and later cannot
+build the processor without torchvision, and they pad an odd border differently from 4.45. So a score depends on the
+weights and the pixels, not on which transformers is installed.
 
 Paper: Q-SiT, arXiv 2503.09197; LLaVA-OneVision, arXiv 2408.03326. Official code: Q-Future/Q-SiT at 4e4d1df.
 Deviation: only the rows of the head that are asked for are computed, in float32 also for half-precision weights.
@@ -24,9 +24,9 @@ from ..geometry import Geometry
 from ..prompts import Prompt, Recipe
 from ..tiling import Plan, cut, normalise, pack, plan
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
-from .greedy import Decoder
 from .dialogue import IMAGE, Dialogue, Ids
 from .files import read_json
+from .greedy import Decoder
 from .loading import load_model
 from .prefix import Prefix
 
@@ -87,7 +87,8 @@ class LlavaOnevisionBackend(Backend):
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         """Where the vision tower is, hence where pictures go."""
-        return next(self._core.vision_tower.parameters()).device
+        device: torch.device = next(self._core.vision_tower.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
@@ -113,7 +114,7 @@ class LlavaOnevisionBackend(Backend):
         cuts = [picture.data for picture in pictures]
         features = torch.cat([self._project(tiles) for tiles in self._chunks(cuts)])
         newline = self._core.image_newline
-        parts = features.split([item.plan.tiles for item in cuts])
+        parts = torch.split(features, [item.plan.tiles for item in cuts])
         packed = [pack(part, item.plan, newline) for part, item in zip(parts, cuts, strict=True)]
         return [Encoded(feature, len(feature)) for feature in packed]
 
@@ -161,7 +162,7 @@ class LlavaOnevisionBackend(Backend):
         """All tiles, normalised, in pieces that the vision tower takes at once."""
         limit = _TILES_AT_ONCE.get(self.device.type, 16)
         whole = [normalise(item.tiles.to(self.device), self.geometry) for item in cuts]
-        return torch.cat(whole).to(self.dtype).split(limit)
+        return torch.split(torch.cat(whole).to(self.dtype), limit)
 
     def _project(self, tiles: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self._core.multi_modal_projector(self._tower(tiles))
@@ -249,7 +250,9 @@ class LlavaOnevisionBackend(Backend):
             raise CheckpointError.about(f"id of {IMAGE!r}", marker, f"{config.image_token_index}, as config.json says")
         rows = self.model.get_input_embeddings().num_embeddings
         if len(tokenizer) > rows:
-            raise CheckpointError.about("tokenizer", f"<{len(tokenizer)} tokens>", f"at most {rows}, the embedding's rows")
+            raise CheckpointError.about(
+                "tokenizer", f"<{len(tokenizer)} tokens>", f"at most {rows}, as many as embeddings"
+            )
 
 
 def load_config(folder: Path) -> Any:
@@ -265,11 +268,15 @@ def load_config(folder: Path) -> Any:
 
     raw = read_json(folder, "config.json")
     if raw.get("model_type") != LlavaOnevisionBackend.name:
-        raise CheckpointError.about("model_type", raw.get("model_type"), "'llava_onevision'", "Try backend='transformers'.")
+        raise CheckpointError.about(
+            "model_type", raw.get("model_type"), "'llava_onevision'", "Try backend='transformers'."
+        )
     try:
         config = LlavaOnevisionConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # noqa: BLE001  # validators of transformers 5 raise types of their own
-        raise CheckpointError.about("model", str(folder / "config.json"), "a LLaVA-OneVision config", str(error)) from error
+    except Exception as error:  # validators of transformers 5 raise types of their own
+        raise CheckpointError.about(
+            "model", str(folder / "config.json"), "a LLaVA-OneVision config", str(error)
+        ) from error
     if config.vision_feature_select_strategy != "full":
         strategy = config.vision_feature_select_strategy
         raise CheckpointError.about("vision_feature_select_strategy", strategy, "'full'")
@@ -291,7 +298,7 @@ def load_tokenizer(folder: Path, template: str | None) -> tuple[Any, str]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001  # tokenizers raises bare exceptions
+    except Exception as error:  # tokenizers raises bare exceptions
         raise CheckpointError.about("model", str(folder), "a tokenizer", f"transformers said: {error}") from error
     jinja = folder / "chat_template.jinja"
     found = (

@@ -53,7 +53,9 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions)
         )
     except ImportError as error:
         hint = "Run `pip install 'qsit-metric[quant]'`." if extra else ""
-        raise DependencyError.about("dtype", options.dtype, "its packages to be installed", f"{error} {hint}") from error
+        raise DependencyError.about(
+            "dtype", options.dtype, "its packages to be installed", f"{error} {hint}"
+        ) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError.about("model", str(folder), "weights that fit config.json", _first_line(error)) from error
     verify_report(report, folder)
@@ -79,7 +81,9 @@ def verify_tie(model: Any, folder: Path) -> None:
     text = model.config.get_text_config()
     tied = getattr(text, "tie_word_embeddings", False) or getattr(model.config, "tie_word_embeddings", False)
     if tied and head is not None and head.weight is not embedding.weight:
-        raise CheckpointError.about("model", "<an output head apart from its embedding>", "the tied head of config.json")
+        raise CheckpointError.about(
+            "model", "<an output head apart from its embedding>", "the tied head of config.json"
+        )
     offloaded = bool(getattr(model, "hf_device_map", None))
     unset = [name for name, value in model.named_parameters() if value.device.type == "meta"]
     if unset and not offloaded:

@@ -41,8 +41,10 @@ def backend_class(name: str) -> type[Backend]:
         raise UnknownNameError.about("backend", name, f"one of {', '.join(sorted(known))}", hint)
     try:
         loaded = known[name].load()
-    except Exception as error:  # noqa: BLE001  # a third party's import may fail in any way
-        raise DependencyError.about("backend", name, f"{known[name].value} to be importable", f"It said: {error}") from error
+    except Exception as error:  # a third party's import may fail in any way
+        raise DependencyError.about(
+            "backend", name, f"{known[name].value} to be importable", f"It said: {error}"
+        ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         raise DependencyError.about("backend", name, f"a subclass of Backend at {known[name].value}")
     return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,13 +98,13 @@ class ModelOptions:
 
 def hush() -> None:
     """Switch off what transformers says to developers; the Hub client's download bar stays. Not with `--debug`."""
-    if terminal.LOGGER.isEnabledFor(10):
+    if terminal.LOGGER.isEnabledFor(logging.DEBUG):
         return
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
-    from transformers.utils import logging
+    from transformers.utils import logging as theirs
 
     disabled = are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()  # which switches off the Hub client's bars too
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()  # which switches off the Hub client's bars too
     if not disabled:
         enable_progress_bars()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from ..errors import InputError, QSiTError, shorten
@@ -51,14 +52,14 @@ class _Run:
     def __init__(self, made: Mapping[str, Any], stream: Format | None, file: ResultFile | None) -> None:
         self.records: list[Record] = []
         self.failures: list[tuple[str, QSiTError]] = []
+        self.kept = self.added = 0
         self.interrupted = False
         self._made, self._stream, self._file = made, stream, file
 
     def known(self, record: Record) -> None:
         """A score that the result file has already."""
-        self.records.append(record)
-        if self._stream:
-            terminal.write(self._stream.line(record, self._made))
+        self.kept += 1
+        self._show(record)
 
     def fresh(self, path: str, result: Score | QSiTError) -> None:
         """A score of this run. Failures are not written down, so a later run tries them again."""
@@ -68,7 +69,13 @@ class _Run:
         record = Record.of(path, result)
         if self._file:
             self._file.add(record)
-        self.known(record)
+        self.added += 1
+        self._show(record)
+
+    def _show(self, record: Record) -> None:
+        self.records.append(record)
+        if self._stream:
+            terminal.write(self._stream.line(record, self._made))
 
 
 def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str | None:
@@ -157,13 +164,22 @@ def _report(run: _Run, total: int, wish: Wish) -> None:
         table.show(table.ordered(run.records, wish.sort))
         terminal.out().print(Text(line), soft_wrap=True)
     elif wish.output or terminal.err().is_terminal:
-        terminal.say(line + (f" -> {terminal.printable(str(wish.output))}" if wish.output else ""))
+        terminal.say(line)
+    if wish.output:
+        terminal.say(f"{terminal.printable(str(wish.output))}: {run.added} added, {run.kept} were there already")
     for path, error in run.failures:
         reason = one_line(error).removeprefix(f"`image`: got {shorten(path)}, ")
         terminal.say(f"failed: {terminal.printable(path)}: {reason}", "red")
+    if below := _below(run, wish.fail_under):
+        terminal.say(f"{below} of {len(run.records)} below {wish.fail_under:g}", "red")
     if run.interrupted:
         how = "Run the same command again to go on." if wish.output else "With --output FILE a later run could go on."
         terminal.say(f"Stopped after {len(run.records) + len(run.failures)} of {total} pictures. {how}")
+
+
+def _below(run: _Run, limit: float | None) -> int:
+    # Rounded as in CSV files, so that a resumed run decides as the first would have; a NaN is below everything.
+    return 0 if limit is None else sum(not round(record.score, 4) >= limit for record in run.records)
 
 
 def _code(run: _Run, fail_under: float | None) -> int:
@@ -171,22 +187,24 @@ def _code(run: _Run, fail_under: float | None) -> int:
         return INTERRUPTED
     if run.failures:
         return FAILED
-    # Rounded as in CSV files, so that a resumed run decides as the first would have; a NaN is below everything.
-    low = fail_under is not None and any(not round(record.score, 4) >= fail_under for record in run.records)
-    return BELOW if low else 0
+    return BELOW if _below(run, fail_under) else 0
 
 
-class _Speed(ProgressColumn):
+class _Pace(ProgressColumn):
+    """Images per second and the time left, from the start on: rich's own estimate takes a batch's burst for the speed."""
+
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} images/s", style="progress.data.speed")
+        if not task.completed or not task.elapsed:
+            return Text("")
+        left = timedelta(seconds=round(task.elapsed / task.completed * (task.remaining or 0)))
+        return Text(f"{task.completed / task.elapsed:.1f} images/s, {left} left", style="progress.remaining")
 
 
 @contextlib.contextmanager
 def _progress(total: int, *, streaming: bool) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr if a person watches, and gives a function that moves it on by one."""
     watched = terminal.err().is_terminal and not (streaming and terminal.out().is_terminal)
-    columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Pace())
     # stdout must not be redirected: rich would send it to the console of the bar, which is stderr.
     bar = Progress(
         *columns, console=terminal.err(), transient=True, redirect_stdout=False, disable=not watched or not total

@@ -22,7 +22,7 @@ def models(cache_dir: str | None, as_json: bool) -> None:
     if as_json:
         terminal.write(terminal.to_json([facts(stored) for stored in found], 2) + "\n")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("name", "repository", "backend", "licence", "on disk"):
         table.add_column(name, overflow="fold", no_wrap=name == "name")
     for stored in found:

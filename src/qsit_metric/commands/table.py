@@ -20,7 +20,7 @@ def show(records: Sequence[Record]) -> None:
     console = terminal.out()
     ascii_only = console.options.ascii_only
     levels = list(records[0].probs) if records else ["worst", "best"]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("path", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("level", no_wrap=True)
