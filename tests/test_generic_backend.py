@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 
-from conftest import IMAGES
+from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
 from qsit_metric.backends.base import Encoded
-from qsit_metric.backends.generic import TransformersBackend
-from qsit_metric.errors import BackendError
+from qsit_metric.backends.generic import TransformersBackend, load_processor
+from qsit_metric.errors import BackendError, CheckpointError, DependencyError, InputError
 from qsit_metric.images import load
 from qsit_metric.prompts import AUTHORS, TRAIN, Recipe
-from tiny_models import golden_processor, tiny_idefics, tiny_llava
+from tiny_models import copied, golden_processor, tiny_idefics, tiny_llava
 
 MIXED = ["square_512.png", "tiny_7x5.png", "panorama_1600x200.jpg", "gray_256.png", "tower_120x900.jpg", "rgba_300.png"]
 QUESTIONS = ["Is it sharp?", "What is the worst thing about the quality of this picture, and where is it?"]
-WORDS = AUTHORS.words
 
 
 @pytest.fixture(scope="module", params=[tiny_llava, tiny_idefics], ids=["llava", "idefics"])
@@ -162,12 +168,11 @@ def test_saved_and_loaded_again_it_scores_the_same(metric, tmp_path):
 def test_tensors_count_as_the_pictures_that_they_round_to(metric):
     picture = Image.open(IMAGES / "gray_256.png").convert("RGB")
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(256, 256, 3).permute(2, 0, 1)
-    x = (pixels.float() + 0.3) / 255 * 0.999
-    expected = float(metric.score(picture))
-    assert float(metric((pixels.float() / 255)[None])) == pytest.approx(expected, abs=1e-5)
+    x = ((pixels.float() + 0.4) / 255).clamp(max=1)[None]
+    expected = pytest.approx(float(metric.score(picture)), abs=1e-5)
+    assert float(metric(x)) == expected
     with torch.no_grad():
-        moved = metric(x[None].requires_grad_())
-    assert float(moved) == pytest.approx(float(metric.score(x.detach())), abs=1e-5)
+        assert float(metric(x.requires_grad_())) == expected, "such a tensor is rounded by the backend itself"
 
 
 def test_no_gradient_is_promised(metric):
@@ -233,11 +238,16 @@ def test_a_processor_that_makes_no_batches_is_used_one_by_one(parts, refuses):
 
 def test_the_cost_of_a_picture_is_about_its_tokens(parts):
     backend = TransformersBackend(*parts)
-    for name in MIXED:
-        ids = by_hand(backend, IMAGES / name, AUTHORS.scoring())["input_ids"]
-        text = by_hand(backend, IMAGES / "tiny_7x5.png", AUTHORS.scoring())["input_ids"]
-        tokens = {n: backend.prepare(load(IMAGES / n)).tokens for n in (name, "tiny_7x5.png")}
-        assert tokens[name] - tokens["tiny_7x5.png"] == pytest.approx(ids.shape[1] - text.shape[1], abs=2), name
+    least, *others = [
+        (
+            backend.prepare(load(IMAGES / name)).tokens,
+            by_hand(backend, IMAGES / name, AUTHORS.scoring()).input_ids.shape[1],
+        )
+        for name in ("tiny_7x5.png", *MIXED)
+    ]
+    for estimate, length in others:
+        assert estimate - least[0] == pytest.approx(length - least[1], abs=2)
+    assert len(set(others)) > 2
 
 
 def test_many_questions_about_a_picture_are_cut_into_passes(parts, monkeypatch):
@@ -252,3 +262,213 @@ def test_many_questions_about_a_picture_are_cut_into_passes(parts, monkeypatch):
     assert [len(row) for row in rows] == [2, 2, 2, 2, 5]
     for prompt, row in zip(prompts, rows, strict=False):
         assert row.tolist() == pytest.approx(backend.logits([(image, prompt)])[0].tolist(), abs=1e-4)
+
+
+def test_an_answer_ends_with_its_end_and_not_with_padding(parts):
+    backend = TransformersBackend(*parts)
+    prompts = [AUTHORS.asking(question) for question in QUESTIONS]
+    _, (first, second) = ask_both(backend, prompts)
+    end = next(token for token in first.tokens[2:] if token not in second.tokens)
+    settings = backend.model.generation_config
+    settings.eos_token_id, before = [1, end], settings.eos_token_id
+    try:
+        together, alone = ask_both(backend, prompts)
+    finally:
+        settings.eos_token_id = before
+    assert together == alone
+    assert together[0].finished
+    assert together[0].tokens == first.tokens[: first.tokens.index(end) + 1]
+    assert not together[1].finished
+    assert together[1].tokens == second.tokens
+
+
+def test_without_an_end_in_the_generation_config_the_tokenizer_has_it(parts, monkeypatch):
+    backend = TransformersBackend(*parts)
+    prompt = AUTHORS.asking(QUESTIONS[0])
+    whole = ask_both(backend, [prompt])[0][0].tokens
+    monkeypatch.setattr(backend.model.generation_config, "eos_token_id", None)
+    monkeypatch.setattr(backend.processor, "tokenizer", golden_tokenizer_with(backend, eos_token=whole[2]))
+    reply = ask_both(backend, [prompt])[0][0]
+    assert reply.tokens == whole[: whole.index(whole[2]) + 1]
+    assert reply.finished
+
+
+def golden_tokenizer_with(backend, **tokens):
+    """A copy of a tokenizer whose special tokens are others, given as ids."""
+    tokenizer = copy.deepcopy(backend.processor.tokenizer)
+    for name, number in tokens.items():
+        setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(number))
+    return tokenizer
+
+
+def test_rules_against_repetition_do_not_read_padding(parts, monkeypatch):
+    backend = TransformersBackend(*parts)
+    prompts = [AUTHORS.asking(question) for question in QUESTIONS]
+    first = ask_both(backend, prompts)[1][0].tokens[0]
+    monkeypatch.setattr(backend.processor, "tokenizer", golden_tokenizer_with(backend, pad_token=first))
+    monkeypatch.setattr(backend.model.generation_config, "repetition_penalty", 3.0)
+    together, alone = ask_both(backend, prompts)
+    assert together == alone
+
+
+def test_settings_of_sampling_and_beams_do_not_matter(parts, monkeypatch, caplog, recwarn):
+    backend = TransformersBackend(*parts)
+    prompts = [AUTHORS.asking(QUESTIONS[0])]
+    before = ask_both(backend, prompts)[0]
+    changes = {"do_sample": True, "temperature": 0.1, "top_p": 0.2, "top_k": 3, "num_beams": 3}
+    for name, value in {**changes, "return_dict_in_generate": True}.items():
+        monkeypatch.setattr(backend.model.generation_config, name, value)
+    assert ask_both(backend, prompts)[0] == before
+    assert not [str(w.message) for w in recwarn if "do_sample" in str(w.message)]
+    assert "do_sample" not in caplog.text
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["by-the-template", "by-the-tokenizer"])
+def test_the_first_token_is_given_once(parts, monkeypatch, written):
+    model, processor = parts
+    plain = QSiT(TransformersBackend(model, processor))
+    expected = [float(plain.score(IMAGES / name)) for name in MIXED[:3]]
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    inner = tokenizer.backend_tokenizer
+    inner.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)])
+    tokenizer.bos_token = "<|im_start|>"
+    assert tokenizer("a").input_ids[0] == start
+    monkeypatch.setattr(processor, "tokenizer", tokenizer)
+    template = processor.chat_template
+    own = (
+        template
+        if written
+        else "{% set started = false %}"
+        + template.replace(
+            "{{'<|im_start|>' + message['role'] + ' '}}",
+            "{{ '' if loop.first else '<|im_start|>' }}{{ message['role'] + ' ' }}",
+        )
+    )
+    found = QSiT(TransformersBackend(model, processor, own)).score([IMAGES / name for name in MIXED[:3]])
+    assert [float(score) for score in found] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_chat_format_cannot_be_written_in_a_question(parts):
+    metric = QSiT(TransformersBackend(*parts))
+    for token in ("<image>", "<|im_end|>", "<row_1_col_1>", "<global-img>"):
+        with pytest.raises(InputError, match=re.escape(token)):
+            metric.ask(IMAGES / "tiny_7x5.png", f"What is {token}?")
+
+
+def test_added_tokens_that_are_plain_text_may_be_asked(parts, monkeypatch):
+    model, processor = parts
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    tokenizer.add_tokens(["\n\n", "sharp"])
+    monkeypatch.setattr(processor, "tokenizer", tokenizer)
+    TransformersBackend(model, processor).check(AUTHORS.asking("Is it\n\nsharp?"))
+
+
+def test_words_that_begin_alike_are_refused(llava):
+    recipe = Recipe("bad", "How is it?", "It is ", ("Bad", "Badly"))
+    with pytest.raises(CheckpointError, match="distinct tokens"):
+        QSiT(llava, recipe=recipe)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_template_must_place_one_image(llava, number):
+    recipe = dataclasses.replace(AUTHORS, template="<image>" * number + "{{ messages[-1]['content'][-1]['text'] }}")
+    with pytest.raises(CheckpointError, match=f"{number} images placed"):
+        QSiT(llava, recipe=recipe)
+
+
+def test_a_template_of_another_format_is_refused(llava):
+    recipe = dataclasses.replace(AUTHORS, template="{{ '<image>' + messages[-1]['content'] }}")
+    with pytest.raises(CheckpointError, match="renders an image turn"):
+        QSiT(llava, recipe=recipe)
+
+
+def test_where_the_template_comes_from(llava, tmp_path):
+    folder = copied(llava, tmp_path / "model")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    score = QSiT(llava, device="cpu").score(IMAGES / "gray_256.png")
+    with pytest.raises(CheckpointError, match=r"no chat template.*chat_template\.jinja"):
+        QSiT(folder, device="cpu")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        path = folder / name
+        before = path.read_text() if path.exists() else "{}"
+        path.write_text(json.dumps({**json.loads(before), "chat_template": template}))
+        assert QSiT(folder, device="cpu").score(IMAGES / "gray_256.png") == score
+        path.write_text(before) if before != "{}" else path.unlink()
+    recipe = dataclasses.replace(AUTHORS, template=template)
+    assert QSiT(folder, device="cpu", recipe=recipe).score(IMAGES / "gray_256.png") == score
+
+
+def test_named_templates_have_a_default(parts):
+    model, processor = parts
+    score = QSiT(TransformersBackend(model, processor)).score(IMAGES / "gray_256.png")
+    several = copy.copy(processor)
+    several.chat_template = {"tools": "{{ 1 }}", "default": processor.chat_template}
+    assert QSiT(TransformersBackend(model, several)).score(IMAGES / "gray_256.png") == score
+
+
+def test_half_loaded_weights_are_refused(llava, tmp_path):
+    folder = copied(llava, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if "multi_modal_projector" in name)
+    save_file({name: value for name, value in weights.items() if name != lost}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="missing keys"):
+        QSiT(folder, device="cpu")
+    save_file({**weights, "extra.weight": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="unexpected keys"):
+        QSiT(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [("bert", "decoder that reads images"), ("t5gemma", "decoder that"), ("no_such_model", "transformers knows")],
+)
+def test_other_architectures_are_refused(llava, tmp_path, model_type, message):
+    folder = copied(llava, tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(CheckpointError, match=message):
+        QSiT(folder, device="cpu")
+
+
+def test_a_folder_without_a_processor_is_refused(llava, tmp_path):
+    folder = copied(llava, tmp_path / "model")
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        (folder / name).write_text(json.dumps({"processor_class": "Nobody", "image_processor": {}}))
+    with pytest.raises(CheckpointError, match="processor"):
+        load_processor(folder)
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_missing_package_is_named_with_the_way_out():
+    with pytest.raises(DependencyError, match="pip install torchvision.*llava_onevision"):
+        QSiT(GOLDEN / "tied", backend="transformers", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        (ImportError("\nXVideoProcessor requires the Torchvision library but it was not found"), "torchvision"),
+        (ValueError("/x requires `torchvision` to be installed. Please install"), "torchvision"),
+        (ImportError("Package `num2words` is required to run SmolVLM processor."), "num2words"),
+        (ModuleNotFoundError("Could not import module 'X'. Are this object's requirements defined?"), "sentencepiece"),
+        (ImportError("something else"), "a package"),
+    ],
+)
+def test_the_ways_in_which_a_package_is_missing(monkeypatch, error, package):
+    from transformers import AutoProcessor
+
+    def build(*args, **kwargs):
+        raise error from ModuleNotFoundError(f"No module named '{package}.x'") if package == "sentencepiece" else None
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", build)
+    with pytest.raises(DependencyError, match=f"{package} to be installed"):
+        load_processor(GOLDEN)
+
+
+def test_another_failure_of_the_processor_is_the_checkpoints(monkeypatch):
+    from transformers import AutoProcessor
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda *a, **k: json.loads("{"))
+    with pytest.raises(CheckpointError, match="processor that can be built"):
+        load_processor(GOLDEN)

@@ -407,6 +407,7 @@ def test_shards(tmp_path, server, start):
     ("damage", "text"),
     [
         ({WEIGHTS: None}, r"got 'owner/tiny', expected a repository .* in owner/tiny: model.safetensors is missing"),
+        ({WEIGHTS: None, "old/pytorch_model.bin": b"x"}, r"model.safetensors is missing. It is not a checkpoint"),
         (
             {WEIGHTS: None, "pytorch_model.bin": b"x"},
             r"only pickled weights are there \(pytorch_model.bin\).*can run code",
@@ -483,8 +484,9 @@ def test_a_connection_that_is_always_cut(server, start, tiny):
 def test_a_short_body(server, start, tiny):
     server.faults.short[WEIGHTS] = 10
     child = start()
-    with pytest.raises(HubError, match=r"a file arrived with another size than announced .*should be of size 41\d\d"):
+    with pytest.raises(HubError, match=r"another size than announced .*should be of size 41\d\d.*Call again") as caught:
         child.resolve("owner/tiny")
+    assert "s3cret" not in str(caught.value), "the signature of an address must not be told"
     server.faults.short.clear()
     child.resolve("owner/tiny")
 
@@ -664,6 +666,7 @@ def test_no_hub_and_no_copy(tmp_path, server, start, tiny):
     for way in ("`qsit download q-sit-mini`", "copy the folder", "HF_HOME", "set HF_ENDPOINT to a mirror"):
         assert way in text
     assert "needs no network" not in text, "no embedded model may be promised that is not there"
+    assert "Connection refused)" in text
     assert child.answer["cause"][0] in {"ConnectError", "ConnectionError"}
 
     write_whole(tmp_path / "tiny-inside")
@@ -766,8 +769,8 @@ def test_a_cache_that_cannot_be_written(tmp_path, server, start, tiny):
     locked.mkdir(mode=0o500)
     if os.geteuid() == 0:
         child("setuid", 65534)  # root may write anywhere
-    with pytest.raises(HubError, match=r"a folder that can be written \(PermissionError"):
-        child.resolve("owner/tiny", cache_dir=str(locked))
+    with pytest.raises(HubError, match=rf"a folder that can be written \(PermissionError: .*'{locked}"):
+        child.resolve("owner/tiny", cache_dir=str(locked), token=False)
 
 
 def test_on_disk(tmp_path, server, start):
@@ -820,6 +823,9 @@ REQUEST = store.Request("owner/x@v1", "owner/x", "v1", Path("/cache"), "hf_secre
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True, r"the disk is full or a quota is reached"),
         (RuntimeError("Data processing error: No space left on device (os error 28)"), True, r"the disk is full"),
         (OSError(errno.EROFS, "Read-only file system"), True, r"a folder that can be written"),
+        (OSError(errno.EACCES, "Denied", "/cache/hub/x"), True, r"a folder that can be written \(PermissionError"),
+        (OSError(errno.EACCES, "Denied", "/home/x/token"), False, r"the Hub client failed .*'/home/x/token'"),
+        (RuntimeError("at https://cdn/x?Signature=hf_secret\nand more"), True, r"\(RuntimeError: at https://cdn/x\)"),
         (
             ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
             True,

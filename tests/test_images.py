@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import io
 import os
 import pickle
@@ -18,9 +16,8 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from qsit_metric import images
 from qsit_metric.errors import ImageError, QSiTError
-from qsit_metric.images import Picture, load
+from qsit_metric.images import Picture, load, reading
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "images").iterdir())
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -39,13 +36,6 @@ def numbers(picture: Picture) -> np.ndarray:
         assert picture.pixels.mode == "RGB"
         return np.asarray(picture.pixels)
     return picture.pixels.detach().round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-
-@pytest.mark.parametrize("name", ["images", "fetch", "pixels", "decoding"])
-def test_the_examples_run(name):
-    result = doctest.testmod(importlib.import_module(f"qsit_metric.{name}"))
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name)
@@ -325,7 +315,7 @@ def test_the_first_pictures_may_come_from_many_threads(tmp_path):
 
 def test_different_images_seldom_wait_for_each_other():
     things = [object() for _ in range(200)]
-    assert len({id(images._lock(thing)) for thing in things}) > 8
+    assert len({id(reading._lock(thing)) for thing in things}) > 8
 
 
 def test_many_threads_may_share_one_lazy_image_and_one_stream():

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qsit_metric import fetch
 from qsit_metric.errors import ImageError, InputError
-from qsit_metric.images import Picture, items, load
+from qsit_metric.images import Picture, fetch, items, load
 
 # Headers of damaged files may promise anything; this bounds what a test decodes.
 MAX_PIXELS = 200_000

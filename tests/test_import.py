@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
 import time
@@ -63,6 +65,20 @@ def test_house_rules(path):
         )
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
         assert not any(str(name).startswith("torchvision") for name in names), "torchvision has no CPU build"
+
+
+MODULES = sorted(
+    ".".join(("qsit_metric", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in SOURCE.rglob("*.py")
+)
+
+
+def test_the_examples_in_docstrings_run():
+    """Every `>>>` of the package; those that need published weights are marked to be skipped."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    results = {name: doctest.testmod(importlib.import_module(name), optionflags=flags) for name in MODULES}
+    assert {name: result.failed for name, result in results.items() if result.failed} == {}
+    assert sum(result.attempted for result in results.values()) > 30
 
 
 def test_arrows_point_one_way():

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints, made with transformers itself and loadable without torchvision; the same seed, the same model.
+"""Tiny random checkpoints, made with transformers itself and loadable without torchvision; always the same ones.
 
 Two families: LLaVA 1.5 (one crop for each picture, whatever its size) and Idefics3 (several tiles, more for larger
 pictures), both behind the golden tokenizer and chat template.
@@ -136,7 +136,7 @@ def _save(cls: Any, config: Any, processor: Any, folder: Path) -> Path:
     model = cls(config)
     noise = torch.Generator().manual_seed(20)
     with torch.no_grad():
-        for name, weight in sorted(model.named_parameters()):
+        for _, weight in sorted(model.named_parameters()):
             if weight.ndim > 1:
                 weight.copy_(torch.randn(weight.shape, generator=noise) * _SPREAD)
     model.save_pretrained(folder)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from . import catalog, transfer
 from .catalog import ModelRecord
-from .errors import CheckpointError, HubError, InputError, UnknownNameError
+from .errors import CheckpointError, HubError, InputError, QSiTError, UnknownNameError
 from .hub_errors import explain, failures, is_unreachable, ways_out
 from .integrity import problems, verify
 from .store import Request, Stored, cache_folder, cached_commit, on_disk, remember
@@ -162,13 +162,22 @@ def _local(text: str, revision: str | None) -> Checkpoint:
             "model", text, "the folder of a checkpoint, not a file", "Pass the folder it is in."
         )
     hint = "Copy or save the checkpoint again."
-    if (folder / "snapshots").is_dir():
+    if os.path.isdir(folder / "snapshots"):  # noqa: PTH112 - unlike `Path.is_dir`, it never raises
         hint = "This is a repository of a Hub cache: pass one of the folders below its `snapshots`."
     verify(folder, hint=hint)
     return Checkpoint(folder.resolve(), text)
 
 
 def _from_hub(request: Request, record: ModelRecord | None, *, offline: bool) -> Checkpoint:
+    try:
+        return _from_cache_or_hub(request, record, offline=offline)
+    except QSiTError:
+        raise
+    except OSError as error:  # what is left: a cache that cannot be read, a file that somebody removes meanwhile
+        raise explain(request, error) from error
+
+
+def _from_cache_or_hub(request: Request, record: ModelRecord | None, *, offline: bool) -> Checkpoint:
     from huggingface_hub import constants
 
     sha = cached_commit(request)

@@ -8,6 +8,8 @@ errno, the root class of whichever HTTP library is in use), so that no HTTP libr
 from __future__ import annotations
 
 import errno
+import re
+from pathlib import Path
 
 from . import catalog
 from .errors import HubError
@@ -66,7 +68,7 @@ _TOLD: dict[str, tuple[str, str, str, str]] = {
         "model",
         "{asked}",
         _FROM + "; the transfer broke off ({reason})",
-        "Call again: what has arrived is kept. {ways}",
+        "Call again: files that have arrived whole are kept. {ways}",
     ),
     "short": (
         "model",
@@ -120,6 +122,8 @@ def explain(request: Request, error: Exception, *, fetching: bool = False, cache
     kind = _kind(error)
     if fetching and kind == "unreachable":
         kind = "cut"
+    if kind == "denied" and not _in_cache(request, error):
+        kind = "other"
     argument, value, expected, hint = _TOLD[kind]
     name = request.asked.partition("@")[0]
     near = catalog.nearest(name) if catalog.find(name) is None else []
@@ -207,9 +211,19 @@ def _status(error: Exception) -> int | None:
     return status if isinstance(status, int) else None
 
 
+def _in_cache(request: Request, error: Exception) -> bool:
+    """Whether a disk error speaks of the cache (and not, for example, of the file with the saved login)."""
+    name = getattr(error, "filename", None)
+    return not isinstance(name, str) or Path(name).resolve().is_relative_to(request.cache.resolve())
+
+
 def _reason(request: Request, error: Exception) -> str:
+    """Shorten the client's text: its first line, without the signatures of addresses and without a password."""
     from huggingface_hub import constants
 
-    text = " ".join(str(error).split()).replace(constants.ENDPOINT, request.endpoint)
+    # `requests` wraps the refused connection twice; the inner one says why.
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    text = str(inner or error).strip().partition("\n")[0].replace(constants.ENDPOINT, request.endpoint)
+    text = re.sub(r"\?[^\s'\")]+", "", text)
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return told if len(told) <= _REASON else told[: _REASON - 3] + "..."

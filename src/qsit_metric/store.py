@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from . import catalog
 from .catalog import ModelRecord
 from .integrity import problems
 
-__all__ = ["Request", "Stored", "cache_folder", "cached_commit", "on_disk", "remember"]
+__all__ = ["Request", "Stored", "cache_folder", "cached_commit", "file_size", "on_disk", "remember"]
 
 LOGGER = logging.getLogger("qsit_metric")
 
@@ -115,12 +116,12 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
 def cached_commit(request: Request) -> str | None:
     """Look up which commit the cache knows a revision by; None where it holds no folder for it."""
     sha = request.revision
-    if not request.is_commit:
-        try:
+    try:
+        if not request.is_commit:
             sha = (request.store / "refs" / request.revision).read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            return None
-    return sha if _SHA.fullmatch(sha) and request.snapshot(sha).is_dir() else None
+        return sha if _SHA.fullmatch(sha) and request.snapshot(sha).is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def remember(request: Request, sha: str) -> None:
@@ -160,5 +161,16 @@ def _stored(record: ModelRecord, cache: Path) -> Stored:
 
 
 def _size(folder: Path) -> int:
-    # Links are skipped: in the cache they point at blobs, which are counted where they lie.
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(map(file_size, folder.rglob("*")))
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes a file takes; 0 for a folder, for a link and for a file that is gone by now.
+
+    Links are not followed: in the cache they point at blobs, which are counted where they lie.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

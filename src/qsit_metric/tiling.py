@@ -1,13 +1,13 @@
 """AnyRes geometry: which grid of tiles a picture is cut into, and how many tokens it costs.
 
 A picture is shown to the model twice: squeezed whole into one square tile, and fitted into a grid of tiles that keeps
-its aspect ratio. The features of the grid are put together again, cleared of padding, sampled down when there are too many,
-and written row by row with a newline embedding after each row.
+its aspect ratio. The features of the grid are put together again, cleared of padding, sampled down when there are too
+many, and written row by row with a newline embedding after each row.
 
 Paper: Q-SiT, arXiv 2503.09197 (architecture of LLaVA-OneVision, arXiv 2408.03326).
 Reference implementation that this follows number for number: transformers 4.45.0, the release that the Q-SiT authors
-pin, `models/llava_onevision/{image_processing,processing,modeling}_llava_onevision.py` (Apache-2.0). Where the border to
-fill is odd, that release leaves the canvas one pixel short and stretches the last strip of tiles by that pixel; later
+pin, `models/llava_onevision/{image_processing,processing,modeling}_llava_onevision.py` (Apache-2.0). Where the border
+to fill is odd, that release leaves the canvas one pixel short and stretches the last strip of tiles by it; later
 releases pad it instead. The published numbers come from the former, so it is kept.
 The resize is always horizontal first, whatever Pillow is installed (`qsit_metric.resampling`).
 """
@@ -82,7 +82,7 @@ def plan(geometry: Geometry, height: int, width: int) -> Plan:
         >>> from qsit_metric.geometry import Geometry
         >>> p = plan(Geometry(), 1350, 1800)
         >>> p.grid, p.tiles, p.tokens
-        ((4, 5), 21, 7332)
+        ((4, 5), 21, 7309)
     """
     if height < 1 or width < 1:
         raise ImageError.about("image", f"<{width}x{height} pixels>", "at least one pixel on each side")

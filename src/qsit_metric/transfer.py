@@ -24,7 +24,7 @@ from . import integrity
 from ._version import __version__
 from .errors import CheckpointError, HubError
 from .hub_errors import explain, failures, is_cut
-from .store import Request
+from .store import Request, file_size
 
 __all__ = ["Listed", "Listing", "ask", "choose", "fetch"]
 
@@ -186,7 +186,7 @@ def _check_room(request: Request, listing: Listing, names: Iterable[str]) -> Non
     """Refuse before the transfer what would fill the disk at its end."""
     needed = sum(listing.files[name].size or 0 for name in names)
     place = next(path for path in (request.cache, *request.cache.parents) if path.exists())
-    started = sum(path.stat().st_size for path in request.store.glob("blobs/*.incomplete"))
+    started = sum(map(file_size, request.store.glob("blobs/*.incomplete")))
     free = shutil.disk_usage(place).free + started
     if needed > free:
         expected = f"a folder with {_mega(needed)} free for {request.repo}; there are {_mega(free)}"
@@ -215,6 +215,7 @@ def _genuine(path: Path, listed: Listed) -> bool:
     if not _fits(path, listed):
         return False
     if listed.sha256:
+        LOGGER.info("checking %s", path.name)
         return _digest(path, hashlib.sha256()) == listed.sha256
     if listed.blob and len(listed.blob) == 40:
         start = b"blob %d\0" % path.stat().st_size

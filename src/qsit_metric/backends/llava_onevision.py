@@ -258,8 +258,8 @@ class LlavaOnevisionBackend(Backend):
 def load_config(folder: Path) -> Any:
     """The model's config, freed of two traps.
 
-    Files of 4.45 keep the tie of the 0.5B head in the text part only, where 4.57 overlooks it. And sliding windows, if a
-    file asks for them, were never applied by the authors' release with this attention, so they are not applied here.
+    Files of 4.45 keep the tie of the 0.5B head in the text part only, where 4.57 overlooks it. And sliding windows, if
+    a file asks for them, were never applied by the authors' release with this attention, so they are not here.
 
     Raises:
         CheckpointError: The config is of another family, or selects vision features in a way that Q-SiT does not.

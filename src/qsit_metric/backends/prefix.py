@@ -75,7 +75,7 @@ class Prefix:
     def _lay_out(
         self, pieces: Sequence[tuple[int, int, Sequence[int]]]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
-        """Pack the pieces of each row end to end: ids, positions and owners (rows, width), and where each piece ends."""
+        """Pack each row's pieces end to end: ids, positions and owners (rows, width), and where each piece ends."""
         used = [0] * len(self._lengths)
         starts = []
         for row, _, tokens in pieces:

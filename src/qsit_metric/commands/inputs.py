@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..fetch import scheme
+from ..images.fetch import scheme
 from . import terminal
 
 SUFFIXES = frozenset(

@@ -191,7 +191,7 @@ def _code(run: _Run, fail_under: float | None) -> int:
 
 
 class _Pace(ProgressColumn):
-    """Images per second and the time left, from the start on: rich's own estimate takes a batch's burst for the speed."""
+    """Images per second and the time left, over the whole run: rich takes the burst after a batch for the speed."""
 
     def render(self, task: Task) -> Text:
         if not task.completed or not task.elapsed:

@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, Type
 import numpy as np
 from PIL import Image, ImageSequence
 
+from ..errors import InputError, QSiTError
 from .decoding import decode, finish
-from .errors import InputError, QSiTError
 from .fetch import download, open_path, read_stream, scheme, unusable
 from .pixels import array_to_rgb, tensor_to_rgb
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urljoin, urlsplit
 
-from ._version import __version__
-from .errors import ImageError
+from .._version import __version__
+from ..errors import ImageError
 
 TIMEOUT = 20.0
 """Seconds a download may take in all, and that one read may wait."""
