@@ -6,7 +6,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q -c "$root/constraints.txt" "$root"/dist/*.whl
+"$work/venv/bin/python" -m pip install -qq -c "$root/constraints.txt" "$root"/dist/*.whl
 cp -r "$root/tests/golden" "$work/golden"
 cd "$work"
 unset PYTHONPATH

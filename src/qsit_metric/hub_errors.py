@@ -20,6 +20,7 @@ __all__ = ["explain", "failures", "is_cut", "is_unreachable", "ways_out"]
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _BUSY = {408, 429}  # with every 5xx: the Hub is there but does not serve now
+_CUT = {"ChunkedEncodingError", "RemoteProtocolError", "ReadError"}  # as requests and httpx call it
 _REASON = 200
 
 _LOGIN = "log in with `hf auth login`, set HF_TOKEN or pass `token=`."
@@ -148,13 +149,11 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def is_cut(error: Exception) -> bool:
-    """Whether a transfer broke off in a way that the client itself does not try again.
+    """Whether a body broke off in the middle, which not every version of the client tries again by itself.
 
-    Clients over httpx retry by themselves. Those over requests stop, but keep the part that arrived and go on from
-    there when they are called again.
+    Most of them keep the part that arrived and go on from there when they are called once more.
     """
-    root = _http_root()
-    return root.__module__.startswith("requests") and isinstance(error, root) and _status(error) is None
+    return isinstance(error, _http_root()) and type(error).__name__ in _CUT
 
 
 def ways_out(request: Request) -> str:

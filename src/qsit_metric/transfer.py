@@ -15,6 +15,7 @@ import hashlib
 import logging
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ __all__ = ["Listed", "Listing", "ask", "choose", "fetch"]
 LOGGER = logging.getLogger("qsit_metric")
 
 _TRIES = 3
+_PAUSE = 1.0
 _CHUNK = 1 << 20
 _TEXT = re.compile(r"[^/\\]+\.(json|txt|jinja)|tokenizer\.model")
 
@@ -173,7 +175,8 @@ def _download(request: Request, sha: str, names: list[str], *, force: bool = Fal
         except failures() as error:  # noqa: PERF203 - a transfer, beside which the `try` costs nothing
             if not tries_left or not is_cut(error):
                 raise
-            LOGGER.warning("%s: the transfer broke off, going on where it stopped", request.repo)
+            LOGGER.warning("%s: the transfer broke off (%s), trying again", request.repo, type(error).__name__)
+            time.sleep(_PAUSE)
         else:
             return
 

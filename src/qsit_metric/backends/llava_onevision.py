@@ -24,8 +24,8 @@ from ..geometry import Geometry
 from ..prompts import Prompt, Recipe
 from ..tiling import Plan, cut, normalise, pack, plan
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
+from .checkpoint import FAMILY, load_config, load_geometry, load_tokenizer
 from .dialogue import IMAGE, Dialogue, Ids
-from .files import read_json
 from .greedy import Decoder
 from .loading import load_model
 from .prefix import Prefix
@@ -57,7 +57,7 @@ class LlavaOnevisionBackend(Backend):
         recipe: The scoring recipe that it was calibrated with, or None.
     """
 
-    name: ClassVar[str] = "llava_onevision"
+    name: ClassVar[str] = FAMILY
     differentiable: ClassVar[bool] = True
 
     def __init__(
@@ -75,11 +75,7 @@ class LlavaOnevisionBackend(Backend):
         """See `Backend.load`."""
         from transformers import LlavaOnevisionForConditionalGeneration
 
-        settings = read_json(folder, "preprocessor_config.json") or read_json(folder, "processor_config.json").get(
-            "image_processor", {}
-        )
-        geometry = Geometry.from_configs(read_json(folder, "config.json"), settings)
-        _check_processor(read_json(folder, "processor_config.json"), geometry)
+        geometry = load_geometry(folder)
         tokenizer, template = load_tokenizer(folder, options.template)
         model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), options)
         return cls(model, tokenizer, template, geometry, Recipe.load(folder))
@@ -253,74 +249,3 @@ class LlavaOnevisionBackend(Backend):
             raise CheckpointError.about(
                 "tokenizer", f"<{len(tokenizer)} tokens>", f"at most {rows}, as many as embeddings"
             )
-
-
-def load_config(folder: Path) -> Any:
-    """The model's config, freed of two traps.
-
-    Files of 4.45 keep the tie of the 0.5B head in the text part only, where 4.57 overlooks it. And sliding windows, if
-    a file asks for them, were never applied by the authors' release with this attention, so they are not here.
-
-    Raises:
-        CheckpointError: The config is of another family, or selects vision features in a way that Q-SiT does not.
-    """
-    from transformers import LlavaOnevisionConfig
-
-    raw = read_json(folder, "config.json")
-    if raw.get("model_type") != LlavaOnevisionBackend.name:
-        raise CheckpointError.about(
-            "model_type", raw.get("model_type"), "'llava_onevision'", "Try backend='transformers'."
-        )
-    try:
-        config = LlavaOnevisionConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # validators of transformers 5 raise types of their own
-        raise CheckpointError.about(
-            "model", str(folder / "config.json"), "a LLaVA-OneVision config", str(error)
-        ) from error
-    if config.vision_feature_select_strategy != "full":
-        strategy = config.vision_feature_select_strategy
-        raise CheckpointError.about("vision_feature_select_strategy", strategy, "'full'")
-    config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings or config.tie_word_embeddings)
-    config.text_config.tie_word_embeddings = config.tie_word_embeddings
-    config.text_config.use_sliding_window = False
-    config.text_config.sliding_window = None
-    config.text_config.layer_types = ["full_attention"] * config.text_config.num_hidden_layers
-    return config
-
-
-def load_tokenizer(folder: Path, template: str | None) -> tuple[Any, str]:
-    """The tokenizer and the chat template that travels with the checkpoint.
-
-    Raises:
-        CheckpointError: The tokenizer cannot be built, or there is no chat template.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare exceptions
-        raise CheckpointError.about("model", str(folder), "a tokenizer", f"transformers said: {error}") from error
-    jinja = folder / "chat_template.jinja"
-    found = (
-        template
-        or (jinja.read_text(encoding="utf-8") if jinja.is_file() else None)
-        or read_json(folder, "chat_template.json").get("chat_template")
-        or tokenizer.chat_template
-    )
-    if not isinstance(found, str) or not found:
-        hint = "Put chat_template.jinja or chat_template.json into the folder."
-        raise CheckpointError.about("model", str(folder), "a chat template in the checkpoint", hint)
-    return tokenizer, found
-
-
-def _check_processor(processor: dict[str, Any], geometry: Geometry) -> None:
-    """Refuse processor settings that contradict the model's geometry."""
-    expected = {
-        "num_image_tokens": geometry.side**2,
-        "vision_feature_select_strategy": "full",
-        "vision_aspect_ratio": f"anyres_max_{geometry.max_tiles}",
-        "image_token": IMAGE,
-    }
-    for field, value in expected.items():
-        if processor.get(field, value) != value:
-            raise CheckpointError.about(field, processor[field], f"{value!r}, as config.json implies")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..errors import QSiTError
 from . import terminal
-from .frame import FAILED, one_line
+from .frame import FAILED, about
 from .inputs import expand
 from .options import ModelOptions
 from .scoring import provenance
@@ -55,7 +55,7 @@ def describe(paths: Sequence[str], recursive: bool, max_new_tokens: int, as_json
         try:
             answer: Answer = metric.describe(path, max_new_tokens=max_new_tokens, exif=exif)
         except QSiTError as error:
-            terminal.say(f"failed: {terminal.printable(path)}: {one_line(error)}", "red")
+            terminal.say(f"failed: {about(path, error)}", "red")
             failed += 1
             continue
         if as_json:

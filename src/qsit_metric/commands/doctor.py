@@ -104,7 +104,7 @@ def _show(found: Mapping[str, Any], tried: Sequence[Check]) -> None:
     _line("checks", "bold")
     for check in tried:
         verdict, style = _VERDICTS[check.ok]
-        _line(Text.assemble("  ", (f"{verdict:<8}", style), f"{check.name}: {terminal.printable(check.detail)}"))
+        _line(Text.assemble("  ", (f"{verdict:<9}", style), f"{check.name}: {terminal.printable(check.detail)}"))
 
 
 def _lines(title: str, rows: Mapping[str, str | None]) -> None:

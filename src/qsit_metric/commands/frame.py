@@ -85,3 +85,11 @@ def _guarded(run: Callable[..., int | None], values: dict[str, Any], debug: bool
 def one_line(error: QSiTError) -> str:
     """The message of an error on a single line, safe to show."""
     return terminal.printable(" ".join(str(error).split("\n")))
+
+
+def about(path: str, error: QSiTError) -> str:
+    """What is wrong with a picture, its path said once."""
+    from ..images.fetch import unusable
+
+    start = terminal.printable(str(unusable(path, "")).removesuffix("expected ."))
+    return f"{terminal.printable(path)}: {one_line(error).removeprefix(start)}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from ..errors import InputError, QSiTError, shorten
+from ..errors import InputError, QSiTError
 from . import table, terminal
-from .frame import BELOW, FAILED, INTERRUPTED, one_line
+from .frame import BELOW, FAILED, INTERRUPTED, about
 from .inputs import expand, key
 from .options import ModelOptions
 from .records import FORMATS, Format, Record
@@ -168,10 +168,9 @@ def _report(run: _Run, total: int, wish: Wish) -> None:
     if wish.output:
         terminal.say(f"{terminal.printable(str(wish.output))}: {run.added} added, {run.kept} were there already")
     for path, error in run.failures:
-        reason = one_line(error).removeprefix(f"`image`: got {shorten(path)}, ")
-        terminal.say(f"failed: {terminal.printable(path)}: {reason}", "red")
+        terminal.say(f"failed: {about(path, error)}", "red")
     if below := _below(run, wish.fail_under):
-        terminal.say(f"{below} of {len(run.records)} below {wish.fail_under:g}", "red")
+        terminal.say(f"{below} of {len(run.records)} scores are below {wish.fail_under:g}", "red")
     if run.interrupted:
         how = "Run the same command again to go on." if wish.output else "With --output FILE a later run could go on."
         terminal.say(f"Stopped after {len(run.records) + len(run.failures)} of {total} pictures. {how}")

@@ -86,7 +86,8 @@ def bars(values: list[float], *, ascii_only: bool) -> str:
         ('▁▁▃▆█', '00369')
     """
     signs = _DIGITS if ascii_only else _BLOCKS
-    return "".join(signs[min(int(max(value, 0.0) * len(signs)), len(signs) - 1)] for value in values)
+    heights = (min(int(value * len(signs)), len(signs) - 1) if value > 0 else 0 for value in values)  # 0 for a NaN
+    return "".join(signs[height] for height in heights)
 
 
 def size(count: int) -> str:

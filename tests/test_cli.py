@@ -1,0 +1,583 @@
+"""The command `qsit`: what it prints, where, and with which exit code. Interrupted runs are in test_cli_resume."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from conftest import GOLDEN, IMAGES
+from hub_server import HubServer
+from qsit_metric import QSiT, Score, __version__
+from qsit_metric.cli import app
+from qsit_metric.commands import checks, doctor, inputs, options, records, shelf, table, terminal
+from qsit_metric.errors import BackendError, InputError
+from qsit_metric.store import Stored, on_disk
+
+TIED = str(GOLDEN / "tied")
+LEVELS = ["bad", "poor", "fair", "good", "excellent"]
+HEADER = ["path", "score", "unit", "level", *LEVELS, "note", "model", "revision", "recipe", "dtype", "exif"]
+
+
+def make_pictures(folder: Path, count: int) -> list[str]:
+    """Small pictures that score differently."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 255 - 5 * (index % 40), (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:03d}.png")
+    return sorted(str(path) for path in folder.glob("*.png"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return make_pictures(tmp_path / "pictures", 3)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in ("QSIT_MODEL", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def qsit(*arguments: object, code: int = 0, **kwargs: object):
+    """Run a command in this process."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), **kwargs)
+    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception!r}"
+    assert "\x1b" not in result.output, "no colours outside a terminal"
+    return result
+
+
+def child_environment(**settings: str) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "QSIT_"))}
+    return clean | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"} | settings
+
+
+def child(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-c", "from qsit_metric.cli import main; main()", *map(str, arguments)]
+    env = child_environment(**kwargs.pop("env", {}))
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=120, **kwargs)
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+# ---- the frame: help, version, errors, exit codes
+
+
+def test_help_is_fast_and_imports_nothing_heavy():
+    code = """if True:
+        import sys
+        from qsit_metric.cli import app
+        for arguments in (["--help"], ["score", "--help"], ["doctor", "--help"], ["--version"]):
+            app(arguments, standalone_mode=False)
+        heavy = {"torch", "transformers", "huggingface_hub", "numpy", "PIL", "scipy"} & set(sys.modules)
+        print("heavy:", sorted(heavy))
+    """
+    times = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert done.stdout.endswith(f"qsit-metric {__version__}\nheavy: []\n")
+    assert min(times) < 1.0
+
+
+def test_every_command_that_loads_a_model_has_the_same_options():
+    names = {"--model", "--device", "--dtype", "--backend", "--recipe", "--revision", "--cache-dir", "--token"}
+    for command in ("score", "ask", "describe", "doctor"):
+        shown = qsit(command, "--help", env={"COLUMNS": "200"}).stdout
+        assert [name for name in (*names, "--offline", "--no-exif", "--debug") if name not in shown] == []
+        assert "QSIT_MODEL" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "q-sit-mimi", "x.png"], "`model`: got 'q-sit-mimi', expected a known name (q-sit-mini,"),
+        (["-m", TIED, "--dtype", "float12", "x.png"], "`dtype`: got 'float12', expected one of float32,"),
+        (["-m", TIED, "--device", "gpu9", "x.png"], "`device`: got 'gpu9', expected a device of this machine"),
+        (["-m", TIED, "--recipe", "trian", "x.png"], "Did you mean 'train'?"),
+        (["-m", TIED, "--backend", "lava", "x.png"], "`backend`: got 'lava', expected one of "),
+        (["x.png", "--json", "--format", "csv"], "`--format`: got 'csv', expected nothing else together with --json"),
+        (["x.png", "--sort", "score"], "`--sort`: got 'score', expected a table to sort. Add --format table."),
+        (["x.png", "-o", "x.txt"], "`--output`: got 'x.txt', expected a name that ends in .csv or .jsonl."),
+        (["x.png", "-o", "no/such/x.csv"], "expected a file in a folder that exists. Make the folder 'no/such' first."),
+        (["no-such-*.png"], "`PATHS`: got 'no-such-*.png', expected at least one picture."),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = qsit("score", *arguments, code=2)
+    assert result.stdout == ""
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is created by a run that does not begin"
+
+
+def test_unknown_options_exit_with_2_too():
+    assert "--recurse" in qsit("score", "x.png", "--recurse", code=2).stderr
+
+
+def test_debug_shows_the_traceback_and_not_the_token():
+    result = qsit("score", "x.png", "-m", "q-sit-mimi", "--token", "hf_hidden", "--debug", code=2)
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: `model`")
+    assert "hf_hidden" not in result.output
+
+
+def test_a_bug_is_not_dressed_up_as_a_users_error(monkeypatch):
+    def broken(self):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(options.ModelOptions, "load", broken)
+    result = CliRunner().invoke(app, ["score", "x.png"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_the_logger_is_given_back_as_it_was(pictures, caplog):
+    logger = logging.getLogger("qsit_metric")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    qsit("score", "-m", TIED, pictures[0], "--debug")
+    qsit("score", "-m", "q-sit-mimi", pictures[0], code=2)
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_transformers_is_silent_but_the_download_bar_stays():
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+    from transformers.utils import logging as theirs
+
+    before = are_progress_bars_disabled()
+    theirs.enable_progress_bar()
+    options.hush()
+    assert not theirs.is_progress_bar_enabled()
+    assert theirs.get_verbosity() == logging.ERROR
+    assert are_progress_bars_disabled() == before
+
+
+# ---- score
+
+
+def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
+    result = qsit("score", "-m", TIED, "--json", *pictures)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    made = {"model": TIED, "repo": None, "revision": None, "recipe": "authors", "dtype": "float32"}
+    made |= {"exif": True, "qsit_metric": __version__}
+    expected = [{"path": path, **tied.score(path).as_dict(), **made} for path in pictures]
+    assert [set(line) for line in lines] == [set(line) for line in expected]
+    assert len({round(line["score"], 3) for line in lines}) > 1, "pictures that all score alike would prove nothing"
+    for line, want in zip(lines, expected, strict=True):
+        assert line.pop("probs") == pytest.approx(want.pop("probs"), abs=1e-6)
+        assert [line.pop(name) for name in ("score", "unit")] == pytest.approx([want.pop("score"), want.pop("unit")])
+        assert line == want
+    assert result.stderr == ""
+
+
+def test_csv_is_what_a_pipe_gets(pictures, tied):
+    found = rows(qsit("score", "-m", TIED, *pictures).stdout)
+    assert list(found[0]) == HEADER
+    for row, path in zip(found, pictures, strict=True):
+        score = tied.score(path)
+        assert (row["path"], row["level"], row["note"]) == (path, score.level, "")
+        assert [row[level] for level in LEVELS] == [f"{score.probs[level]:.4f}" for level in LEVELS]
+        assert row["score"] == f"{score:.4f}"
+        assert [row[name] for name in ("model", "revision", "recipe", "dtype", "exif")] == [
+            TIED, "", "authors", "float32", "True",
+        ]  # fmt: skip
+
+
+def test_the_table_is_for_people(pictures, tied):
+    text = qsit("score", "-m", TIED, "--format", "table", "--sort", "score", *pictures).stdout
+    scores = {path: tied.score(path) for path in pictures}
+    order = sorted(pictures, key=lambda path: -scores[path])
+    lines = text.splitlines()
+    assert lines[0].split() == ["path", "score", "level", "bad-excellent"]
+    assert [line.split()[0] for line in lines[2:5]] == order
+    for line, path in zip(lines[2:5], order, strict=True):
+        bars = terminal.bars(list(scores[path].probs.values()), ascii_only=False)
+        assert line.split()[1:] == [f"{scores[path]:.2f}", scores[path].level, bars]
+    assert lines[-1].startswith(f"3 pictures scored: mean {sum(scores.values()) / 3:.2f}, min ")
+    assert f"max {scores[order[0]]:.2f} ({order[0]})" in lines[-1]
+
+
+def test_options_of_the_model_arrive(pictures):
+    arguments = ["--dtype", "bfloat16", "--recipe", "train", "--no-exif", "--json", pictures[0]]
+    line = json.loads(qsit("score", *arguments, env={"QSIT_MODEL": TIED}).stdout)
+    assert [line[name] for name in ("model", "dtype", "recipe", "exif")] == [TIED, "bfloat16", "train", False]
+
+
+def test_no_exif_reads_the_pixels_as_they_lie(tmp_path, tied):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 160, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    found = [
+        json.loads(qsit("score", "-m", TIED, "--json", tmp_path / "a.png", *flag).stdout)["score"]
+        for flag in ([], ["--no-exif"])
+    ]
+    assert found == pytest.approx([tied.score(tmp_path / "a.png"), tied.score(pixels)], abs=1e-6)
+    assert found[0] != pytest.approx(found[1], abs=1e-3)
+
+
+def test_failed_pictures_are_listed_at_the_end_and_do_not_sink_the_others(pictures, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    missing = str(tmp_path / "missing.png")
+    result = qsit("score", "-m", TIED, pictures[0], broken, missing, pictures[1], code=1)
+    assert [row["path"] for row in rows(result.stdout)] == pictures[:2]
+    failed = result.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in failed] == [["failed", str(broken)], ["failed", missing]]
+    assert "expected a picture format that Pillow reads" in failed[0]
+    assert "expected an existing file" in failed[1]
+    assert [line.count(path) for line, path in zip(failed, (str(broken), missing), strict=True)] == [1, 1]
+
+
+def test_fail_under_is_for_pipelines(pictures, tied):
+    scores = sorted(tied.score(pictures))
+    limit = (scores[0] + scores[1]) / 2
+    result = qsit("score", "-m", TIED, *pictures, "--fail-under", limit, code=3)
+    assert len(rows(result.stdout)) == 3
+    assert "1 of 3 scores" in result.stderr
+    qsit("score", "-m", TIED, *pictures, "--fail-under", scores[0] - 0.01)
+    qsit("score", "-m", TIED, *pictures, "missing.png", "--fail-under", limit, code=1)
+
+
+def test_a_score_that_is_not_a_number_is_below_everything(pictures, monkeypatch):
+    nothing = Score(float("nan"), dict.fromkeys(LEVELS, float("nan")))
+    monkeypatch.setattr(QSiT, "score_iter", lambda self, images, **_: (nothing for _ in images))
+    qsit("score", "-m", TIED, pictures[0], "--fail-under", 1, code=3)
+
+
+def test_pictures_with_several_frames_carry_a_note_and_a_warning(tmp_path):
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    result = qsit("score", "-m", TIED, tmp_path)
+    assert rows(result.stdout)[0]["note"] == "first of 2 frames"
+    assert result.stderr == f"warning: {tmp_path / 'a.gif'}: only the first of 2 frames is used\n"
+    assert "first of 2 frames" in qsit("score", "-m", TIED, tmp_path, "--format", "table").stdout
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(pictures, tmp_path, monkeypatch):
+    score_iter = QSiT.score_iter
+
+    def interrupted(self, images, **kwargs):
+        results = score_iter(self, images, **kwargs)
+        yield next(results)
+        raise KeyboardInterrupt
+
+    output = tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(QSiT, "score_iter", interrupted)
+        result = qsit("score", "-m", TIED, *pictures, code=130)
+        assert len(rows(result.stdout)) == 1
+        assert "Stopped after 1 of 3 pictures. With --output FILE a later run could go on." in result.stderr
+        result = qsit("score", "-m", TIED, *pictures, "-o", output, "--format", "table", code=130)
+        assert "Stopped after 1 of 3 pictures. Run the same command again to go on." in result.stderr
+        assert pictures[0] in result.stdout
+    result = qsit("score", "-m", TIED, *pictures, "-o", output)
+    assert "2 added, 1 were there already" in result.stderr
+    monkeypatch.setattr(options.ModelOptions, "load", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert qsit("score", *pictures, code=130).stderr == "Interrupted.\n"
+
+
+def test_a_terminal_gets_a_table_and_a_progress_bar(tmp_path):
+    pty = pytest.importorskip("pty")
+    paths = make_pictures(tmp_path, 12)
+    code = "from qsit_metric.cli import main; main()"
+    main, other = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "score", "-m", TIED, *paths],
+        stdout=other,
+        stderr=other,
+        env=child_environment(TERM="xterm-256color", COLUMNS="200"),
+    )
+    os.close(other)
+    shown = b""
+    try:
+        while chunk := os.read(main, 65536):
+            shown += chunk
+    except OSError:  # Linux reports the end of a terminal so
+        pass
+    os.close(main)
+    text = shown.decode()
+    assert process.wait() == 0
+    assert "Loading " in text
+    assert "images/s" in text
+    assert "12/12" in text
+    assert "12 pictures scored: mean" in text
+    assert "path,score" not in text
+    assert "Loading weights" not in text
+    assert "arning" not in text
+
+
+# ---- which pictures are meant
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png", "sub/c.webp", "sub/.git/d.png", "sub/deep/e.tif"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "tree" / "f[1].png").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "tree"
+
+
+def expand(*given: str, recursive: bool = False) -> list[str]:
+    return [path.replace(os.sep, "/") for path in inputs.expand(given, recursive=recursive)]
+
+
+def test_a_folder_means_its_pictures(tree):
+    assert expand("tree") == ["tree/a.jpg", "tree/b.PNG", "tree/f[1].png"]
+    deep = ["tree/sub/c.webp", "tree/sub/deep/e.tif"]
+    assert expand("tree", recursive=True) == ["tree/a.jpg", "tree/b.PNG", "tree/f[1].png", *deep]
+
+
+def test_patterns_are_expanded_where_the_shell_did_not(tree):
+    assert expand("tree/*.*g") == ["tree/a.jpg", "tree/f[1].png"]
+    assert expand("tree/**/*.tif") == ["tree/sub/deep/e.tif"]
+    assert expand("tree/su*") == ["tree/sub/c.webp"]
+    assert expand(f"{tree}/[ab].*") == [f"{tree}/a.jpg", f"{tree}/b.PNG"]
+    assert expand("tree/f[1].png") == ["tree/f[1].png"], "a name that exists is meant literally"
+
+
+def test_a_home_directory_that_the_shell_left_alone(tree, monkeypatch):
+    monkeypatch.setenv("HOME", str(tree))
+    assert expand("~/sub") == [f"{tree}/sub/c.webp"]
+    assert expand("~no-such-user/x.png") == ["~no-such-user/x.png"]
+
+
+def test_each_picture_once_and_in_order(tree):
+    assert expand("tree/b.PNG", "./tree/b.PNG", "tree", "nope.png") == [
+        "tree/b.PNG", "tree/a.jpg", "tree/f[1].png", "nope.png",
+    ]  # fmt: skip
+    assert expand("http://x/a.png?b=*", "http://x//a.png") == ["http://x/a.png?b=*", "http://x//a.png"]
+
+
+def test_what_holds_no_picture_is_said(tree, caplog):
+    assert expand("tree/sub/.git", "tree/*.bmp", "tree/a.jpg") == ["tree/sub/.git/d.png", "tree/a.jpg"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "no pictures in 'tree/*.bmp' (-r looks into its folders)"
+    ]
+    (tree / "empty").mkdir()
+    with pytest.raises(InputError, match="`PATHS`: got 'tree/empty', expected at least one picture"):
+        expand("tree/empty")
+
+
+def test_a_list_on_stdin(pictures):
+    text = f"{pictures[0]}\r\n\n{pictures[1]}\n"
+    result = qsit("score", "-m", TIED, "-", pictures[2], input=text)
+    assert [row["path"] for row in rows(result.stdout)] == pictures
+
+
+# ---- ask and describe
+
+
+def test_ask_prints_the_answer(tied):
+    picture, question = IMAGES / "tile_384.png", "Is this image blurry?"
+    answer = tied.ask(picture, question, max_new_tokens=5)
+    result = qsit("ask", "-m", TIED, picture, question, "--max-new-tokens", 5)
+    assert result.stdout == f"{terminal.printable(str(answer))}\n"
+    assert result.stderr == "(cut off after 5 tokens; --max-new-tokens N allows more)\n"
+
+
+def test_ask_with_choices_shows_their_probabilities(tied):
+    picture, choices = str(IMAGES / "tile_384.png"), ["blur", "noise"]
+    answer = tied.ask(picture, "Which?", choices=choices)
+    flags = ["--choice", "blur", "--choice", "noise"]
+    lines = qsit("ask", "-m", TIED, picture, "Which?", *flags).stdout.splitlines()
+    assert lines[0] == answer.choice
+    assert [line.split()[:2] for line in lines[1:]] == [[name, f"{answer.probs[name]:.3f}"] for name in choices]
+    found = json.loads(qsit("ask", "-m", TIED, picture, "Which?", "Why?", *flags, "--json").stdout)
+    assert found["path"] == picture
+    assert [one["question"] for one in found["answers"]] == ["Which?", "Why?"]
+    assert found["answers"][0]["choice"] == answer.choice
+    assert found["answers"][0]["probs"] == pytest.approx(answer.probs, abs=1e-6)
+    assert (found["recipe"], found["dtype"], found["qsit_metric"]) == ("authors", "float32", __version__)
+    generated = qsit("ask", "-m", TIED, picture, "Which?", *flags, "--method", "generate", "--max-new-tokens", 3)
+    assert "does not name exactly one of the choices" in generated.stderr
+
+
+def test_several_questions_are_told_apart():
+    lines = qsit("ask", "-m", TIED, IMAGES / "tiny_7x5.png", "One?", "Two?", "--max-new-tokens", 2).stdout.splitlines()
+    assert lines[0::2] == ["One?", "Two?"]
+
+
+def test_what_cannot_be_asked(pictures):
+    assert "`question`: got ' '" in qsit("ask", "-m", TIED, pictures[0], " ", code=2).stderr
+    assert "2 to 26 of them" in qsit("ask", "-m", TIED, pictures[0], "Which?", "--choice", "a", code=2).stderr
+    assert "expected an existing file" in qsit("ask", "-m", TIED, "nope.png", "Which?", code=2).stderr
+
+
+def test_describe_goes_on_after_a_failure(pictures, tied):
+    arguments = ["describe", "-m", TIED, pictures[0], "nope.png", pictures[1], "--max-new-tokens", 3]
+    result = qsit(*arguments, "--json", code=1)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["path"] for line in lines] == pictures[:2]
+    assert lines[0]["description"] == str(tied.describe(pictures[0], max_new_tokens=3))
+    assert lines[0]["finished"] is False
+    assert "failed: nope.png: expected an existing file" in result.stderr
+    text = qsit(*arguments, code=1).stdout
+    assert text.splitlines()[0::2] == pictures[:2]
+
+
+# ---- models and download
+
+
+def test_models_says_what_is_on_disk(tmp_path, monkeypatch):
+    store = tmp_path / "models--zhangzicheng--q-sit"
+    (store / "blobs").mkdir(parents=True)
+    (store / "blobs" / "half").write_bytes(bytes(1_500_000))
+    found = json.loads(qsit("models", "--json", "--cache-dir", tmp_path).stdout)
+    assert [one["name"] for one in found][:2] == ["q-sit-mini", "q-sit"]
+    assert {"repo", "backend", "licence", "on_disk", "size", "folder", "paper"} <= set(found[0])
+    assert [(one["on_disk"], one["size"], one["folder"]) for one in found[:2]] == [
+        ("absent", 0, None), ("partial", 1_500_000, str(store)),
+    ]  # fmt: skip
+    text = qsit("models", "--cache-dir", tmp_path).stdout
+    assert "in part, 1.5 MB" in text
+    assert f"q-sit: {store}" in text
+
+
+def test_every_state_has_words():
+    record, sha = on_disk("no/such/cache")[0].record, "0123456789abcdef" * 2
+    words = {
+        state: shelf.state(Stored(record, state, 2_000_000_000, Path("x"), sha))
+        for state in ("embedded", "complete", "pinned", "partial", "absent")
+    }
+    assert words == {
+        "embedded": "in the package, 2.0 GB",
+        "complete": "yes, 2.0 GB",
+        "pinned": "only as @0123456789ab, 2.0 GB",
+        "partial": "in part, 2.0 GB",
+        "absent": "no",
+    }
+
+
+def test_download_and_then_use_without_a_network(tmp_path, pictures):
+    with HubServer() as hub:
+        sha = hub.publish("owner/model", GOLDEN / "tied")
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+        settings |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        done = child("download", "owner/model", "--json", env=settings)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["model"], found["repo"], found["revision"]) == ("owner/model", "owner/model", sha)
+    assert (Path(found["folder"]) / "config.json").is_file()
+    assert str(tmp_path / "home") in found["folder"]
+    again = child("download", f"owner/model@{sha}", env=settings)  # the server is gone
+    assert again.stdout.splitlines() == [f"folder   {found['folder']}", f"revision {sha}"]
+    failed = child("download", "owner/other", env=settings)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("error: `model`: got 'owner/other'")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+# ---- doctor
+
+
+def test_doctor_is_content_with_this_installation():
+    found = json.loads(qsit("doctor", "-m", TIED, "--json").stdout)
+    assert found["ok"] is True
+    assert [(check["name"], check["ok"]) for check in found["checks"]] == [
+        ("resizing", True), ("tiling", True), ("scoring", True),
+    ]  # fmt: skip
+    assert found["versions"]["torch"] == torch.__version__
+    assert set(found["versions"]) >= {"python", "qsit_metric", "transformers", "huggingface_hub", "pillow", "numpy"}
+    assert "cpu" in found["devices"]
+    assert [one["name"] for one in found["models"]][:1] == ["q-sit-mini"]
+    assert "alone" in found["checks"][2]["detail"]
+
+
+def test_doctor_without_a_model_skips_that_check_and_shows_no_secret(monkeypatch):
+    monkeypatch.setattr("qsit_metric.catalog.embedded_names", list)
+    settings = {"HF_TOKEN": "hf_hidden", "HF_ENDPOINT": "https://me:pass@mirror.example", "HF_HOME": "/x"}
+    text = qsit("doctor", env=settings).stdout
+    assert "skipped  scoring: no model given" in text
+    assert "ok       resizing: files and tensors differ by 0 of 255" in text
+    assert "HF_TOKEN     (set, not shown)" in text
+    assert "https://***@mirror.example" in text
+    assert "hf_hidden" not in text
+    assert "pass@" not in text
+
+
+def test_doctor_finds_what_is_broken(monkeypatch):
+    from qsit_metric import resampling, tiling
+
+    resize = resampling.resize_image
+
+    def swapped(image, size):
+        return resize(image.transpose(Image.Transpose.TRANSPOSE), size[::-1]).transpose(Image.Transpose.TRANSPOSE)
+
+    monkeypatch.setattr(resampling, "resize_image", swapped)
+    monkeypatch.setattr(tiling, "_DOWNSAMPLE_ABOVE", 9.0)
+    monkeypatch.setattr(
+        "qsit_metric.metric.QSiT.score", lambda self, images: [2.5, 1.0] if isinstance(images, list) else 2.0
+    )
+    result = qsit("doctor", "-m", TIED, code=1)
+    assert "FAILED   resizing: files and tensors differ by" in result.stdout
+    assert "FAILED   tiling: 1800x1350: 21 tiles, 14" in result.stdout
+    assert "5.0e-01 off in a batch (allowed: 0.0001)" in result.stdout
+
+
+def test_doctor_reports_a_model_that_does_not_load_and_never_downloads(tmp_path):
+    result = qsit("doctor", "-m", "q-sit-mini", "--cache-dir", tmp_path, "--json", code=1)
+    check = json.loads(result.stdout)["checks"][-1]
+    assert (check["name"], check["ok"]) == ("scoring", False)
+    assert "the network is switched off" in check["detail"]
+
+
+def test_doctor_survives_a_torch_that_cannot_be_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "cannot be imported" in doctor.devices()["none"]
+    assert checks.run(options.ModelOptions(), None)[0].ok is False
+
+
+def test_the_layouts_that_doctor_knows_are_the_golden_ones():
+    images = json.loads((GOLDEN / "tied.expected.json").read_text())["images"].values()
+    golden = {tuple(one["size"]): (one["tiles"], one["input_tokens"] - 68) for one in images}  # 68 tokens of text
+    assert checks._LAYOUTS.items() <= golden.items()
+
+
+# ---- the small parts
+
+
+def test_bars_and_names_on_poor_terminals():
+    assert terminal.bars([0.0, 0.124, 0.125, 0.999, 1.0], ascii_only=False) == "▁▁▂██"
+    assert terminal.bars([0.0, 0.1, 0.99, float("nan")], ascii_only=True) == "0190"
+    assert terminal.printable("a\x1b[31m\udcff\n日本 b.png") == "a\\x1b[31m\\udcff\\n日本 b.png"
+
+
+def test_a_table_on_a_terminal_without_unicode(monkeypatch):
+    result = child("models", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert result.stdout.isascii()
+    assert "q-sit-mini" in result.stdout
+
+
+def test_markup_in_file_names_is_not_obeyed():
+    record = records.Record("[bold]x[/bold] :smile:.png", 3.0, 0.5, "fair", {"bad": 0.5, "fair": 0.5})
+    with terminal.out().capture() as captured:
+        table.show([record])
+    assert "[bold]x[/bold] :smile:.png" in captured.get()
+
+
+def test_errors_are_one_line_whatever_they_contain():
+    from qsit_metric.commands.frame import one_line
+
+    assert one_line(BackendError("two\nlines \x1b[2J")) == "two lines \\x1b[2J"
