@@ -1,0 +1,372 @@
+"""Result files of `qsit score`: they grow, break off anywhere, and are gone on with; never mixed, never written twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import GOLDEN
+from qsit_metric import QSiT
+from qsit_metric.commands import resultfile
+from qsit_metric.commands.records import FORMATS, Record, identity
+from qsit_metric.commands.resultfile import OutputError, ResultFile
+from qsit_metric.errors import QSiTError
+from test_cli import HEADER, LEVELS, child, child_environment, make_pictures, qsit, rows
+
+TIED = str(GOLDEN / "tied")
+MADE = {"model": "m", "repo": None, "revision": None, "recipe": "authors", "dtype": "float32", "exif": True}
+MADE |= {"qsit_metric": "0.1.0"}
+NAMES = ["plain.png", 'odd, "quoted"\nname\r.png', "käse \udcff.png", "日本.png"]
+KILLED = -signal.SIGKILL
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and file locks of POSIX")
+
+
+def record(path: str, score: float = 3.25, note: str | None = None) -> Record:
+    return Record(path, score, (score - 1) / 4, "fair", dict.fromkeys(LEVELS, 0.2), note)
+
+
+def write(path: Path, names: list[str], made: dict[str, object] = MADE) -> list[str]:
+    """One run: score what is not there yet. Returns what it added."""
+    with ResultFile(path) as file:
+        file.begin(made, LEVELS)
+        todo = [name for name in names if name not in file.done]
+        for name in todo:
+            file.add(record(name, note="first of 2 frames" if name == "plain.png" else None))
+    return todo
+
+
+# ---- the format
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(
+    path=st.text(st.characters(exclude_characters="\0"), min_size=1).filter(lambda text: not _lone_surrogate(text)),
+    values=st.lists(st.floats(0, 1), min_size=6, max_size=6),
+    note=st.none() | st.just("first of 12 frames"),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_record_comes_back_as_it_was_written(name, path, values, note):
+    form = FORMATS[name]
+    probs = dict(zip(LEVELS, (round(value, 4) for value in values), strict=False))
+    before = Record(path, round(1 + 4 * values[5], 4), round(values[5], 4), "good", probs, note)
+    text = form.header(LEVELS) + form.line(before, MADE)
+    content = text.encode("utf-8", "surrogateescape")
+    assert form.whole(content) == len(content)
+    (line,) = form.read(content)
+    assert line.record == before
+    assert line.made == identity(MADE)
+
+
+def _lone_surrogate(text: str) -> bool:
+    """What no file name holds: Python gives undecodable bytes as U+DC80..U+DCFF, and never bytes that make a letter."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") != text
+    except UnicodeEncodeError:
+        return True
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_file_that_breaks_off_at_any_byte_is_mended(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # hundreds of them would take their time
+    path = tmp_path / f"out{suffix}"
+    assert write(path, NAMES) == NAMES
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        added = write(path, NAMES)
+        assert path.read_bytes() == whole, f"cut at {length}"
+        complete = FORMATS[suffix[1:]].whole(whole[:length])
+        kept = len(list(FORMATS[suffix[1:]].read(whole[:complete]))) if complete else 0
+        assert added == NAMES[kept:], "what was whole is not scored again"
+
+
+def test_zeros_that_a_power_cut_leaves_are_cut_off(tmp_path):
+    path = tmp_path / "out.csv"
+    write(path, NAMES[:2])
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(100))
+    assert write(path, NAMES[:2]) == []
+    assert path.read_bytes() == whole
+
+
+def test_a_file_that_went_through_a_spreadsheet_is_read(tmp_path):
+    path = tmp_path / "out.csv"
+    write(path, ["a.png"])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert write(path, ["./a.png", "a.png", "b.png"]) == ["./a.png", "b.png"]  # by ResultFile's own keys
+    assert [row["path"] for row in csv.DictReader(path.open(encoding="utf-8-sig"))] == ["a.png", "./a.png", "b.png"]
+
+
+# ---- whose file it is
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"name,price\nfoo,1\n"),
+        ("a.csv", b"name,price"),
+        ("a.csv", b"path,score\na.png,1\n"),
+        ("a.csv", ",".join(HEADER).encode() + b"\na.png,three\n"),
+        ("a.jsonl", b'{"name": 1}\n'),
+        ("a.jsonl", b"[1, 2]\n"),
+        ("a.jsonl", b"notes"),
+        ("a.jsonl", b"\xff\xfe\n"),
+        ("a.jsonl", b'{"path": "a", "score": 1, "unit": 0, "level": "bad", "probs": 1}\n'),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(
+        OutputError, match=rf"expected a {path.suffix} file that `qsit score` wrote. It was left as it is"
+    ):
+        ResultFile(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("field", ["model", "revision", "recipe", "dtype", "exif"])
+def test_scores_of_another_model_are_never_mixed_in(tmp_path, suffix, field):
+    path = tmp_path / f"out{suffix}"
+    write(path, NAMES)
+    whole = path.read_bytes()
+    other = MADE | {field: "other"}
+    with pytest.raises(OutputError, match=rf"made as now \({field} other\), but it has {field} .*Use another file"):
+        write(path, [*NAMES, "new.png"], other)
+    assert path.read_bytes() == whole
+    assert write(path, [*NAMES, "new.png"], MADE | {"qsit_metric": "0.2.0"}) == ["new.png"]
+
+
+def test_other_levels_are_another_file(tmp_path):
+    path = tmp_path / "out.csv"
+    write(path, ["a.png"])
+    with ResultFile(path) as file, pytest.raises(OutputError, match="expected a file with the columns of this model"):
+        file.begin(MADE, ["poor", "good"])
+
+
+def test_an_empty_file_is_a_beginning(tmp_path):
+    for name in ("a.csv", "a.jsonl"):
+        (tmp_path / name).touch()
+        assert write(tmp_path / name, NAMES) == NAMES
+        assert write(tmp_path / name, NAMES) == []
+
+
+# ---- who writes it
+
+
+@posix
+def test_a_file_in_use_is_refused_at_once(tmp_path):
+    import fcntl
+
+    path = tmp_path / "out.csv"
+    write(path, ["a.png"])
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        start = time.perf_counter()
+        result = qsit("score", "b.png", "-m", TIED, "-o", path, code=2)
+        assert time.perf_counter() - start < 1, "it is known before the model is loaded"
+    assert "expected a file that no other run is writing" in result.stderr
+    assert write(path, ["a.png"]) == [], "and the lock goes with its owner"
+
+
+@posix
+def test_two_runs_that_begin_a_file_at_the_same_time(tmp_path):
+    path = tmp_path / "out.csv"
+    with ResultFile(path) as first, ResultFile(path) as second:
+        first.begin(MADE, LEVELS)
+        with pytest.raises(OutputError, match="no other run is writing"):
+            second.begin(MADE, LEVELS)
+        first.add(record("a.png"))
+    assert len(rows(path.read_text())) == 1
+    with ResultFile(tmp_path / "late.csv") as late:
+        write(tmp_path / "late.csv", ["a.png"])
+        late.begin(MADE, LEVELS)
+        assert list(late.done) == ["a.png"], "what the other run wrote meanwhile counts"
+
+
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    write(tmp_path / "a.csv", ["a.png"])
+    assert "this file system has no locks" in caplog.text
+
+
+@posix
+def test_a_full_disk_is_said_and_mended(tmp_path):
+    import resource
+
+    path = tmp_path / "out.csv"
+    write(path, NAMES[:2])
+    whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with ResultFile(path) as file:
+        file.begin(MADE, LEVELS)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+        try:
+            with pytest.raises(
+                OutputError, match="expected a file that can be written. The system says: File too large"
+            ):
+                file.add(record("c.png"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes()[: len(whole)] == whole
+    assert write(path, [*NAMES[:2], "c.png"]) == ["c.png"]
+    assert [row["path"] for row in rows(path.read_bytes().decode("utf-8", "surrogateescape"))] == [*NAMES[:2], "c.png"]
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(OutputError, match="expected a file that can be written"):
+        ResultFile(tmp_path / "folder.csv")
+    with pytest.raises(QSiTError, match="Make the folder"):
+        ResultFile(tmp_path / "no" / "out.csv")
+
+
+# ---- the command
+
+
+@pytest.fixture
+def loaded(tied, monkeypatch):
+    """The model is loaded once for all of these tests."""
+    monkeypatch.setattr("qsit_metric.commands.options.ModelOptions.load", lambda self: tied)
+    return tied
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_later_run_scores_only_what_is_new_or_failed(tmp_path, loaded, suffix, monkeypatch):
+    pictures, output = make_pictures(tmp_path / "pictures", 4), tmp_path / f"out{suffix}"
+    hidden = Path(pictures[1]).rename(tmp_path / "hidden")
+    result = qsit("score", *pictures[:3], "-o", output, code=1)
+    assert result.stdout == "", "a file that takes the scores leaves stdout empty"
+    assert "2 added, 0 were there already" in result.stderr
+    assert pictures[1] not in output.read_text(), "failures are not written down"
+    before = output.read_text()
+    hidden.rename(pictures[1])
+    asked = []
+    score_iter = QSiT.score_iter
+
+    def spy(self, images, **kwargs):
+        asked.extend(images)
+        return score_iter(self, asked, **kwargs)
+
+    monkeypatch.setattr(QSiT, "score_iter", spy)
+    shown = [json.loads(line) for line in qsit("score", *pictures, "-o", output, "--json").stdout.splitlines()]
+    assert sorted(line["path"] for line in shown) == pictures, "what was there is shown with what is new"
+    assert asked == [pictures[1], pictures[3]]
+    assert output.read_text().startswith(before)
+    scores = {line["path"]: line["score"] for line in shown}
+    assert scores == pytest.approx(dict(zip(pictures, loaded.score(pictures), strict=True)), abs=1e-4)
+    limit = (min(scores.values()) + sorted(scores.values())[1]) / 2
+    asked.clear()
+    qsit("score", *pictures, "-o", output, "--fail-under", limit, code=3)
+    assert asked == [], "a limit counts for what was scored earlier, too"
+
+
+def test_each_batch_is_on_the_disk_before_the_next_is_computed(tmp_path, loaded, monkeypatch):
+    pictures, events = make_pictures(tmp_path / "pictures", 30), []
+    add, fsync = ResultFile.add, os.fsync
+    monkeypatch.setattr(ResultFile, "add", lambda self, record: (events.append("add"), add(self, record)))
+    monkeypatch.setattr(resultfile.os, "fsync", lambda descriptor: (events.append("fsync"), fsync(descriptor)))
+    logits = loaded.backend.logits
+    monkeypatch.setattr(loaded.backend, "logits", lambda requests: (events.append(len(requests)), logits(requests))[1])
+    qsit("score", *pictures, "-o", tmp_path / "out.csv")
+    batches = [event for event in events if isinstance(event, int)]
+    assert len(batches) >= 3
+    text = "".join({"add": "a", "fsync": "f"}.get(event, "B") for event in events)
+    # Once the last picture has been asked for, only the end is left to save; that is the last few batches.
+    assert text.startswith("fB" + "a" * batches[0] + "fB" + "a" * batches[1] + "f")
+    assert text.endswith("af")
+
+
+@posix
+def test_a_killed_run_loses_at_most_a_batch_and_is_gone_on_with(tmp_path):
+    pictures, output = make_pictures(tmp_path / "pictures", 120), tmp_path / "out.csv"
+    code = "from qsit_metric.cli import main; main()"
+    command = [sys.executable, "-c", code, "score", "-", "-m", TIED, "-o", str(output)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=child_environment(), text=True
+    )
+    process.stdin.write("\n".join(pictures))
+    process.stdin.close()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not output.exists() or output.read_bytes().count(b"\n") < 10):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == KILLED, process.stderr.read()
+    process.stderr.close()
+    before = output.read_text()
+    kept = [row["path"] for row in rows(before[: FORMATS["csv"].whole(before.encode())])]
+    assert kept == pictures[: len(kept)]
+    assert 9 <= len(kept) < len(pictures), "the kill came in the middle"
+    for path in kept:  # whoever scored these again would fail
+        Path(path).unlink()
+    with output.open("a") as file:  # and it broke off in the middle of a line
+        file.write(pictures[len(kept)] + ",3.1")
+    done = child("score", "-", "-m", TIED, "-o", output, input="\n".join(pictures))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert f"{len(pictures) - len(kept)} added, {len(kept)} were there already" in done.stderr
+    assert "\x1b" not in done.stderr
+    after = output.read_text()
+    assert after.startswith(before[: FORMATS["csv"].whole(before.encode())])
+    assert [row["path"] for row in rows(after)] == pictures
+    assert all(float(row["score"]) > 1 for row in rows(after))
+
+
+@posix
+def test_ctrl_c_in_a_real_run(tmp_path):
+    pictures, output = make_pictures(tmp_path / "pictures", 200), tmp_path / "out.jsonl"
+    code = "from qsit_metric.cli import main; main()"
+    command = [sys.executable, "-c", code, "score", str(tmp_path / "pictures"), "-m", TIED, "-o", str(output)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=child_environment(), text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not output.exists() or output.read_bytes().count(b"\n") < 10):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [line["path"] for line in lines] == pictures[: len(lines)]
+    assert f"Stopped after {len(lines)} of 200 pictures. Run the same command again to go on." in said
+    assert "Traceback" not in said
+
+
+@posix
+def test_a_closed_pipe_ends_the_run_quietly(tmp_path):
+    pictures = make_pictures(tmp_path / "pictures", 60)
+    code = "from qsit_metric.cli import main; main()"
+    command = [sys.executable, "-c", code, "score", "-", "-m", TIED, "--json"]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+        text=True,
+    )
+    process.stdin.write("\n".join(pictures))
+    process.stdin.close()
+    first = process.stdout.readline()
+    process.stdout.close()  # what `| head -1` does
+    said = process.stderr.read()
+    process.stderr.close()
+    assert json.loads(first)["path"] == pictures[0]
+    assert (process.wait(), said) == (141, "")
+
+
+def test_the_header_of_the_file_is_that_of_stdout():
+    assert next(csv.reader(io.StringIO(FORMATS["csv"].header(LEVELS)))) == HEADER
