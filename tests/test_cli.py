@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
+import inspect
 import io
 import json
 import logging
@@ -45,6 +48,13 @@ def pictures(tmp_path):
     return make_pictures(tmp_path / "pictures", 3)
 
 
+@pytest.fixture
+def loaded(tied, monkeypatch):
+    """The model is loaded once for all tests that are not about loading."""
+    monkeypatch.setattr(options.ModelOptions, "load", lambda self: tied)
+    return tied
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     for name in ("QSIT_MODEL", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
@@ -53,14 +63,17 @@ def clean_environment(monkeypatch):
 
 def qsit(*arguments: object, code: int = 0, **kwargs: object):
     """Run a command in this process."""
-    result = CliRunner().invoke(app, list(map(str, arguments)), **kwargs)
+    separate = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}  # click < 8.2
+    result = CliRunner(**separate).invoke(app, list(map(str, arguments)), **kwargs)
     assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception!r}"
     assert "\x1b" not in result.output, "no colours outside a terminal"
     return result
 
 
 def child_environment(**settings: str) -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "QSIT_"))}
+    """What a user's shell would have; an unbuffered stdout would hide what is left in a buffer at the end."""
+    strange = ("PYTHONUNBUFFERED", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
+    clean = {k: value for k, value in os.environ.items() if k not in strange and not k.startswith(("HF_", "QSIT_"))}
     return clean | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"} | settings
 
 
@@ -188,22 +201,22 @@ def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
     assert result.stderr == ""
 
 
-def test_csv_is_what_a_pipe_gets(pictures, tied):
+def test_csv_is_what_a_pipe_gets(pictures, loaded):
     found = rows(qsit("score", "-m", TIED, *pictures).stdout)
     assert list(found[0]) == HEADER
     for row, path in zip(found, pictures, strict=True):
-        score = tied.score(path)
+        score = loaded.score(path)
         assert (row["path"], row["level"], row["note"]) == (path, score.level, "")
         assert [row[level] for level in LEVELS] == [f"{score.probs[level]:.4f}" for level in LEVELS]
         assert row["score"] == f"{score:.4f}"
         assert [row[name] for name in ("model", "revision", "recipe", "dtype", "exif")] == [
-            TIED, "", "authors", "float32", "True",
+            loaded.info["model"], "", "authors", "float32", "True",
         ]  # fmt: skip
 
 
-def test_the_table_is_for_people(pictures, tied):
+def test_the_table_is_for_people(pictures, loaded):
     text = qsit("score", "-m", TIED, "--format", "table", "--sort", "score", *pictures).stdout
-    scores = {path: tied.score(path) for path in pictures}
+    scores = {path: loaded.score(path) for path in pictures}
     order = sorted(pictures, key=lambda path: -scores[path])
     lines = text.splitlines()
     assert lines[0].split() == ["path", "score", "level", "bad-excellent"]
@@ -221,7 +234,7 @@ def test_options_of_the_model_arrive(pictures):
     assert [line[name] for name in ("model", "dtype", "recipe", "exif")] == [TIED, "bfloat16", "train", False]
 
 
-def test_no_exif_reads_the_pixels_as_they_lie(tmp_path, tied):
+def test_no_exif_reads_the_pixels_as_they_lie(tmp_path, loaded):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 160, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -230,11 +243,11 @@ def test_no_exif_reads_the_pixels_as_they_lie(tmp_path, tied):
         json.loads(qsit("score", "-m", TIED, "--json", tmp_path / "a.png", *flag).stdout)["score"]
         for flag in ([], ["--no-exif"])
     ]
-    assert found == pytest.approx([tied.score(tmp_path / "a.png"), tied.score(pixels)], abs=1e-6)
+    assert found == pytest.approx([loaded.score(tmp_path / "a.png"), loaded.score(pixels)], abs=1e-6)
     assert found[0] != pytest.approx(found[1], abs=1e-3)
 
 
-def test_failed_pictures_are_listed_at_the_end_and_do_not_sink_the_others(pictures, tmp_path):
+def test_failed_pictures_are_listed_at_the_end_and_do_not_sink_the_others(pictures, tmp_path, loaded):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     missing = str(tmp_path / "missing.png")
@@ -247,8 +260,8 @@ def test_failed_pictures_are_listed_at_the_end_and_do_not_sink_the_others(pictur
     assert [line.count(path) for line, path in zip(failed, (str(broken), missing), strict=True)] == [1, 1]
 
 
-def test_fail_under_is_for_pipelines(pictures, tied):
-    scores = sorted(tied.score(pictures))
+def test_fail_under_is_for_pipelines(pictures, loaded):
+    scores = sorted(loaded.score(pictures))
     limit = (scores[0] + scores[1]) / 2
     result = qsit("score", "-m", TIED, *pictures, "--fail-under", limit, code=3)
     assert len(rows(result.stdout)) == 3
@@ -257,13 +270,13 @@ def test_fail_under_is_for_pipelines(pictures, tied):
     qsit("score", "-m", TIED, *pictures, "missing.png", "--fail-under", limit, code=1)
 
 
-def test_a_score_that_is_not_a_number_is_below_everything(pictures, monkeypatch):
+def test_a_score_that_is_not_a_number_is_below_everything(pictures, monkeypatch, loaded):
     nothing = Score(float("nan"), dict.fromkeys(LEVELS, float("nan")))
     monkeypatch.setattr(QSiT, "score_iter", lambda self, images, **_: (nothing for _ in images))
     qsit("score", "-m", TIED, pictures[0], "--fail-under", 1, code=3)
 
 
-def test_pictures_with_several_frames_carry_a_note_and_a_warning(tmp_path):
+def test_pictures_with_several_frames_carry_a_note_and_a_warning(tmp_path, loaded):
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     result = qsit("score", "-m", TIED, tmp_path)
@@ -295,34 +308,55 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(pictures, tmp_path, mon
     assert qsit("score", *pictures, code=130).stderr == "Interrupted.\n"
 
 
-def test_a_terminal_gets_a_table_and_a_progress_bar(tmp_path):
+ON_A_TERMINAL = """if True:
+    import os, sys
+    from qsit_metric.cli import app
+    pipe, *arguments = sys.argv[1:]
+    app(arguments, standalone_mode=False)
+    os.dup2(int(pipe), 1)  # from here on only stderr is the terminal
+    app([*arguments, "--no-exif"], standalone_mode=False)
+"""
+
+
+def test_a_terminal_gets_a_table_and_a_progress_bar_and_a_pipe_beside_it_only_csv(tmp_path):
     pty = pytest.importorskip("pty")
     paths = make_pictures(tmp_path, 12)
-    code = "from qsit_metric.cli import main; main()"
-    main, other = pty.openpty()
+    (main, other), (pipe, end) = pty.openpty(), os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "score", "-m", TIED, *paths],
+        [sys.executable, "-c", ON_A_TERMINAL, str(end), "score", "-m", TIED, *paths],
         stdout=other,
         stderr=other,
+        pass_fds=[end],
         env=child_environment(TERM="xterm-256color", COLUMNS="200"),
     )
     os.close(other)
+    os.close(end)
     shown = b""
-    try:
+    with contextlib.suppress(OSError):  # Linux reports the end of a terminal so
         while chunk := os.read(main, 65536):
             shown += chunk
-    except OSError:  # Linux reports the end of a terminal so
-        pass
     os.close(main)
-    text = shown.decode()
+    with os.fdopen(pipe, newline="") as piped:
+        found = rows(piped.read())
     assert process.wait() == 0
-    assert "Loading " in text
-    assert "images/s" in text
-    assert "12/12" in text
-    assert "12 pictures scored: mean" in text
+    assert [(row["path"], row["exif"]) for row in found] == [(path, "False") for path in paths]
+    text = shown.decode()
+    table, _, beside = text.partition("12 pictures scored: mean")
+    for part in (table, beside):
+        assert "Loading " in part
+        assert "images/s" in part
+        assert "12/12" in part
+    assert "bad-excellent" in table
+    assert "bad-excellent" not in beside
     assert "path,score" not in text
     assert "Loading weights" not in text
     assert "arning" not in text
+
+
+def test_forced_colours_do_not_turn_a_pipe_into_a_terminal(pictures, loaded):
+    result = qsit("score", *pictures, env={"FORCE_COLOR": "1"})
+    assert len(rows(result.stdout)) == 3
+    assert result.stderr == ""
 
 
 # ---- which pictures are meant
@@ -380,7 +414,7 @@ def test_what_holds_no_picture_is_said(tree, caplog):
         expand("tree/empty")
 
 
-def test_a_list_on_stdin(pictures):
+def test_a_list_on_stdin(pictures, loaded):
     text = f"{pictures[0]}\r\n\n{pictures[1]}\n"
     result = qsit("score", "-m", TIED, "-", pictures[2], input=text)
     assert [row["path"] for row in rows(result.stdout)] == pictures
@@ -389,17 +423,17 @@ def test_a_list_on_stdin(pictures):
 # ---- ask and describe
 
 
-def test_ask_prints_the_answer(tied):
+def test_ask_prints_the_answer(loaded):
     picture, question = IMAGES / "tile_384.png", "Is this image blurry?"
-    answer = tied.ask(picture, question, max_new_tokens=5)
+    answer = loaded.ask(picture, question, max_new_tokens=5)
     result = qsit("ask", "-m", TIED, picture, question, "--max-new-tokens", 5)
     assert result.stdout == f"{terminal.printable(str(answer))}\n"
     assert result.stderr == "(cut off after 5 tokens; --max-new-tokens N allows more)\n"
 
 
-def test_ask_with_choices_shows_their_probabilities(tied):
+def test_ask_with_choices_shows_their_probabilities(loaded):
     picture, choices = str(IMAGES / "tile_384.png"), ["blur", "noise"]
-    answer = tied.ask(picture, "Which?", choices=choices)
+    answer = loaded.ask(picture, "Which?", choices=choices)
     flags = ["--choice", "blur", "--choice", "noise"]
     lines = qsit("ask", "-m", TIED, picture, "Which?", *flags).stdout.splitlines()
     assert lines[0] == answer.choice
@@ -414,23 +448,23 @@ def test_ask_with_choices_shows_their_probabilities(tied):
     assert "does not name exactly one of the choices" in generated.stderr
 
 
-def test_several_questions_are_told_apart():
+def test_several_questions_are_told_apart(loaded):
     lines = qsit("ask", "-m", TIED, IMAGES / "tiny_7x5.png", "One?", "Two?", "--max-new-tokens", 2).stdout.splitlines()
     assert lines[0::2] == ["One?", "Two?"]
 
 
-def test_what_cannot_be_asked(pictures):
+def test_what_cannot_be_asked(pictures, loaded):
     assert "`question`: got ' '" in qsit("ask", "-m", TIED, pictures[0], " ", code=2).stderr
     assert "2 to 26 of them" in qsit("ask", "-m", TIED, pictures[0], "Which?", "--choice", "a", code=2).stderr
     assert "expected an existing file" in qsit("ask", "-m", TIED, "nope.png", "Which?", code=2).stderr
 
 
-def test_describe_goes_on_after_a_failure(pictures, tied):
+def test_describe_goes_on_after_a_failure(pictures, loaded):
     arguments = ["describe", "-m", TIED, pictures[0], "nope.png", pictures[1], "--max-new-tokens", 3]
     result = qsit(*arguments, "--json", code=1)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["path"] for line in lines] == pictures[:2]
-    assert lines[0]["description"] == str(tied.describe(pictures[0], max_new_tokens=3))
+    assert lines[0]["description"] == str(loaded.describe(pictures[0], max_new_tokens=3))
     assert lines[0]["finished"] is False
     assert "failed: nope.png: expected an existing file" in result.stderr
     text = qsit(*arguments, code=1).stdout
@@ -492,7 +526,7 @@ def test_download_and_then_use_without_a_network(tmp_path, pictures):
 # ---- doctor
 
 
-def test_doctor_is_content_with_this_installation():
+def test_doctor_is_content_with_this_installation(loaded):
     found = json.loads(qsit("doctor", "-m", TIED, "--json").stdout)
     assert found["ok"] is True
     assert [(check["name"], check["ok"]) for check in found["checks"]] == [
@@ -526,13 +560,15 @@ def test_doctor_finds_what_is_broken(monkeypatch):
         return resize(image.transpose(Image.Transpose.TRANSPOSE), size[::-1]).transpose(Image.Transpose.TRANSPOSE)
 
     monkeypatch.setattr(resampling, "resize_image", swapped)
-    monkeypatch.setattr(tiling, "_DOWNSAMPLE_ABOVE", 9.0)
+    plan = tiling.plan
+    monkeypatch.setattr(tiling, "plan", lambda *of: dataclasses.replace(plan(*of), tokens=plan(*of).tokens // 7309 + 1))
     monkeypatch.setattr(
         "qsit_metric.metric.QSiT.score", lambda self, images: [2.5, 1.0] if isinstance(images, list) else 2.0
     )
     result = qsit("doctor", "-m", TIED, code=1)
     assert "FAILED   resizing: files and tensors differ by" in result.stdout
-    assert "FAILED   tiling: 1800x1350: 21 tiles, 14" in result.stdout
+    assert "; 1800x1350: 21 tiles, 2 tokens, expected (21, 7309)" in result.stdout
+    assert "FAILED   scoring: QSiT(" in result.stdout
     assert "5.0e-01 off in a batch (allowed: 0.0001)" in result.stdout
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conftest import GOLDEN
@@ -56,6 +56,8 @@ def write(path: Path, names: list[str], made: dict[str, object] = MADE) -> list[
     values=st.lists(st.floats(0, 1), min_size=6, max_size=6),
     note=st.none() | st.just("first of 12 frames"),
 )
+@example(path="a\rb.png", values=[0.2] * 6, note=None)
+@example(path='a,"\n".png', values=[0.0] * 6, note="first of 2 frames")
 @settings(max_examples=100, deadline=None)
 def test_a_record_comes_back_as_it_was_written(name, path, values, note):
     form = FORMATS[name]
@@ -152,8 +154,12 @@ def test_scores_of_another_model_are_never_mixed_in(tmp_path, suffix, field):
 def test_other_levels_are_another_file(tmp_path):
     path = tmp_path / "out.csv"
     write(path, ["a.png"])
-    with ResultFile(path) as file, pytest.raises(OutputError, match="expected a file with the columns of this model"):
+    with ResultFile(path) as file, pytest.raises(OutputError, match="with the levels of this model \\(poor, good\\)"):
         file.begin(MADE, ["poor", "good"])
+    (tmp_path / "empty.csv").write_text(FORMATS["csv"].header(LEVELS))
+    with ResultFile(tmp_path / "empty.csv") as file:
+        file.begin(MADE, ["poor", "good"])
+    assert (tmp_path / "empty.csv").read_text() == FORMATS["csv"].header(["poor", "good"])
 
 
 def test_an_empty_file_is_a_beginning(tmp_path):
@@ -261,16 +267,17 @@ def test_a_later_run_scores_only_what_is_new_or_failed(tmp_path, loaded, suffix,
     score_iter = QSiT.score_iter
 
     def spy(self, images, **kwargs):
-        asked.extend(images)
-        return score_iter(self, asked, **kwargs)
+        asked.extend(images := list(images))
+        return score_iter(self, images, **kwargs)
 
+    expected = dict(zip(pictures, loaded.score(pictures), strict=True))
     monkeypatch.setattr(QSiT, "score_iter", spy)
     shown = [json.loads(line) for line in qsit("score", *pictures, "-o", output, "--json").stdout.splitlines()]
     assert sorted(line["path"] for line in shown) == pictures, "what was there is shown with what is new"
     assert asked == [pictures[1], pictures[3]]
     assert output.read_text().startswith(before)
     scores = {line["path"]: line["score"] for line in shown}
-    assert scores == pytest.approx(dict(zip(pictures, loaded.score(pictures), strict=True)), abs=1e-4)
+    assert scores == pytest.approx(expected, abs=1e-4)
     limit = (min(scores.values()) + sorted(scores.values())[1]) / 2
     asked.clear()
     qsit("score", *pictures, "-o", output, "--fail-under", limit, code=3)
@@ -295,7 +302,7 @@ def test_each_batch_is_on_the_disk_before_the_next_is_computed(tmp_path, loaded,
 
 @posix
 def test_a_killed_run_loses_at_most_a_batch_and_is_gone_on_with(tmp_path):
-    pictures, output = make_pictures(tmp_path / "pictures", 120), tmp_path / "out.csv"
+    pictures, output = make_pictures(tmp_path / "pictures", 64), tmp_path / "out.csv"
     code = "from qsit_metric.cli import main; main()"
     command = [sys.executable, "-c", code, "score", "-", "-m", TIED, "-o", str(output)]
     process = subprocess.Popen(
@@ -347,7 +354,7 @@ def test_ctrl_c_in_a_real_run(tmp_path):
 
 @posix
 def test_a_closed_pipe_ends_the_run_quietly(tmp_path):
-    pictures = make_pictures(tmp_path / "pictures", 60)
+    pictures = make_pictures(tmp_path / "pictures", 30)
     code = "from qsit_metric.cli import main; main()"
     command = [sys.executable, "-c", code, "score", "-", "-m", TIED, "--json"]
     process = subprocess.Popen(
@@ -366,6 +373,22 @@ def test_a_closed_pipe_ends_the_run_quietly(tmp_path):
     process.stderr.close()
     assert json.loads(first)["path"] == pictures[0]
     assert (process.wait(), said) == (141, "")
+
+
+@posix
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"]])
+def test_a_pipe_that_was_closed_before_anything_was_written(arguments):
+    code = "import sys; sys.stdin.readline(); from qsit_metric.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )
+    process.stdout.close()
+    said = process.communicate(b"\n")[1]
+    assert (process.returncode, said) == (141, b"")
 
 
 def test_the_header_of_the_file_is_that_of_stdout():

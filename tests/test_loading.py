@@ -192,6 +192,7 @@ def test_quantisation_needs_its_package():
             QSiT(GOLDEN / "tied", dtype="int8")
     else:
         metric = QSiT(GOLDEN / "tied", dtype="int8")
+        assert metric.info["dtype"] == "int8"
         assert metric.score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=0.3)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
+from .backends.loading import quantization
 from .backends.registry import backend_class
 from .errors import InputError
 from .hub import Checkpoint, resolve
@@ -38,6 +39,8 @@ def load_backend(
     engine = chosen or backend_class(_fitting(checkpoint))
     loaded = engine.load(checkpoint.folder, placed)
     origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": checkpoint.revision}
+    if quantized := quantization(placed.dtype):
+        origin["dtype"] = quantized
     record = checkpoint.record
     return loaded, origin, loaded.recipe or (recipe_named(record.recipe) if record else None)
 

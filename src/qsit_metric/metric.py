@@ -119,11 +119,11 @@ class QSiT:
         import transformers
 
         return {
-            **self._origin,
             "backend": self.backend.name,
             "recipe": self.recipe.name,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            **self._origin,
             "qsit_metric": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,

@@ -20,6 +20,9 @@ _FLOATS = {
     "fp16": torch.float16,
 }
 _QUANTIZED = ("int8", "int4")
+# Kept in half precision: a small part of the memory, and what they see or say is the score itself.
+# By the names of both transformers 5 (from the start) and 4.57 (any part).
+_UNQUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "vision_tower", "multi_modal_projector", "lm_head"]
 
 
 def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions) -> Any:
@@ -103,7 +106,10 @@ def _precision(dtype: Any) -> tuple[torch.dtype, dict[str, Any]]:
 
         try:
             config = BitsAndBytesConfig(
-                load_in_8bit=dtype == "int8", load_in_4bit=dtype == "int4", bnb_4bit_compute_dtype=_half()
+                load_in_8bit=dtype == "int8",
+                load_in_4bit=dtype == "int4",
+                bnb_4bit_compute_dtype=_half(),
+                llm_int8_skip_modules=_UNQUANTIZED,
             )
         except ImportError as error:
             hint = "Run `pip install 'qsit-metric[quant]'`."
@@ -111,6 +117,14 @@ def _precision(dtype: Any) -> tuple[torch.dtype, dict[str, Any]]:
         return _half(), {"quantization_config": config}
     known = ", ".join([*_FLOATS, *_QUANTIZED])
     raise InputError.about("dtype", dtype, f"one of {known}, a torch dtype or a transformers quantization config")
+
+
+def quantization(dtype: Any) -> str | None:
+    """How the weights are quantised, in a word, or None if they are not."""
+    method = getattr(dtype, "quant_method", None)
+    if method is not None:
+        return str(getattr(method, "value", method))
+    return dtype if dtype in _QUANTIZED else None
 
 
 def _half() -> torch.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +79,7 @@ class ModelOptions:
     def load(self) -> QSiT:
         """Build the metric; only here torch and transformers are imported."""
         name = self.model or DEFAULT
-        if terminal.err().is_terminal:
+        if terminal.watched(sys.stderr):
             terminal.say(f"Loading {terminal.printable(name)} ...", "dim")
         from ..metric import QSiT
 

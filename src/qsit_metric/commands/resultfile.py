@@ -72,10 +72,11 @@ class ResultFile:
         for line in self._lines:
             if differing := {name: text for name, text in line.made.items() if text != own[name]}:
                 raise self._foreign(differing, own)
-        self._lines.clear()
+            if list(line.record.probs) != list(levels):
+                raise self._error(f"a file with the levels of this model ({', '.join(levels)})", _ANOTHER)
         try:
-            file.truncate(self._whole)
-            if not self._whole:
+            file.truncate(self._whole if self._lines else 0)
+            if not self._lines:
                 self._append(self._format.header(levels))
         except OSError as error:
             raise self._unwritable(error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,7 +93,7 @@ def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str 
         return chosen or "jsonl"
     if output:
         return None
-    return "table" if terminal.out().is_terminal else "csv"
+    return "table" if terminal.watched(sys.stdout) else "csv"
 
 
 def score(wish: Wish, options: ModelOptions) -> int:
@@ -163,7 +164,7 @@ def _report(run: _Run, total: int, wish: Wish) -> None:
     if wish.shown == "table":
         table.show(table.ordered(run.records, wish.sort))
         terminal.out().print(Text(line), soft_wrap=True)
-    elif wish.output or terminal.err().is_terminal:
+    elif wish.output or terminal.watched(sys.stderr):
         terminal.say(line)
     if wish.output:
         terminal.say(f"{terminal.printable(str(wish.output))}: {run.added} added, {run.kept} were there already")
@@ -202,12 +203,11 @@ class _Pace(ProgressColumn):
 @contextlib.contextmanager
 def _progress(total: int, *, streaming: bool) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr if a person watches, and gives a function that moves it on by one."""
-    watched = terminal.err().is_terminal and not (streaming and terminal.out().is_terminal)
+    if not total or not terminal.watched(sys.stderr) or (streaming and terminal.watched(sys.stdout)):
+        yield lambda: None
+        return
     columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Pace())
     # stdout must not be redirected: rich would send it to the console of the bar, which is stderr.
-    bar = Progress(
-        *columns, console=terminal.err(), transient=True, redirect_stdout=False, disable=not watched or not total
-    )
-    with bar:
+    with Progress(*columns, console=terminal.err(), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("score", total=total)
         yield lambda: bar.advance(task)

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -32,14 +32,18 @@ class _Console(Console):
 @functools.cache
 def out() -> Console:
     """The console of results."""
-    console = _Console(highlight=False, emoji=False, soft_wrap=False)
-    return console if console.is_terminal else _Console(highlight=False, emoji=False, width=_WIDE)
+    return _Console(highlight=False, emoji=False, width=None if watched(sys.stdout) else _WIDE)
 
 
 @functools.cache
 def err() -> Console:
     """The console of messages; log lines and the progress bar share it, so that they do not overwrite each other."""
     return _Console(stderr=True, highlight=False, emoji=False)
+
+
+def watched(stream: TextIO) -> bool:
+    """Whether a person looks at the stream. Not rich's `is_terminal`: FORCE_COLOR, which CI sets, makes that true."""
+    return stream.isatty()
 
 
 def say(message: str, style: str = "") -> None:
