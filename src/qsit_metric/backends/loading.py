@@ -41,6 +41,8 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions)
     """
     dtype, extra = _precision(options.dtype)
     spread = _device_map(options.device)
+    if extra and spread is None:
+        spread = {"": options.device}  # a quantised model cannot be moved once it is loaded
     try:
         model, report = auto_class.from_pretrained(
             folder,
