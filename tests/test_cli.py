@@ -406,12 +406,13 @@ def test_each_picture_once_and_in_order(tree):
 
 def test_what_holds_no_picture_is_said(tree, caplog):
     assert expand("tree/sub/.git", "tree/*.bmp", "tree/a.jpg") == ["tree/sub/.git/d.png", "tree/a.jpg"]
-    assert [record.getMessage() for record in caplog.records] == [
-        "no pictures in 'tree/*.bmp' (-r looks into its folders)"
-    ]
     (tree / "empty").mkdir()
     with pytest.raises(InputError, match="`PATHS`: got 'tree/empty', expected at least one picture"):
         expand("tree/empty")
+    assert [record.getMessage() for record in caplog.records] == [
+        "no pictures in 'tree/*.bmp'",
+        "no pictures in 'tree/empty' (-r looks into its folders)",
+    ]
 
 
 def test_a_list_on_stdin(pictures, loaded):

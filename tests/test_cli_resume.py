@@ -108,7 +108,7 @@ def test_a_file_that_went_through_a_spreadsheet_is_read(tmp_path):
     write(path, ["a.png"])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert write(path, ["./a.png", "a.png", "b.png"]) == ["./a.png", "b.png"]  # by ResultFile's own keys
-    assert [row["path"] for row in csv.DictReader(path.open(encoding="utf-8-sig"))] == ["a.png", "./a.png", "b.png"]
+    assert [row["path"] for row in rows(path.read_text(encoding="utf-8-sig"))] == ["a.png", "./a.png", "b.png"]
 
 
 # ---- whose file it is
@@ -233,6 +233,15 @@ def test_a_full_disk_is_said_and_mended(tmp_path):
     assert path.read_bytes()[: len(whole)] == whole
     assert write(path, [*NAMES[:2], "c.png"]) == ["c.png"]
     assert [row["path"] for row in rows(path.read_bytes().decode("utf-8", "surrogateescape"))] == [*NAMES[:2], "c.png"]
+
+
+def test_a_disk_that_does_not_save_is_said(tmp_path, monkeypatch):
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OutputError, match="The system says: Input/output error"):
+        write(tmp_path / "out.csv", ["a.png"])
 
 
 def test_places_that_cannot_be_written(tmp_path):

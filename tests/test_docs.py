@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import HERE, IMAGES
 from PIL import Image
 
 import qsit_metric
+from conftest import HERE, IMAGES
 from qsit_metric import Recipe
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 

@@ -344,18 +344,23 @@ def test_settings_of_sampling_and_beams_do_not_matter(parts, monkeypatch, caplog
     assert "generation flags" not in caplog.text
 
 
-@pytest.mark.parametrize("written", [True, False], ids=["by-the-template", "by-the-tokenizer"])
-def test_the_first_token_is_given_once(parts, monkeypatch, written):
-    model, processor = parts
-    plain = QSiT(TransformersBackend(model, processor))
-    expected = [float(plain.score(IMAGES / name)) for name in MIXED[:3]]
-    tokenizer = copy.deepcopy(processor.tokenizer)
+def starting_by_itself(tokenizer):
+    """A copy that writes a first token, as Llama's does."""
+    tokenizer = copy.deepcopy(tokenizer)
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
     inner = tokenizer.backend_tokenizer
     inner.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)])
     tokenizer.bos_token = "<|im_start|>"
     assert tokenizer("a").input_ids[0] == start
-    monkeypatch.setattr(processor, "tokenizer", tokenizer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["by-the-template", "by-the-tokenizer"])
+def test_the_first_token_is_given_once(parts, monkeypatch, written):
+    model, processor = parts
+    plain = QSiT(TransformersBackend(model, processor))
+    expected = [float(plain.score(IMAGES / name)) for name in MIXED[:3]]
+    monkeypatch.setattr(processor, "tokenizer", starting_by_itself(processor.tokenizer))
     template = processor.chat_template
     own = (
         template
@@ -368,6 +373,18 @@ def test_the_first_token_is_given_once(parts, monkeypatch, written):
     )
     found = QSiT(TransformersBackend(model, processor, own)).score([IMAGES / name for name in MIXED[:3]])
     assert [float(score) for score in found] == pytest.approx(expected, abs=1e-4)
+
+
+def test_prompts_that_begin_differently_make_no_batch(parts, monkeypatch):
+    model, processor = parts
+    monkeypatch.setattr(processor, "tokenizer", starting_by_itself(processor.tokenizer))
+    backend = TransformersBackend(model, processor)
+    bare = dataclasses.replace(AUTHORS, template="<image>{{ messages[-1]['content'][-1]['text'] }}")
+    prompts = [AUTHORS.scoring(), bare.scoring()]
+    image = Encoded(Image.new("RGB", (60, 60)), tokens=10)
+    together = backend.logits([(image, prompt) for prompt in prompts])
+    for prompt, row in zip(prompts, together, strict=True):
+        assert row.tolist() == pytest.approx(backend.logits([(image, prompt)])[0].tolist(), abs=1e-4)
 
 
 def test_the_chat_format_cannot_be_written_in_a_question(parts):

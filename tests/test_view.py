@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -187,6 +188,14 @@ def test_a_view_survives_an_error_in_the_middle(lively, monkeypatch):
             view.ask(QUESTIONS[1], max_new_tokens=6)
         monkeypatch.undo()
         assert view.ask(QUESTIONS[0], max_new_tokens=6) == want
+
+
+def test_threads_may_share_a_view(lively):
+    with lively.open(noise(60, 40)) as view:
+        want = [view.ask(question, max_new_tokens=6) for question in QUESTIONS]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda question: view.ask(question, max_new_tokens=6), QUESTIONS * 3))
+    assert found == want * 3
 
 
 def test_a_closed_view(tied):

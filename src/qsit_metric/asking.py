@@ -78,7 +78,7 @@ class Questions:
     def _by_likelihood(self, logits: torch.Tensor) -> Answer:
         """The option whose letter is most probable; the probabilities are renormalised over the options."""
         choices = self._choices or ()
-        probs = logits.double().softmax(dim=-1).tolist()
+        probs = logits.cpu().double().softmax(dim=-1).tolist()
         best = choices[max(range(len(choices)), key=probs.__getitem__)]
         return Answer(best, best, dict(zip(choices, probs, strict=True)))
 

@@ -143,7 +143,7 @@ def scores(rows: Sequence[Tensor], names: tuple[str, ...], notes: Sequence[str |
     import torch
 
     logits = torch.stack(list(rows)).detach()
-    probs, values = expect(logits.double().cpu())
+    probs, values = expect(logits.cpu().double())
     return [
         Score(value, dict(zip(names, p, strict=True)), dict(zip(names, raw, strict=True)), note)
         for value, p, raw, note in zip(values.tolist(), probs.tolist(), logits.tolist(), notes, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ class View:
         self.size: tuple[int, int] = (picture.width, picture.height)
         self.source = picture.source
         self.note = picture.note
+        self._lock = threading.Lock()  # the kept prefix grows with each question and is cut back after it
 
     def score(self) -> Score:
         """Score the image on 1..5, higher is better; equal to `QSiT.score` up to rounding.
@@ -51,7 +53,7 @@ class View:
             BackendError: The view is closed, or the model failed.
         """
         metric, image = self._metric, self._image()
-        with guarded(), metric.computing():
+        with self._lock, guarded(), metric.computing():
             rows = metric.backend.logits([(image, metric.recipe.scoring())])
             return scores(rows, level_names(metric.recipe.words), [self.note])[0]
 
@@ -71,7 +73,7 @@ class View:
         """
         metric, image = self._metric, self._image()
         questions = Questions(metric.backend, metric.recipe, question, choices, method, max_new_tokens)
-        with guarded(), metric.computing():
+        with self._lock, guarded(), metric.computing():
             return questions.answer([image])[0]
 
     def describe(self, *, max_new_tokens: int = 200) -> Answer:

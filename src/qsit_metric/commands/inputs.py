@@ -52,7 +52,8 @@ def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
     for entry in _entries(given):
         paths = list(_pictures(entry, recursive))
         if not paths:
-            terminal.LOGGER.warning("no pictures in %r%s", entry, "" if recursive else " (-r looks into its folders)")
+            hint = "" if recursive or not Path(entry).is_dir() else " (-r looks into its folders)"
+            terminal.LOGGER.warning("no pictures in %r%s", entry, hint)
         for path in paths:
             found.setdefault(key(path), path)
     if not found:

@@ -57,7 +57,11 @@ class ResultFile:
         self._dirty = False
         self.done: dict[str, Record] = {}
         if path.exists():
-            self._open()
+            try:
+                self._open()
+            except OutputError:
+                self.close()
+                raise
         elif not path.parent.is_dir():
             raise self._error("a file in a folder that exists", f"Make the folder {str(path.parent)!r} first.")
 
@@ -91,8 +95,17 @@ class ResultFile:
     def sync(self) -> None:
         """Have the disk keep what was added."""
         if self._dirty and self._file:
-            os.fsync(self._file.fileno())
             self._dirty = False
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    def close(self) -> None:
+        """Save and let go of the file, and with it of the lock."""
+        if self._file:
+            with self._file:
+                self.sync()
 
     def __enter__(self) -> Self:
         return self
@@ -100,9 +113,7 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file:
-            self.sync()
-            self._file.close()  # and with it goes the lock
+        self.close()
 
     def _suffix(self) -> Format:
         for one in FORMATS.values():
