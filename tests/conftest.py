@@ -19,7 +19,10 @@ GOLDEN = HERE / "golden"
 IMAGES = GOLDEN / "images"
 CHECKPOINTS = ("tied", "untied")
 
-torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for the processes that tests start
+torch.set_num_threads(THREADS)
 
 
 def expected(checkpoint: str) -> dict[str, Any]:

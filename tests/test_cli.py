@@ -27,7 +27,7 @@ from qsit_metric import QSiT, Score, __version__
 from qsit_metric.cli import app
 from qsit_metric.commands import checks, doctor, inputs, options, records, shelf, table, terminal
 from qsit_metric.errors import BackendError, InputError
-from qsit_metric.store import Stored, on_disk
+from qsit_metric.hub.store import Stored, on_disk
 
 TIED = str(GOLDEN / "tied")
 LEVELS = ["bad", "poor", "fair", "good", "excellent"]
@@ -189,7 +189,7 @@ def test_transformers_is_silent_but_the_download_bar_stays():
 def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
     result = qsit("score", "-m", TIED, "--json", *pictures)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    made = {"model": TIED, "repo": None, "revision": None, "recipe": "authors", "dtype": "float32"}
+    made = {"model": TIED, "repo": None, "revision": loaded.info["revision"], "recipe": "authors", "dtype": "float32"}
     made |= {"exif": True, "qsit_metric": __version__}
     expected = [{"path": path, **tied.score(path).as_dict(), **made} for path in pictures]
     assert [set(line) for line in lines] == [set(line) for line in expected]
@@ -210,7 +210,7 @@ def test_csv_is_what_a_pipe_gets(pictures, loaded):
         assert [row[level] for level in LEVELS] == [f"{score.probs[level]:.4f}" for level in LEVELS]
         assert row["score"] == f"{score:.4f}"
         assert [row[name] for name in ("model", "revision", "recipe", "dtype", "exif")] == [
-            loaded.info["model"], "", "authors", "float32", "True",
+            loaded.info["model"], loaded.info["revision"], "authors", "float32", "True",
         ]  # fmt: skip
 
 

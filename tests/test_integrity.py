@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from checkpoints import safetensors, write_json, write_sharded, write_whole
-from qsit_metric import integrity
 from qsit_metric.errors import CheckpointError
+from qsit_metric.hub import fingerprint, integrity
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -299,3 +300,16 @@ def test_verification_reads_headers_only(whole):
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     os.truncate(path, 8 + len(text) + size)
     assert integrity.problems(whole) == []
+
+
+def test_a_fingerprint_tells_checkpoints_apart(tmp_path):
+    for name in ("tied", "untied"):
+        shutil.copytree(GOLDEN / name, tmp_path / name)
+    first = fingerprint(tmp_path / "tied")
+    assert re.fullmatch("local-[0-9a-f]{12}", first)
+    assert first == fingerprint(GOLDEN / "tied") != fingerprint(tmp_path / "untied")
+    weights = tmp_path / "tied" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[1000:] = bytes(byte ^ 1 for byte in content[1000:])  # as training does: everywhere
+    weights.write_bytes(bytes(content))
+    assert fingerprint(tmp_path / "tied") != first

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from conftest import shared
 from qsit_metric import Answer, Recipe, Score
-from qsit_metric.errors import InputError
+from qsit_metric.errors import BackendError, InputError
 from qsit_metric.levels import LEVELS, expect, level_of, unit
 from qsit_metric.prompts import AUTHORS, CHATML, TRAIN, check_choices, choice_in, multiple_choice
 from qsit_metric.results import scores
@@ -134,6 +134,11 @@ def test_scores_of_a_batch():
     assert best > 4.9 > 1.1 > worst
     assert (best.level, worst.level, worst.note) == ("excellent", "bad", "x")
     assert best.logits == {"bad": 0, "poor": 0, "fair": 0, "good": 0, "excellent": 9}
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    with pytest.raises(BackendError, match="<logits that are not finite>.*dtype='float32'"):
+        scores([torch.tensor([0.0, float("nan"), 0, 0, 0])], LEVELS, [None])
 
 
 def test_recipes_survive_the_disk(tmp_path):

@@ -266,6 +266,22 @@ def test_a_batch_that_does_not_fit_is_halved(tied, monkeypatch):
     assert all(isinstance(error, BackendError) for error in tied.score(pictures, errors="return"))
 
 
+def test_one_picture_that_the_model_cannot_take_does_not_sink_the_others(tied, monkeypatch):
+    encode, odd = tied.backend.encode, noise(8, 11)
+
+    def picky(prepared):
+        if any(item.data.plan.size == (11, 8) for item in prepared):
+            raise ValueError("no such size")
+        return encode(prepared)
+
+    pictures = [noise(8, 8), noise(9, 8), odd, noise(10, 8)]
+    want = tied.score([pictures[0], pictures[1], pictures[3]])
+    monkeypatch.setattr(tied.backend, "encode", picky)
+    first, second, failed, last = tied.score(pictures, errors="return")
+    assert [first, second, last] == pytest.approx(want, abs=1e-5)
+    assert isinstance(failed, BackendError)
+
+
 def test_a_failure_of_the_model_is_ours(tied, monkeypatch):
     def broken(prepared):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -13,7 +13,7 @@ from .backends.files import read_json
 from .backends.loading import quantization
 from .backends.registry import backend_class
 from .errors import InputError
-from .hub import Checkpoint, resolve
+from .hub import Checkpoint, fingerprint, resolve
 from .prompts import Recipe, recipe_named
 
 
@@ -38,7 +38,8 @@ def load_backend(
     checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
     engine = chosen or backend_class(_fitting(checkpoint))
     loaded = engine.load(checkpoint.folder, placed)
-    origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": checkpoint.revision}
+    revision = checkpoint.revision or fingerprint(checkpoint.folder)
+    origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": revision}
     if quantized := quantization(placed.dtype):
         origin["dtype"] = quantized
     record = checkpoint.record

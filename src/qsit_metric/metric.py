@@ -116,6 +116,7 @@ class QSiT:
     @property
     def info(self) -> dict[str, str | None]:
         """What made the scores, as plain text fields."""
+        import PIL
         import transformers
 
         return {
@@ -127,7 +128,9 @@ class QSiT:
             "qsit_metric": __version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
+            "pillow": PIL.__version__,
             "python": platform.python_version(),
+            **self.backend.facts(),
         }
 
     def __repr__(self) -> str:

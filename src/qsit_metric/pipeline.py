@@ -118,7 +118,7 @@ def batches(stream: Iterable[Prepared | QSiTError], budget: Budget) -> Iterator[
 def compute(batch: Sequence[Prepared | QSiTError], run: Callable[[list[Prepared]], Sequence[R]]) -> list[R | QSiTError]:
     """Run a batch and put results and errors where their images were.
 
-    A batch that does not fit into the device's memory is halved until it does; what still fails is that image's error.
+    A batch that fails, for want of memory or for one image's sake, is halved until it is clear which images fail.
     """
     good = [item for item in batch if isinstance(item, Prepared)]
     results = iter(_run(good, run))
@@ -131,13 +131,11 @@ def _run(batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]]) ->
     try:
         with guarded():
             return run(batch)
-    except OutOfMemory as error:
+    except QSiTError as error:
         if len(batch) == 1:
             return [error]
-    except QSiTError as error:
-        return [error] * len(batch)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        if isinstance(error, OutOfMemory) and torch.cuda.is_available():
+            torch.cuda.empty_cache()
     half = len(batch) // 2
     return [*_run(batch[:half], run), *_run(batch[half:], run)]
 

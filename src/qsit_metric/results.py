@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .errors import BackendError
 from .levels import expect, unit
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def scores(rows: Sequence[Tensor], names: tuple[str, ...], notes: Sequence[str |
     import torch
 
     logits = torch.stack(list(rows)).detach()
+    if not bool(logits.isfinite().all()):
+        hint = "Half precision may have overflowed: try dtype='float32' or 'bfloat16'."
+        raise BackendError.about("model", "<logits that are not finite>", "a score", hint)
     probs, values = expect(logits.cpu().double())
     return [
         Score(value, dict(zip(names, p, strict=True)), dict(zip(names, raw, strict=True)), note)

@@ -140,6 +140,10 @@ class Backend(ABC):
             InputError: The question contains a token that is reserved for the chat format.
         """
 
+    def facts(self) -> dict[str, str]:
+        """What else results depend on with this backend, for result files; nothing by default."""
+        return {}
+
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """Move the model; backends that cannot say so."""
         from ..errors import BackendError

@@ -25,7 +25,7 @@ from ..errors import BackendError, CheckpointError, DependencyError, QSiTError
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .dialogue import Dialogue
-from .loading import _first_line, load_model
+from .loading import first_line, load_model, move
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,7 +67,7 @@ class TransformersBackend(Backend):
 
         config = load_config(folder)
         processor = load_processor(folder)
-        model = load_model(AutoModelForImageTextToText, folder, config, options)
+        model = load_model(AutoModelForImageTextToText, folder, config, options, attention=None)
         return cls(model, processor, options.template, Recipe.load(folder))
 
     @property
@@ -82,9 +82,11 @@ class TransformersBackend(Backend):
 
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """See `Backend.to`."""
-        if getattr(self.model, "hf_device_map", None) or getattr(self.model, "is_quantized", False):
-            raise BackendError.about("device", device, "no move of a spread or quantised model", "Load it anew.")
-        self.model.to(device=device, dtype=dtype)
+        move(self.model, device, dtype)
+
+    def facts(self) -> dict[str, str]:
+        """See `Backend.facts`."""
+        return {"image_processor": type(self.processor.image_processor).__name__}
 
     def prepare(self, picture: Picture) -> Prepared:
         """See `Backend.prepare`. The cost is an estimate; processors need not tell it."""
@@ -149,7 +151,7 @@ class TransformersBackend(Backend):
                 alone = self._process([text], [image])
             except Exception as error:  # a processor may fail in any way
                 shown = f"<{image.width}x{image.height}>"
-                raise BackendError.about("image", shown, "one that its processor takes", _first_line(error)) from error
+                raise BackendError.about("image", shown, "one that its processor takes", first_line(error)) from error
             yield self._placed(alone)
 
     def _batch(self, texts: list[str], images: list[Image.Image]) -> Any:
@@ -252,7 +254,7 @@ def load_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # validators of transformers 5 raise types of their own
-        hint = _first_line(error)
+        hint = first_line(error)
         raise CheckpointError.about("model", str(folder), "a config.json that transformers knows", hint) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or getattr(config, "is_encoder_decoder", False):
         raise CheckpointError.about("model_type", config.model_type, "a decoder that reads images and text")
@@ -283,9 +285,9 @@ def _explained(error: BaseException, folder: Path) -> QSiTError:
     names = [name for found in _MISSING.findall("".join(traceback.format_exception(error, limit=0))) for name in found]
     names = [name.lower() for name in names if name]  # the deepest cause comes first
     if not names and not isinstance(error, ImportError):
-        return CheckpointError.about("model", str(folder), "a processor that can be built", _first_line(error))
+        return CheckpointError.about("model", str(folder), "a processor that can be built", first_line(error))
     package = names[0] if names else "a package"
-    hint = f"Run `pip install {package}`." if names else _first_line(error)
+    hint = f"Run `pip install {package}`." if names else first_line(error)
     hint += " For LLaVA-OneVision checkpoints, backend='llava_onevision' does without."
     return DependencyError.about("model", str(folder), f"{package} to be installed, which its processor needs", hint)
 

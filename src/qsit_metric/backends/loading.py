@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, DependencyError, InputError
+from ..errors import BackendError, CheckpointError, DependencyError, InputError
 from .base import LoadOptions
 
 _FLOATS = {
@@ -25,7 +25,7 @@ _QUANTIZED = ("int8", "int4")
 _UNQUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "vision_tower", "multi_modal_projector", "lm_head"]
 
 
-def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions) -> Any:
+def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions, attention: str | None = "sdpa") -> Any:
     """Load, verify and freeze a model.
 
     Args:
@@ -33,6 +33,7 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions)
         folder: A checkpoint folder with safetensors.
         config: The model's config.
         options: Device and dtype.
+        attention: Attention implementation, or None for the model's own choice (not every family has sdpa).
 
     Raises:
         CheckpointError: A weight is missing, unexpected, of another shape, or was left unset.
@@ -49,7 +50,7 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions)
             config=config,
             dtype=dtype,
             device_map=spread,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -57,17 +58,30 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions)
             **extra,
         )
     except ImportError as error:
-        hint = "Run `pip install 'qsit-metric[quant]'`." if extra else ""
-        raise DependencyError.about(
-            "dtype", options.dtype, "its packages to be installed", f"{error} {hint}"
-        ) from error
+        if not extra:
+            raise DependencyError.about("model", str(folder), "its packages to be installed", str(error)) from error
+        hint = f"Run `pip install 'qsit-metric[quant]'`. {error}"
+        raise DependencyError.about("dtype", options.dtype, "its packages to be installed", hint) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError.about("model", str(folder), "weights that fit config.json", _first_line(error)) from error
+        raise CheckpointError.about("model", str(folder), "weights that fit config.json", first_line(error)) from error
     verify_report(report, folder)
     verify_tie(model, folder)
     if spread is None:
         model.to(options.device)
     return model.eval().requires_grad_(False)
+
+
+def move(model: Any, device: Any, dtype: torch.dtype | None) -> None:
+    """Move a loaded model; its weights change type, its buffers do not.
+
+    Raises:
+        BackendError: The model is spread over devices or quantised.
+    """
+    if getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False):
+        raise BackendError.about("device", device, "no move of a spread or quantised model", "Load it anew.")
+    model.to(device=device)
+    for parameter in model.parameters() if dtype else ():
+        parameter.data = parameter.data.to(dtype)  # rotary frequencies are buffers and must keep their precision
 
 
 def verify_report(report: Any, folder: Path) -> None:
@@ -84,7 +98,8 @@ def verify_tie(model: Any, folder: Path) -> None:
     """Refuse a tied head that is not its embedding, and a weight without storage that no offloading hook will fill."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     text = model.config.get_text_config()
-    tied = getattr(text, "tie_word_embeddings", False) or getattr(model.config, "tie_word_embeddings", False)
+    # Both must say so: 4.57 answers True for a top level that is silent, and ties by the text part alone.
+    tied = getattr(text, "tie_word_embeddings", False) and getattr(model.config, "tie_word_embeddings", False)
     if tied and head is not None and head.weight is not embedding.weight:
         raise CheckpointError.about(
             "model", "<an output head apart from its embedding>", "the tied head of config.json"
@@ -138,6 +153,7 @@ def _device_map(device: Any) -> Any:
     return device if isinstance(device, dict) or device in ("auto", "balanced", "sequential") else None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception of transformers says, in one line."""
     text = str(error).strip() or type(error).__name__
     return f"transformers said: {text.splitlines()[0][:300]}"

@@ -27,6 +27,12 @@ def backends() -> dict[str, EntryPoint]:
     return found
 
 
+def _contested(name: str) -> list[str]:
+    """Targets of a name that several packages claim; none if it is ours or one package's."""
+    targets = sorted({point.value for point in entry_points(group=GROUP) if point.name == name})
+    return targets if name not in _BUILT_IN and len(targets) > 1 else []
+
+
 def backend_class(name: str) -> type[Backend]:
     """Import a backend by name.
 
@@ -39,6 +45,8 @@ def backend_class(name: str) -> type[Backend]:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Packages add backends with the entry point {GROUP!r}."
         raise UnknownNameError.about("backend", name, f"one of {', '.join(sorted(known))}", hint)
+    if rivals := _contested(name):
+        raise DependencyError.about("backend", name, f"one package behind that name, not {len(rivals)}", f"{rivals}")
     try:
         loaded = known[name].load()
     except Exception as error:  # a third party's import may fail in any way

@@ -32,7 +32,7 @@ def doctor(options: ModelOptions, as_json: bool) -> int:
         The exit code: 1 if a check failed.
     """
     from .. import catalog
-    from ..store import cache_folder, on_disk
+    from ..hub.store import cache_folder, on_disk
 
     options = dataclasses.replace(
         options, offline=True, model=options.model or next(iter(catalog.embedded_names()), None)

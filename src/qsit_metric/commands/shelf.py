@@ -11,12 +11,12 @@ from rich.text import Text
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..store import Stored
+    from ..hub.store import Stored
 
 
 def models(cache_dir: str | None, as_json: bool) -> None:
     """List the catalog and what this machine holds of it; no network."""
-    from ..store import on_disk
+    from ..hub.store import on_disk
 
     found = on_disk(cache_dir)
     if as_json:

@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .._version import __version__
+from ..errors import CheckpointError, HubError
 from . import integrity
-from ._version import __version__
-from .errors import CheckpointError, HubError
-from .hub_errors import explain, failures, is_cut
+from .errors import explain, failures, is_cut
 from .store import Request, file_size
 
 __all__ = ["Listed", "Listing", "ask", "choose", "fetch"]

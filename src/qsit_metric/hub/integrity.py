@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 __all__ = ["INDEX", "SINGLE", "missing_names", "pickles", "problems", "read_shards", "verify", "weight_names"]
 

@@ -11,8 +11,8 @@ import errno
 import re
 from pathlib import Path
 
-from . import catalog
-from .errors import HubError
+from .. import catalog
+from ..errors import HubError
 from .store import Request
 
 __all__ = ["explain", "failures", "is_cut", "is_unreachable", "ways_out"]

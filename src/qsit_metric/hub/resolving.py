@@ -21,10 +21,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalog, transfer
-from .catalog import ModelRecord
-from .errors import CheckpointError, HubError, InputError, QSiTError, UnknownNameError
-from .hub_errors import explain, failures, is_unreachable, ways_out
+from .. import catalog
+from ..catalog import ModelRecord
+from ..errors import CheckpointError, HubError, InputError, QSiTError, UnknownNameError
+from . import transfer
+from .errors import explain, failures, is_unreachable, ways_out
 from .integrity import problems, verify
 from .store import Request, Stored, cache_folder, cached_commit, on_disk, remember
 

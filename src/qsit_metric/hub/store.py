@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from . import catalog
-from .catalog import ModelRecord
+from .. import catalog
+from ..catalog import ModelRecord
 from .integrity import problems
 
 __all__ = ["Request", "Stored", "cache_folder", "cached_commit", "file_size", "on_disk", "remember"]
