@@ -189,7 +189,7 @@ def test_transformers_is_silent_but_the_download_bar_stays():
 def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
     result = qsit("score", "-m", TIED, "--json", *pictures)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    made = {"model": TIED, "repo": None, "revision": loaded.info["revision"], "recipe": "authors", "dtype": "float32"}
+    made = {"model": TIED, "repo": None, "revision": tied.info["revision"], "recipe": "authors", "dtype": "float32"}
     made |= {"exif": True, "qsit_metric": __version__}
     expected = [{"path": path, **tied.score(path).as_dict(), **made} for path in pictures]
     assert [set(line) for line in lines] == [set(line) for line in expected]
