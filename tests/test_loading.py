@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from conftest import GOLDEN, IMAGES, expected
 from qsit_metric import QSiT, Recipe
 from qsit_metric.backends import loading
-from qsit_metric.errors import CheckpointError, DependencyError, InputError, UnknownNameError
+from qsit_metric.errors import BackendError, CheckpointError, DependencyError, InputError, UnknownNameError
 from qsit_metric.prompts import RECIPE_FILE
 
 WANT = expected("tied")["images"]["square_512.png"]["score15"]
@@ -82,6 +82,8 @@ def test_sliding_windows_are_not_applied(variant):
     [
         ({"config.json": {"image_token_index": 12}}, "id of '<image>'.*got 463, expected 12"),
         ({"config.json": {"vision_feature_select_strategy": "default"}}, "vision_feature_select_strategy.*got 'default'"),
+        ({"config.json": {"vision_feature_layer": [-2, -1]}}, "vision_feature_layer.*expected one layer"),
+        ({"config.json": {"text_config": {"model_type": "no such model"}}}, "config.json.*a LLaVA-OneVision config"),
         ({"config.json": {"vision_aspect_ratio": "pad"}}, "vision_aspect_ratio.*got 'pad', expected 'anyres_max_N'"),
         ({"config.json": {"image_grid_pinpoints": [[384, 384]]}}, "image_grid_pinpoints.*the same list in both files"),
         ({"config.json": {"vision_config": None}}, "vision_config.*expected an object"),
@@ -97,7 +99,8 @@ def test_sliding_windows_are_not_applied(variant):
         ({"chat_template.json": {"chat_template": None}}, "a chat template in the checkpoint"),
         ({"chat_template.json": {"chat_template": "{{ broken"}}, "chat template.*a template that renders"),
         ({"chat_template.json": {"chat_template": "no image"}}, "chat template.*<0 images placed>"),
-        ({"config.json": {"model_type": "llava"}}, "model_type.*|AutoProcessor|processor"),
+        ({"config.json": {"model_type": "llava"}}, "processor"),
+        ({"config.json": {"model_type": "abacus"}}, "a config.json that transformers knows"),
     ],
 )  # fmt: skip
 def test_files_that_contradict_each_other_are_refused(variant, edits, message):
@@ -172,16 +175,81 @@ def test_bad_arguments_are_found_before_weights_are_read(arguments, error, messa
         QSiT(GOLDEN / "tied", **arguments)
 
 
-def test_a_device_map_spreads_the_model(tmp_path):
-    names = ["model.vision_tower", "model.multi_modal_projector", "model.image_newline", "lm_head"]
-    names += [f"model.language_model.{part}" for part in ("embed_tokens", "norm", "rotary_emb", "layers.0", "layers.2")]
-    spread = QSiT(GOLDEN / "untied", device={**dict.fromkeys(names, "cpu"), "model.language_model.layers.1": "cpu"})
+LAYERS = [f"model.language_model.{part}" for part in ("embed_tokens", "norm", "rotary_emb", "layers.0", "layers.2")]
+ON_CPU = dict.fromkeys(["model.vision_tower", "model.multi_modal_projector", "model.image_newline", *LAYERS], "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys")
+@pytest.mark.parametrize(
+    "device",
+    [
+        "auto",
+        {**ON_CPU, "model.language_model.layers.1": "cpu", "lm_head": "cpu"},
+        {**ON_CPU, "model.language_model.layers.1": "disk", "lm_head": "disk"},
+    ],
+    ids=["auto", "map", "disk"],
+)
+def test_a_device_map_spreads_the_model(device):
+    spread = QSiT(GOLDEN / "untied", device=device)
     want = expected("untied")["images"]["square_512.png"]
     assert spread.score(IMAGES / "square_512.png") == pytest.approx(want["score15"], abs=1e-4)
-    auto = QSiT(GOLDEN / "untied", device="auto")
-    assert auto.score(IMAGES / "square_512.png") == pytest.approx(want["score15"], abs=1e-4)
-    answers = auto.ask(IMAGES / "square_512.png", list(want["answers"]), max_new_tokens=12)
+    answers = spread.ask(IMAGES / "square_512.png", list(want["answers"]), max_new_tokens=12)
     assert [list(answer.tokens) for answer in answers] == list(want["answers"].values())
+    if "disk" in str(device):
+        with pytest.raises(BackendError, match="no move of a spread or quantised model"):
+            spread.to("cpu")
+
+
+def test_another_layer_of_the_vision_tower(variant):
+    """An earlier layer is what the tower gives when it has only the layers before it."""
+    by_index = QSiT(variant({"config.json": {"vision_feature_layer": -2}}))
+
+    def shorter(config):
+        config["vision_config"]["num_hidden_layers"] = 1
+
+    def without_the_last(weights):
+        for name in [name for name in weights if ".encoder.layers.1." in name and "vision_tower" in name]:
+            del weights[name]
+
+    cut = QSiT(rewrite(variant({"config.json": shorter}), without_the_last))
+    score = by_index.score(IMAGES / "tile_384.png")
+    assert score == pytest.approx(cut.score(IMAGES / "tile_384.png"), abs=1e-5)
+    assert abs(score - QSiT(GOLDEN / "tied").score(IMAGES / "tile_384.png")) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("processor_config.json", "{", "processor_config.json.*expected a JSON file"),
+        ("processor_config.json", "[1]", "processor_config.json.*expected a JSON object"),
+        ("tokenizer.json", "{}", "expected a tokenizer"),
+    ],
+)
+def test_unreadable_files(variant, name, content, message):
+    folder = variant()
+    (folder / name).write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        QSiT(folder)
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(variant):
+    def fewer(weights):
+        weights["language_model.model.embed_tokens.weight"] = weights["language_model.model.embed_tokens.weight"][
+            :464
+        ].clone()
+
+    folder = rewrite(variant({"config.json": lambda c: c["text_config"].update(vocab_size=464)}), fewer)
+    with pytest.raises(CheckpointError, match="tokenizer.*got <465 tokens>, expected at most 464"):
+        QSiT(folder)
+
+
+def test_what_the_folder_does_not_say(variant):
+    """Fields that old files lack have the defaults of the released checkpoints."""
+    edits = {
+        "config.json": {"image_grid_pinpoints": None, "vision_aspect_ratio": None},
+        "preprocessor_config.json": {"image_grid_pinpoints": None, "size": None, "resample": None},
+    }
+    assert QSiT(variant(edits)).score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
 
 
 def test_quantisation_needs_its_package():

@@ -51,6 +51,8 @@ def load_config(folder: Path) -> Any:
     if config.vision_feature_select_strategy != "full":
         strategy = config.vision_feature_select_strategy
         raise CheckpointError.about("vision_feature_select_strategy", strategy, "'full'")
+    if not isinstance(config.vision_feature_layer, int):
+        raise CheckpointError.about("vision_feature_layer", config.vision_feature_layer, "one layer")
     config.tie_word_embeddings = bool(config.text_config.tie_word_embeddings or config.tie_word_embeddings)
     config.text_config.tie_word_embeddings = config.tie_word_embeddings
     config.text_config.use_sliding_window = False

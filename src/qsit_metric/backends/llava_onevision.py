@@ -168,8 +168,7 @@ class LlavaOnevisionBackend(Backend):
         if layer == -1 and config.vision_config.model_type == "siglip_vision_model":
             # Without the post-norm, whose output the model does not read, and without keeping every layer's states.
             return core.encoder(inputs_embeds=core.embeddings(tiles)).last_hidden_state
-        states = tower(tiles, output_hidden_states=True).hidden_states
-        return states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
+        return tower(tiles, output_hidden_states=True).hidden_states[layer]
 
     def _embed(self, ids: Sequence[int]) -> torch.Tensor:
         tensor = torch.tensor(list(ids), dtype=torch.long, device=self.device)
