@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks._model import CHECKPOINT
+from benchmarks._model import CHECKPOINT, dialogue, stored_geometry
 from qsit_metric import QSiT
+from qsit_metric.backends.checkpoint import load_tokenizer
 from qsit_metric.backends.files import read_json
-from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend, load_tokenizer
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.pipeline import Budget
@@ -65,8 +66,8 @@ class Authors:
     def __init__(self, model: Any = None) -> None:
         self._model = model
         self._processor = _processor_class().from_pretrained(CHECKPOINT)
-        self._tokenizer, self._template = load_tokenizer(CHECKPOINT, None)
-        self._geometry = _geometry()
+        self._tokenizer, self._template = dialogue()
+        self._geometry = stored_geometry()
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """What the vision tower reads, (tiles, 3, 384, 384), float32."""
@@ -125,7 +126,7 @@ class Ours:
 
     def __init__(self, backend: LlavaOnevisionBackend | None = None) -> None:
         self._backend = backend
-        self._geometry = _geometry()
+        self._geometry = stored_geometry()
 
     @cached_property
     def metric(self) -> QSiT:
@@ -161,11 +162,6 @@ class Ours:
             layout = plan(self._geometry, first.height, first.width)
         self.metric.budget = Budget(batch * layout.tiles, batch * layout.tokens)
         return [float(score) for score in self.metric.score(list(paths))]
-
-
-def _geometry() -> Geometry:
-    config, processor = (read_json(CHECKPOINT, name) for name in ("config.json", "preprocessor_config.json"))
-    return Geometry.from_configs(config, processor)
 
 
 def _processor_class() -> Any:

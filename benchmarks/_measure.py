@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -32,20 +33,40 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(
-    flows: Mapping[str, Callable[[], T]], repeats: int, device: torch.device
-) -> tuple[dict[str, T], dict[str, list[float]]]:
-    """Run flows in turn (A B A B ...), so that a slow minute of the machine hits all of them.
+@dataclass(frozen=True)
+class Rounds(Generic[T]):
+    """What flows gave and how long they took.
 
-    Returns:
-        What each gave in an unmeasured first round, and each one's times.
+    Attributes:
+        first: Of each flow, its result in an unmeasured first round.
+        times: Of each flow, the seconds of every measured round.
+        others: Cores that other processes kept busy meanwhile, on average; None where the system does not say.
     """
+
+    first: dict[str, T]
+    times: dict[str, list[float]]
+    others: float | None
+
+
+def interleaved(flows: Mapping[str, Callable[[], T]], repeats: int, device: torch.device) -> Rounds[T]:
+    """Run flows in turn (A B A B ...), so that a slow minute of the machine hits all of them."""
     first = {name: work() for name, work in flows.items()}
     times: dict[str, list[float]] = {name: [] for name in flows}
+    start, foreign = time.perf_counter(), _foreign_seconds()
     for _ in range(repeats):
         for name, work in flows.items():
             times[name].append(seconds(work, device))
-    return first, times
+    wall = time.perf_counter() - start
+    return Rounds(first, times, None if foreign is None else max(0.0, (_foreign_seconds() or 0.0) - foreign) / wall)
+
+
+def _foreign_seconds() -> float | None:
+    """Processor time that everybody else has used since the machine started."""
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return None
+    user, nice, system, _, _, irq, soft, *_ = map(int, stat.read_text(encoding="ascii").split()[1:11])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def peak_memory(device: torch.device) -> float:
@@ -58,6 +79,8 @@ def peak_memory(device: torch.device) -> float:
     for line in lines:
         if line.startswith("VmHWM:"):
             return float(line.split()[1]) / 1024
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / MIB if sys.platform == "darwin" else peak / 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from qsit_metric.backends.checkpoint import load_tokenizer
 from qsit_metric.backends.files import read_json
-from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend, load_tokenizer
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.geometry import Geometry
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "tests" / "golden" / "tied"
@@ -59,10 +61,26 @@ SHAPES = {
 
 def build_backend(shape: Shape, dtype: torch.dtype, device: torch.device) -> LlavaOnevisionBackend:
     """Our backend around a random model of this shape, with the stored checkpoint's tokenizer and geometry."""
-    tokenizer, template = load_tokenizer(CHECKPOINT, None)
-    raw = read_json(CHECKPOINT, "config.json")
-    geometry = Geometry.from_configs(raw, read_json(CHECKPOINT, "preprocessor_config.json"))
-    return LlavaOnevisionBackend(build_model(raw, shape, dtype, device), tokenizer, template, geometry)
+    model = build_model(stored("config.json"), shape, dtype, device)
+    return LlavaOnevisionBackend(model, *dialogue(), stored_geometry())
+
+
+def stored(name: str) -> dict[str, Any]:
+    """A JSON file of the stored checkpoint."""
+    content: dict[str, Any] = json.loads((CHECKPOINT / name).read_text(encoding="utf-8"))
+    return content
+
+
+def stored_geometry() -> Geometry:
+    """Its tile geometry."""
+    return Geometry.from_configs(stored("config.json"), stored("preprocessor_config.json"))
+
+
+def dialogue() -> tuple[Any, str]:
+    """Its tokenizer and chat template."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(CHECKPOINT), stored("chat_template.json")["chat_template"]
 
 
 def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:

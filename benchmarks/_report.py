@@ -73,9 +73,11 @@ class Row:
         target: Least ratio that is asked for, or None.
         gap: Largest difference from the authors' flow: of a pixel, or of a score on 1..5.
         same_tokens: Share of generated tokens that equal those of the authors' flow.
+        others: Cores that other processes kept busy meanwhile; times are only worth reading where it is near 0.
         baseline: Memory with the model loaded and nothing done yet, in the row's unit.
         tflop: Floating-point operations of one picture, in 1e12 (attention counted in full).
-        share_of_peak: Part of the measured peak matrix throughput that is reached.
+        peak_tflops: Measured peak of a matrix product on this device and in this type, in 1e12 operations a second.
+        share_of_peak: Part of that peak which is reached.
     """
 
     what: str
@@ -91,6 +93,7 @@ class Row:
     target: float | None = None
     gap: float | None = None
     same_tokens: float | None = None
+    others: float | None = None
     baseline: float | None = None
     tflop: float | None = None
     peak_tflops: float | None = None
@@ -149,7 +152,7 @@ class Report:
         return table
 
 
-_COLUMNS = ("what", "size", "flow", "median", "ratio", "target", "met", "gap", "same tokens", "of peak")
+_COLUMNS = ("what", "size", "flow", "median", "ratio", "target", "met", "gap", "same tokens", "of peak", "others")
 
 
 def _shown(row: Row) -> list[str]:
@@ -164,6 +167,7 @@ def _shown(row: Row) -> list[str]:
         "" if row.gap is None else f"{row.gap:.2g}",
         "" if row.same_tokens is None else f"{row.same_tokens:.0%}",
         "" if row.share_of_peak is None else f"{row.share_of_peak:.0%}",
+        "" if row.others is None else f"{row.others:.1f}",
     ]
 
 

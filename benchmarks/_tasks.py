@@ -6,17 +6,19 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from benchmarks._flows import Authors, Ours, Result, photo
-from benchmarks._measure import interleaved, peak_tflops, seconds, tflop
+from benchmarks._measure import Rounds, interleaved, peak_tflops, tflop
 from benchmarks._memory import in_subprocess
 from benchmarks._model import DTYPES, SHAPES, build_backend
 from benchmarks._report import Row, measured
 
+T = TypeVar("T")
 KINDS = ("pixels", "memory", "score", "session", "throughput")  # in the order in which they run
 PIXEL_TARGETS = {"1024x768": 8.0, "4000x3000": 3.0}
 TARGETS = {"score": 1 / 1.05, "session": 3.5, "memory": 1.0}  # for models of a real size
@@ -58,9 +60,9 @@ class Bench:
         image, authors, ours = photo(*wh(size)), Authors(), Ours()
         flows = {"authors": lambda: authors.pixels(image), "ours": lambda: ours.pixels(image)}
         repeats = self.settings.repeats * (1 if self.settings.shape == "tiny" else _PIXEL_REPEATS)
-        first, times = interleaved(flows, repeats, torch.device("cpu"))
-        rows = compared([measured("pixels", size, name, values) for name, values in times.items()])
-        rows[1].gap = float((first["authors"] - first["ours"]).abs().max())
+        rounds = interleaved(flows, repeats, torch.device("cpu"))
+        rows = _rows("pixels", size, rounds)
+        rows[1].gap = float((rounds.first["authors"] - rounds.first["ours"]).abs().max())
         rows[1].target = PIXEL_TARGETS.get(size)
         return rows
 
@@ -95,13 +97,13 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             paths = _jpegs(Path(folder), wh(size), max(s.images, 2 * max(s.batches)))
             few = paths[: max(2, s.images // 4)]
-            times = [seconds(lambda: authors.files(few), s.device) for _ in range(s.repeats)]
-            rows = [measured("throughput", size, "authors", [len(few) / t for t in times], unit="images/s")]
-            for batch in s.batches:
-                ours.files(paths[: 2 * batch], batch)
-                times = [seconds(lambda: ours.files(paths, batch), s.device) for _ in range(s.repeats)]  # noqa: B023
-                rates = [len(paths) / t for t in times]
-                rows.append(measured("throughput", size, "ours", rates, unit="images/s", batch=batch))
+            flows = {"authors": lambda: authors.files(few)}
+            flows |= {f"batch {batch}": partial(ours.files, paths, batch) for batch in s.batches}
+            rounds = interleaved(flows, s.repeats, s.device)
+        rows = [_rates(size, "authors", len(few), rounds)]
+        for batch in s.batches:
+            rows.append(_rates(size, f"batch {batch}", len(paths), rounds))
+            rows[-1].flow, rows[-1].batch = "ours", batch
         return self._of_peak(compared(rows), size)
 
     @cached_property
@@ -117,10 +119,10 @@ class Bench:
         return peak_tflops(s.device, DTYPES[s.dtype], side)
 
     def _timed(self, kind: str, size: str, flows: dict[str, Callable[[], Result]]) -> list[Row]:
-        first, times = interleaved(flows, self.settings.repeats, self.settings.device)
-        rows = compared([measured(kind, size, name, values) for name, values in times.items()])
+        rounds = interleaved(flows, self.settings.repeats, self.settings.device)
+        rows = _rows(kind, size, rounds)
         for row in rows[1:]:
-            agree(row, first["authors"], first[row.flow])
+            agree(row, rounds.first["authors"], rounds.first[row.flow])
         return self._aimed(rows, kind)
 
     def _aimed(self, rows: list[Row], kind: str) -> list[Row]:
@@ -136,6 +138,22 @@ class Bench:
             row.tflop, row.peak_tflops = cost, self._peak
             row.share_of_peak = cost * row.median / self._peak
         return rows
+
+
+def _rows(kind: str, size: str, rounds: Rounds[T]) -> list[Row]:
+    rows = [measured(kind, size, name, values) for name, values in rounds.times.items()]
+    for row in rows:
+        row.others = rounds.others
+    return compared(rows)
+
+
+def _rates(size: str, name: str, count: int, rounds: Rounds[list[float]]) -> Row:
+    """Pictures a second, and how far the scores of the first pictures are from the authors'."""
+    row = measured("throughput", size, name, [count / t for t in rounds.times[name]], unit="images/s")
+    row.others = rounds.others
+    if name != "authors":
+        row.gap = max(abs(a - b) for a, b in zip(rounds.first["authors"], rounds.first[name], strict=False))
+    return row
 
 
 def compared(rows: list[Row]) -> list[Row]:

@@ -26,6 +26,7 @@ from benchmarks._tasks import KINDS, Bench, Settings, wh
 _RESULTS = Path(__file__).resolve().parent / "results"
 _BATCHES = {"cuda": "1,2,4,8,16,32"}
 _IMAGES = {"cuda": 64}
+_BUSY = 0.1  # cores
 
 
 def main(
@@ -78,6 +79,8 @@ def run(settings: Settings, report: Report) -> None:
 
 
 def _conclude(console: Console, report: Report) -> None:
+    if max((row.others or 0.0 for row in report.rows), default=0.0) > _BUSY:
+        console.print("Other processes kept the machine busy (column 'others'): repeat this when it is quiet.")
     aimed = [row for row in report.rows if row.target is not None]
     for row in aimed:
         verdict = "met" if row.met == "yes" else "NOT met"

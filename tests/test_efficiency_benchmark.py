@@ -66,9 +66,9 @@ def test_every_row_is_written_and_both_flows_agree(tmp_path):
     ]
     check_numbers(rows)
     assert all(float(row["gap"]) == 0 for row in rows if row["what"] == "pixels" and row["flow"] != "authors")
-    ours = [row for row in rows if row["what"] in ("score", "session") and row["flow"] != "authors"]
+    ours = [row for row in rows if row["what"] in ("score", "session", "throughput") and row["flow"] != "authors"]
     assert all(float(row["gap"]) < 1e-4 for row in ours)
-    assert [row["same_tokens"] for row in ours] == ["", "1", "1"]
+    assert [row["same_tokens"] for row in ours] == ["", "1", "1", "", ""]
     assert all(float(row["share_of_peak"]) > 0 for row in rows if row["what"] == "throughput")
     assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "rows.csv"]
 
@@ -86,10 +86,11 @@ def test_memory_is_measured_in_processes_of_their_own(tmp_path):
 def test_flows_are_interleaved_after_one_unmeasured_round():
     calls: list[str] = []
     flows = {name: (lambda name=name: calls.append(name) or len(calls)) for name in "ab"}
-    first, times = _measure.interleaved(flows, 2, torch.device("cpu"))
+    rounds = _measure.interleaved(flows, 2, torch.device("cpu"))
     assert calls == list("ababab")
-    assert first == {"a": 1, "b": 2}
-    assert [len(values) for values in times.values()] == [2, 2]
+    assert rounds.first == {"a": 1, "b": 2}
+    assert [len(values) for values in rounds.times.values()] == [2, 2]
+    assert rounds.others is None or rounds.others >= 0
 
 
 def test_ratio_says_how_many_times_better():
