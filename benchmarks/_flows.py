@@ -19,10 +19,7 @@ from PIL import Image
 
 from benchmarks._model import CHECKPOINT, dialogue, stored_geometry
 from qsit_metric import QSiT
-from qsit_metric.backends.checkpoint import load_tokenizer
-from qsit_metric.backends.files import read_json
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.pipeline import Budget
 from qsit_metric.prompts import AUTHORS

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from qsit_metric.backends.checkpoint import load_tokenizer
-from qsit_metric.backends.files import read_json
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.geometry import Geometry
 
