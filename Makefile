@@ -6,7 +6,7 @@ COMPAT := .venv-compat
 BIN    := $(VENV)/bin
 PYTEST := -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo test test-compat test-all lint types build wheel-check docs-check clean
+.PHONY: help demo test test-compat test-all lint types build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

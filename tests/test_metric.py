@@ -301,7 +301,7 @@ def load_tensor(array):
     [
         (torch.rand(3, 8, 8), r"`x`: got <tensor of shape \(3, 8, 8\)>, expected a tensor \(N, 3, H, W\)"),
         ("photo.jpg", "Files and lists go to `metric.score`"),
-        (torch.rand(1, 2, 8, 8), "channel"),
+        (torch.rand(1, 2, 8, 8), "N, 3, H, W"),
         (torch.full((1, 3, 8, 8), 1.5), r"\[0, 1\]"),
         (torch.full((1, 3, 8, 8), float("nan")), "NaN"),
         (torch.rand(1, 3, 8, 8).to(torch.complex64), "complex|floating"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import PIL
 import pytest
 import torch
@@ -63,6 +65,15 @@ def test_taps_are_few_and_sum_to_one(length, out):
     assert index.min() >= 0
     assert index.max() < length
     assert abs(weight.sum(axis=0) - 2**22).max() <= len(index)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIDE, SIDE, SIDE, SIDE)
+def test_halves_make_the_whole(height, width, to_height, to_width):
+    image = as_image(noise(height + 1, width + 1))
+    with ThreadPoolExecutor(2) as pool:
+        halves = resize_image(image, (to_height, to_width), pool)
+    assert halves.tobytes() == resize_image(image, (to_height, to_width)).tobytes()
 
 
 def dense(length, out):

@@ -9,6 +9,7 @@ import torch
 
 from .backends.base import Backend, Encoded, Reply
 from .errors import InputError
+from .levels import finite
 from .prompts import LETTERS, Prompt, Recipe, check_choices, choice_in, multiple_choice
 from .results import Answer
 
@@ -78,7 +79,7 @@ class Questions:
     def _by_likelihood(self, logits: torch.Tensor) -> Answer:
         """The option whose letter is most probable; the probabilities are renormalised over the options."""
         choices = self._choices or ()
-        probs = logits.cpu().double().softmax(dim=-1).tolist()
+        probs = finite(logits).cpu().double().softmax(dim=-1).tolist()
         best = choices[max(range(len(choices)), key=probs.__getitem__)]
         return Answer(best, best, dict(zip(choices, probs, strict=True)))
 

@@ -67,27 +67,36 @@ def _check_processor(processor: Mapping[str, Any], tile: int) -> None:
         _require(processor.get(flag, True) is True, flag, processor.get(flag), "true")
     _require(processor.get("resample", _BICUBIC) == _BICUBIC, "resample", processor.get("resample"), "3 (bicubic)")
     factor = processor.get("rescale_factor", 1 / 255)
-    _require(abs(factor * 255 - 1) < 1e-6, "rescale_factor", factor, "1/255")
+    _require(isinstance(factor, float) and abs(factor * 255 - 1) < 1e-6, "rescale_factor", factor, "1/255")
     size = processor.get("size", {"height": tile, "width": tile})
     square = {"height": tile, "width": tile}
     _require(size == square, "size", size, f"{square}, the vision tower's image_size")
 
 
 def _grids(config: Mapping[str, Any], processor: Mapping[str, Any], tile: int) -> tuple[tuple[int, int], ...]:
-    ours, theirs = config.get("image_grid_pinpoints"), processor.get("image_grid_pinpoints")
+    ours, theirs = (_pinpoints(source) for source in (config, processor))
     pinpoints = ours if ours is not None else theirs
     _require(
-        theirs is None or ours is None or list(map(list, ours)) == list(map(list, theirs)),
+        theirs is None or ours is None or ours == theirs,
         "image_grid_pinpoints",
         f"<{ours} in config.json, {theirs} in preprocessor_config.json>",
         "the same list in both files",
     )
     if pinpoints is None:
         return tuple((tile * rows, tile * cols) for rows in range(1, 7) for cols in range(1, 7))
-    grids = tuple((int(height), int(width)) for height, width in pinpoints)
-    whole = bool(grids) and all(side > 0 and side % tile == 0 for grid in grids for side in grid)
+    whole = bool(pinpoints) and all(side > 0 and side % tile == 0 for grid in pinpoints for side in grid)
     _require(whole, "image_grid_pinpoints", pinpoints, f"positive multiples of the tile size {tile}")
-    return grids
+    return pinpoints
+
+
+def _pinpoints(source: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
+    found = source.get("image_grid_pinpoints")
+    if found is None:
+        return None
+    pairs = isinstance(found, list) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in found)
+    numbers = pairs and all(isinstance(side, int) for pair in found for side in pair)
+    _require(numbers, "image_grid_pinpoints", found, "a list of (height, width) pairs")
+    return tuple((height, width) for height, width in found)
 
 
 def _max_tiles(aspect: object) -> int:

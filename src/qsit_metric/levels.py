@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from .errors import InputError
+from .errors import BackendError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +86,18 @@ def expect(logits: Tensor, scale: tuple[float, float] = SCORE_RANGE) -> tuple[Te
     values = logits.new_tensor([low + (high - low) * i / (count - 1) for i in range(count)])
     probs = logits.softmax(dim=-1)
     return probs, (probs * values).sum(dim=-1)
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Pass logits on, unless some are not finite.
+
+    Raises:
+        BackendError: NaN or infinity, as half precision gives when it overflows.
+    """
+    if not bool(logits.isfinite().all()):
+        hint = "Half precision may have overflowed: try dtype='float32' or 'bfloat16'."
+        raise BackendError.about("model", "<logits that are not finite>", "numbers", hint)
+    return logits
 
 
 def unit(score: float) -> float:

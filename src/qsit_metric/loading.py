@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
-from .backends.loading import quantization
+from .backends.loading import check_device, check_dtype, quantization
 from .backends.registry import backend_class
-from .errors import InputError
 from .hub import Checkpoint, fingerprint, resolve
 from .prompts import Recipe, recipe_named
 
@@ -56,23 +54,7 @@ def _fitting(checkpoint: Checkpoint) -> str:
 
 def _defaults(options: LoadOptions) -> LoadOptions:
     device = options.device if options.device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-    kind = _kind(device)
+    kind = check_device(device)
     dtype = options.dtype if options.dtype is not None else "float16" if kind == "cuda" else "float32"
+    check_dtype(dtype)
     return dataclasses.replace(options, device=device, dtype=dtype)
-
-
-def _kind(device: Any) -> str:
-    """The device's type, checked to be there.
-
-    Raises:
-        InputError: No such device, or this machine has none.
-    """
-    if isinstance(device, dict) or device in ("auto", "balanced", "sequential"):
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        hint = f"This machine has cpu{', cuda' if torch.cuda.is_available() else ''}."
-        raise InputError.about("device", device, "a device of this machine, 'auto' or a device map", hint) from error
-    return found.type

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
@@ -19,6 +21,7 @@ from . import levels
 from ._version import __version__
 from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
+from .backends.loading import check_device, float_type
 from .errors import BackendError, InputError, QSiTError
 from .images import ImageLike, items, load
 from .pipeline import Budget, Errors, ahead, batches, check_errors, compute, gather, guarded
@@ -87,6 +90,8 @@ class QSiT:
         from .loading import load_backend
 
         asked = recipe_named(recipe) if isinstance(recipe, str) else recipe
+        if not isinstance(asked, (Recipe, NoneType)):
+            raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
         if isinstance(model, Backend):
             if (device, dtype, backend, revision) != (None,) * 4:
                 raise InputError.about(
@@ -98,9 +103,8 @@ class QSiT:
             self.backend, origin, default = load_backend(
                 model, LoadOptions(device, dtype), backend, revision, cache_dir, token, local_files_only
             )
-        self.recipe = asked or default or AUTHORS
-        self.backend.check(self.recipe.scoring())
-        self.budget = Budget.for_device(self.device)
+        self.recipe = asked if asked is not None else default or AUTHORS
+        self._budget: Budget | None = None
         self._origin = origin
 
     @property
@@ -136,11 +140,45 @@ class QSiT:
     def __repr__(self) -> str:
         return f"QSiT({self._origin['model']!r}, device='{self.device}', dtype='{self.info['dtype']}')"
 
-    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> QSiT:
-        """Move the model to another device or floating-point type, in place; returns the metric."""
+    def to(self, device: Any = None, dtype: str | torch.dtype | None = None) -> QSiT:
+        """Move the model to another device or floating-point type, in place; returns the metric.
+
+        Views opened before belong to the old place: open them again. What a smaller type rounds off stays lost.
+
+        Raises:
+            InputError: No such device, or no floating-point type.
+            BackendError: The model is spread over devices or quantised.
+        """
+        kind = None if dtype is None else float_type(dtype)
+        if device is not None:
+            check_device(device)
         with guarded():
-            self.backend.to(device, dtype)
+            self.backend.to(device, kind)
         return self
+
+    @property
+    def budget(self) -> Budget:
+        """Tiles and tokens of one batch; the device's default until it is set."""
+        return self._budget or Budget.for_device(self.device)
+
+    @budget.setter
+    def budget(self, budget: Budget) -> None:
+        if not isinstance(budget, Budget):
+            raise InputError.about("budget", budget, "a Budget(tiles, tokens)")
+        self._budget = budget
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the model is asked for a score."""
+        return self._recipe
+
+    @recipe.setter
+    def recipe(self, recipe: str | Recipe) -> None:
+        found = recipe_named(recipe) if isinstance(recipe, str) else recipe
+        if not isinstance(found, Recipe):
+            raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
+        self.backend.check(found.scoring())
+        self._recipe = found
 
     @overload
     def score(  # type: ignore[overload-overlap]
@@ -186,6 +224,10 @@ class QSiT:
             A `Score` for each image, or (with `errors="return"`) its error.
         """
         check_errors(errors)
+        many = images if isinstance(images, Iterator) and not isinstance(images, io.IOBase) else _many(images)
+        return self._scored(many, exif, errors)
+
+    def _scored(self, images: Iterable[Any], exif: bool, errors: Errors) -> Iterator[Score | QSiTError]:
         prompt, names = self.recipe.scoring(), level_names(self.recipe.words)
 
         def run(prepared: list[Prepared]) -> list[Score]:
@@ -218,7 +260,7 @@ class QSiT:
             >>> y = metric(x)  # doctest: +SKIP
             >>> (-y.sum()).backward()  # doctest: +SKIP
         """
-        if not isinstance(x, torch.Tensor) or x.ndim != 4:
+        if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3:
             shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
             raise InputError.about("x", shown, "a tensor (N, 3, H, W)", "Files and lists go to `metric.score`.")
         differentiable = x.requires_grad and torch.is_grad_enabled()
@@ -229,7 +271,7 @@ class QSiT:
         def run(prepared: list[Prepared]) -> list[torch.Tensor]:
             with self.computing(differentiable):
                 rows = self.backend.logits([(image, prompt) for image in self.backend.encode(prepared)])
-            return [levels.expect(row)[1] for row in rows]
+            return [levels.expect(levels.finite(row))[1] for row in rows]
 
         stream = (self._prepare(image, exif=True, grad=differentiable) for image in x)
         found = gather(
@@ -290,9 +332,9 @@ class QSiT:
         stream = (result for batch in self._batches(sequence, exif) for result in compute(batch, run))
         return gather(stream, errors, single)
 
-    def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True) -> Any:
+    def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise") -> Any:
         """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`."""
-        return self.ask(image, DESCRIBE, max_new_tokens=max_new_tokens, exif=exif)
+        return self.ask(image, DESCRIBE, max_new_tokens=max_new_tokens, exif=exif, errors=errors)
 
     def open(self, image: ImageLike, *, exif: bool = True) -> View:
         """Encode an image once; scores and answers from the view pay only for their own words.
@@ -328,3 +370,10 @@ class QSiT:
         with guarded(), self.computing(grad):  # grad mode is local to a thread, and this runs in several
             picture = load(image, exif=exif)
             return dataclasses.replace(self.backend.prepare(picture), note=picture.note)
+
+
+def _many(images: Any) -> list[Any]:
+    sequence, single = items(images)
+    if single:
+        raise InputError.about("images", images, "many images", "One image goes to `metric.score`.")
+    return sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,8 +38,9 @@ class Budget:
     tokens: int
 
     def __post_init__(self) -> None:
-        if self.tiles < 1 or self.tokens < 1:
-            raise InputError.about("budget", (self.tiles, self.tokens), "at least one tile and one token")
+        for value in (self.tiles, self.tokens):
+            if not isinstance(value, int) or value < 1:
+                raise InputError.about("budget", (self.tiles, self.tokens), "at least one tile and one token")
 
     @classmethod
     def for_device(cls, device: torch.device) -> Budget:
@@ -132,12 +134,22 @@ def _run(batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]]) ->
         with guarded():
             return run(batch)
     except QSiTError as error:
-        if len(batch) == 1:
-            return [error]
-        if isinstance(error, OutOfMemory) and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        failure = _released(error)
+    if len(batch) == 1:
+        return [failure]
+    if isinstance(failure, OutOfMemory) and torch.cuda.is_available():
+        torch.cuda.empty_cache()
     half = len(batch) // 2
     return [*_run(batch[:half], run), *_run(batch[half:], run)]
+
+
+def _released(error: QSiTError) -> QSiTError:
+    """The error without the local variables of its frames, which hold the failed batch's tensors."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__
+    return error
 
 
 class OutOfMemory(BackendError):

@@ -61,6 +61,9 @@ class Recipe:
         system: System turn, or None.
         template: Chat template in Jinja, or None for the checkpoint's own.
         source: Where the strings come from.
+
+    Raises:
+        InputError: Fewer than two words, words that cannot be told apart in results, or a field that is not text.
     """
 
     name: str
@@ -70,6 +73,18 @@ class Recipe:
     system: str | None = None
     template: str | None = None
     source: str = ""
+
+    def __post_init__(self) -> None:
+        words = self.words
+        if not isinstance(words, (list, tuple)) or len(words) < 2 or not all(isinstance(w, str) and w for w in words):
+            raise InputError.about("recipe.words", words, "two or more non-empty words, worst first")
+        if len({word.strip().lower() for word in words}) < len(words):
+            raise InputError.about("recipe.words", words, "words that differ by more than case and spaces")
+        object.__setattr__(self, "words", tuple(words))
+        for name in ("name", "question", "answer_prefix", "source", "system", "template"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) or (value is None and name in ("system", "template"))):
+                raise InputError.about(f"recipe.{name}", value, "text")
 
     def scoring(self) -> Prompt:
         """The prompt whose next token is a level word."""
@@ -99,14 +114,10 @@ class Recipe:
             raise CheckpointError.about(
                 "recipe", f"<no {', '.join(missing)}>", f"the fields {', '.join(sorted(required))}"
             )
-        words = fields["words"]
-        if not isinstance(words, (list, tuple)) or len(words) < 2 or not all(isinstance(w, str) and w for w in words):
-            raise CheckpointError.about("recipe.words", words, "two or more non-empty words, worst first")
-        for name in set(fields) - {"words"}:
-            optional = name in ("system", "template") and fields[name] is None
-            if not (optional or isinstance(fields[name], str)):
-                raise CheckpointError.about(f"recipe.{name}", fields[name], "text")
-        return cls(**{**fields, "words": tuple(words)})
+        try:
+            return cls(**fields)
+        except InputError as error:
+            raise CheckpointError(str(error)) from error
 
     @classmethod
     def load(cls, folder: Path) -> Recipe | None:

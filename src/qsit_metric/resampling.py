@@ -15,6 +15,7 @@ Reference: Pillow 11, `src/libImaging/Resample.c` (`precompute_coeffs`, `normali
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any
 
@@ -26,10 +27,30 @@ _PRECISION = 22  # Resample.c: 32 - 8 - 2 bits after the binary point
 _SUPPORT = 2.0  # reach of the cubic kernel, in source pixels at scale 1
 
 
-def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize an RGB picture to (height, width), the width first."""
-    wide = image if image.width == size[1] else image.resize((size[1], image.height), Image.Resampling.BICUBIC)
-    return wide if wide.height == size[0] else wide.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+def resize_image(image: Image.Image, size: tuple[int, int], pool: Executor | None = None) -> Image.Image:
+    """Resize an RGB picture to (height, width), the width first; a large one faster with a `pool` of two threads."""
+    height, width = size
+    wide = image if image.width == width else _one_axis(image, (width, image.height), pool)
+    return wide if wide.height == height else _one_axis(wide, (width, height), pool)
+
+
+def _one_axis(image: Image.Image, size: tuple[int, int], pool: Executor | None) -> Image.Image:
+    """One pass; in halves if there is a pool: rows do not mix while the width changes, nor columns with the height."""
+    if pool is None:
+        return image.resize(size, Image.Resampling.BICUBIC)
+    if size[0] == image.width:
+        middle = image.width // 2
+        boxes = (0, 0, middle, image.height), (middle, 0, image.width, image.height)
+        sizes, corners = ((middle, size[1]), (image.width - middle, size[1])), ((0, 0), (middle, 0))
+    else:
+        middle = image.height // 2
+        boxes = (0, 0, image.width, middle), (0, middle, image.width, image.height)
+        sizes, corners = ((size[0], middle), (size[0], image.height - middle)), ((0, 0), (0, middle))
+    result = Image.new("RGB", size)
+    halves = pool.map(lambda box, half: image.crop(box).resize(half, Image.Resampling.BICUBIC), boxes, sizes)
+    for corner, half in zip(corners, halves, strict=True):
+        result.paste(half, corner)
+    return result
 
 
 def resize_tensor(pixels: torch.Tensor, size: tuple[int, int], *, rounding: bool = True) -> torch.Tensor:

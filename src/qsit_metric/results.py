@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import BackendError
-from .levels import expect, unit
+from .levels import expect, finite, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,10 +142,7 @@ def scores(rows: Sequence[Tensor], names: tuple[str, ...], notes: Sequence[str |
     """Turn the level logits of a batch, worst level first, into scores (Eqs. 4-5), with one copy from the device."""
     import torch
 
-    logits = torch.stack(list(rows)).detach()
-    if not bool(logits.isfinite().all()):
-        hint = "Half precision may have overflowed: try dtype='float32' or 'bfloat16'."
-        raise BackendError.about("model", "<logits that are not finite>", "a score", hint)
+    logits = finite(torch.stack(list(rows)).detach())
     probs, values = expect(logits.cpu().double())
     return [
         Score(value, dict(zip(names, p, strict=True)), dict(zip(names, raw, strict=True)), note)

@@ -15,7 +15,7 @@ The resize is always horizontal first, whatever Pillow is installed (`qsit_metri
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -164,12 +164,12 @@ def cut(picture: Picture, geometry: Geometry, *, rounding: bool = True) -> torch
 
 
 def _cut_image(image: Image.Image, layout: Plan, tile: int) -> torch.Tensor:
-    """A large picture is resized to the whole and to the grid at the same time: Pillow lets other threads run."""
+    """A large picture is resized on two threads: Pillow lets others run."""
     if image.width * image.height < _LARGE:
         return _tiles(_canvas(image, layout, tile), resize_image(image, (tile, tile)), layout.grid)
-    with ThreadPoolExecutor(1, thread_name_prefix="qsit-cut") as pool:
-        whole = pool.submit(resize_image, image, (tile, tile))
-        return _tiles(_canvas(image, layout, tile), whole.result(), layout.grid)
+    with ThreadPoolExecutor(2, thread_name_prefix="qsit-cut") as pool:
+        canvas = _canvas(image, layout, tile, pool)
+        return _tiles(canvas, resize_image(image, (tile, tile), pool), layout.grid)
 
 
 def _tiles(canvas: Image.Image, whole: Image.Image, grid: tuple[int, int]) -> torch.Tensor:
@@ -183,11 +183,11 @@ def _tiles(canvas: Image.Image, whole: Image.Image, grid: tuple[int, int]) -> to
     return torch.from_numpy(tiles)
 
 
-def _canvas(image: Image.Image, layout: Plan, tile: int) -> Image.Image:
+def _canvas(image: Image.Image, layout: Plan, tile: int, pool: Executor | None = None) -> Image.Image:
     """The fitted picture in the middle of its grid."""
     rows, cols = layout.grid
     canvas = Image.new("RGB", (cols * tile, rows * tile))
-    canvas.paste(resize_image(image, layout.fitted), (layout.offset[1], layout.offset[0]))
+    canvas.paste(resize_image(image, layout.fitted, pool), (layout.offset[1], layout.offset[0]))
     for axis, (top, left) in _short_strips(layout, tile):
         bottom, right = rows * tile - (axis == 0), cols * tile - (axis == 1)
         strip = canvas.crop((left, top, right, bottom))

@@ -9,6 +9,7 @@ from ..errors import CheckpointError, InputError
 from ..prompts import Prompt
 
 IMAGE = "<image>"
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Dialogue:
             InputError: The question contains a token reserved for the chat format.
             CheckpointError: The template does not place exactly one image, or two words begin with the same token.
         """
-        if prompt not in self._seen:
-            self._seen[prompt] = self._encode(prompt)
-            while len(self._seen) > 1024:  # a long-lived process asks many different questions
-                self._seen.pop(next(iter(self._seen)))
-        return self._seen[prompt]
+        ids = self._seen.get(prompt)
+        if ids is None:
+            ids = self._encode(prompt)
+            # A long-lived process asks many different questions; a new dict, as other threads may read the old one.
+            self._seen = {**self._seen, prompt: ids} if len(self._seen) < _REMEMBERED else {prompt: ids}
+        return ids
 
     def _encode(self, prompt: Prompt) -> Ids:
         self._check_question(prompt.question)
@@ -75,6 +77,10 @@ class Dialogue:
         return str(text)
 
     def _check_question(self, question: str) -> None:
+        try:
+            question.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError.about("question", question, "text that can be written as UTF-8") from error
         if found := next((token for token in self._reserved if token and token in question), None):
             hint = f"Remove {found!r}; the chat format and the image are added for you."
             raise InputError.about("question", question, "plain text without reserved tokens", hint)

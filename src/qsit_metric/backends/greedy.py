@@ -8,13 +8,17 @@ from typing import Any
 
 import torch
 
+from ..levels import finite
 from .base import Reply
 from .prefix import Prefix
 
 _log = logging.getLogger("qsit_metric")
-# Settings of generation_config.json that change greedy text; two are honoured, the others refused loudly.
+# Settings of generation_config.json that change greedy text; two are honoured, of the others a warning tells.
 _HONOURED = ("repetition_penalty", "no_repeat_ngram_size")
-_CHANGING = ("bad_words_ids", "forced_eos_token_id", "min_new_tokens", "suppress_tokens", "begin_suppress_tokens")
+_CHANGING = (
+    "bad_words_ids", "begin_suppress_tokens", "encoder_repetition_penalty", "exponential_decay_length_penalty",
+    "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "sequence_bias", "suppress_tokens",
+)  # fmt: skip
 
 
 class Decoder:
@@ -50,7 +54,7 @@ class Decoder:
         feed = dict(enumerate(suffixes))
         while feed:
             hidden = prefix.extend([(rows[n], n, tokens) for n, tokens in feed.items()])
-            chosen = self._choose(self._head(hidden), [(prompts[n], texts[n]) for n in feed])
+            chosen = self._choose(finite(self._head(hidden)), [(prompts[n], texts[n]) for n in feed])
             for number, token in zip(list(feed), chosen, strict=True):
                 texts[number].append(token)
                 feed[number] = [token]

@@ -11,7 +11,7 @@ Deviation: only the rows of the head that are asked for are computed, in float32
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..errors import BackendError, CheckpointError
+from ..errors import BackendError, CheckpointError, InputError
 from ..geometry import Geometry
 from ..prompts import Prompt, Recipe
 from ..tiling import Plan, cut, normalise, pack, plan
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..images import Picture
 
+_QUESTION_TOKENS = 512  # of all questions about one image in one pass
 _TILES_AT_ONCE = {"cpu": 16, "cuda": 64}  # vision-tower batch: past this, memory grows and speed does not
 
 
@@ -112,14 +113,14 @@ class LlavaOnevisionBackend(Backend):
 
     def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
         """See `Backend.logits`."""
-        ids = [self._dialogue.ids(prompt) for _, prompt in requests]
+        ids = self._ids(requests)
         alone = len({id(image) for image, _ in requests}) == len(requests)
         if alone and not any(image.keep for image, _ in requests):
             hidden = self._read_whole([(image, item) for (image, _), item in zip(requests, ids, strict=True)])
             return self._words(hidden, ids)
         with torch.no_grad():
             found: dict[int, torch.Tensor] = {}
-            for prefix, numbers, rows in self._prefixes(requests, ids):
+            for prefix, numbers, rows in self._passes(requests, ids):
                 try:
                     hidden = prefix.extend([(row, n, ids[n].after) for n, row in zip(numbers, rows, strict=True)])
                 finally:
@@ -129,10 +130,10 @@ class LlavaOnevisionBackend(Backend):
 
     def generate(self, requests: Sequence[tuple[Encoded, Prompt]], max_new_tokens: int) -> list[Reply]:
         """See `Backend.generate`. Greedy, as `generate(do_sample=False)` of transformers."""
-        ids = [self._dialogue.ids(prompt) for _, prompt in requests]
+        ids = self._ids(requests, max_new_tokens)
         replies: dict[int, Reply] = {}
         with torch.no_grad():
-            for prefix, numbers, rows in self._prefixes(requests, ids):
+            for prefix, numbers, rows in self._passes(requests, ids):
                 prompts = [self._whole_prompt(ids[n], requests[n][0].tokens) for n in numbers]
                 decoder = Decoder(self.model, self._dialogue.tokenizer, max_new_tokens)
                 try:
@@ -170,6 +171,17 @@ class LlavaOnevisionBackend(Backend):
             return core.encoder(inputs_embeds=core.embeddings(tiles)).last_hidden_state
         return tower(tiles, output_hidden_states=True).hidden_states[layer]
 
+    def _ids(self, requests: Sequence[tuple[Encoded, Prompt]], new_tokens: int = 0) -> list[Ids]:
+        """Token ids of every prompt, none longer than the model has positions."""
+        limit = self.model.config.text_config.max_position_embeddings
+        found = [self._dialogue.ids(prompt) for _, prompt in requests]
+        for (image, _), item in zip(requests, found, strict=True):
+            length = len(item.before) + image.tokens + len(item.after) + new_tokens
+            if length > limit:
+                shown = f"<{length} tokens with the image and the answer>"
+                raise InputError.about("question", shown, f"at most {limit}, the model's context", "Ask less at once.")
+        return found
+
     def _embed(self, ids: Sequence[int]) -> torch.Tensor:
         tensor = torch.tensor(list(ids), dtype=torch.long, device=self.device)
         embedded: torch.Tensor = self.model.get_input_embeddings()(tensor)
@@ -205,6 +217,21 @@ class LlavaOnevisionBackend(Backend):
             return [row[list(item.words)] for row, item in zip(every, ids, strict=True)]
         rows = (head.weight[list(item.words)].to(hidden.device, wide) for item in ids)
         return [weight @ state for weight, state in zip(rows, hidden.to(wide), strict=True)]
+
+    def _passes(
+        self, requests: Sequence[tuple[Encoded, Prompt]], ids: Sequence[Ids]
+    ) -> Iterator[tuple[Prefix, list[int], list[int]]]:
+        """Requests that are read together: a mask grows with the square of its questions, so no row gets too many."""
+        for prefix, numbers, rows in self._prefixes(requests, ids):
+            filled: dict[int, int] = {}
+            start = 0
+            for at, (number, row) in enumerate(zip(numbers, rows, strict=True)):
+                length = len(ids[number].after)
+                if at > start and filled.get(row, 0) + length > _QUESTION_TOKENS:
+                    yield prefix, numbers[start:at], rows[start:at]
+                    filled, start = {}, at
+                filled[row] = filled.get(row, 0) + length
+            yield prefix, numbers[start:], rows[start:]
 
     def _prefixes(
         self, requests: Sequence[tuple[Encoded, Prompt]], ids: Sequence[Ids]

@@ -62,7 +62,7 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions,
             raise DependencyError.about("model", str(folder), "its packages to be installed", str(error)) from error
         hint = f"Run `pip install 'qsit-metric[quant]'`. {error}"
         raise DependencyError.about("dtype", options.dtype, "its packages to be installed", hint) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # safetensors and config validators raise types of their own
         raise CheckpointError.about("model", str(folder), "weights that fit config.json", first_line(error)) from error
     verify_report(report, folder)
     verify_tie(model, folder)
@@ -110,30 +110,66 @@ def verify_tie(model: Any, folder: Path) -> None:
         raise CheckpointError.about("model", f"<{len(unset)} unset weights: {unset[0]}>", "every weight", str(folder))
 
 
-def _precision(dtype: Any) -> tuple[torch.dtype, dict[str, Any]]:
-    """The floating-point type, and the quantisation arguments if any."""
-    if isinstance(dtype, torch.dtype) and dtype in _FLOATS.values():
-        return dtype, {}
-    if isinstance(dtype, str) and dtype in _FLOATS:
-        return _FLOATS[dtype], {}
-    if hasattr(dtype, "quant_method"):
-        return getattr(dtype, "bnb_4bit_compute_dtype", None) or _half(), {"quantization_config": dtype}
-    if dtype in _QUANTIZED:
-        from transformers import BitsAndBytesConfig
+def check_dtype(dtype: Any) -> None:
+    """Refuse what is neither a floating-point type nor a way to quantise; needs no package that quantises.
 
-        try:
-            config = BitsAndBytesConfig(
-                load_in_8bit=dtype == "int8",
-                load_in_4bit=dtype == "int4",
-                bnb_4bit_compute_dtype=_half(),
-                llm_int8_skip_modules=_UNQUANTIZED,
-            )
-        except ImportError as error:
-            hint = "Run `pip install 'qsit-metric[quant]'`."
-            raise DependencyError.about("dtype", dtype, "bitsandbytes to be installed", hint) from error
-        return _half(), {"quantization_config": config}
+    Raises:
+        InputError: An unknown dtype.
+    """
+    if quantization(dtype) is None:
+        float_type(dtype)
+
+
+def float_type(dtype: Any) -> torch.dtype:
+    """A floating-point type by name.
+
+    Raises:
+        InputError: An unknown dtype.
+    """
+    if isinstance(dtype, torch.dtype) and dtype in _FLOATS.values():
+        return dtype
+    if isinstance(dtype, str) and dtype in _FLOATS:
+        return _FLOATS[dtype]
     known = ", ".join([*_FLOATS, *_QUANTIZED])
     raise InputError.about("dtype", dtype, f"one of {known}, a torch dtype or a transformers quantization config")
+
+
+def check_device(device: Any) -> str:
+    """The device's type, checked to be there.
+
+    Raises:
+        InputError: No such device, or this machine has none.
+    """
+    if isinstance(device, dict) or device in ("auto", "balanced", "sequential"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        hint = f"This machine has cpu{', cuda' if torch.cuda.is_available() else ''}."
+        raise InputError.about("device", device, "a device of this machine, 'auto' or a device map", hint) from error
+    return found.type
+
+
+def _precision(dtype: Any) -> tuple[torch.dtype, dict[str, Any]]:
+    """The floating-point type, and the quantisation arguments if any."""
+    if quantization(dtype) is None:
+        return float_type(dtype), {}
+    if not isinstance(dtype, str):
+        return getattr(dtype, "bnb_4bit_compute_dtype", None) or _half(), {"quantization_config": dtype}
+    from transformers import BitsAndBytesConfig
+
+    try:
+        config = BitsAndBytesConfig(
+            load_in_8bit=dtype == "int8",
+            load_in_4bit=dtype == "int4",
+            bnb_4bit_compute_dtype=_half(),
+            llm_int8_skip_modules=_UNQUANTIZED,
+        )
+    except ImportError as error:
+        hint = "Run `pip install 'qsit-metric[quant]'`."
+        raise DependencyError.about("dtype", dtype, "bitsandbytes to be installed", hint) from error
+    return _half(), {"quantization_config": config}
 
 
 def quantization(dtype: Any) -> str | None:
@@ -141,7 +177,7 @@ def quantization(dtype: Any) -> str | None:
     method = getattr(dtype, "quant_method", None)
     if method is not None:
         return str(getattr(method, "value", method))
-    return dtype if dtype in _QUANTIZED else None
+    return dtype if isinstance(dtype, str) and dtype in _QUANTIZED else None
 
 
 def _half() -> torch.dtype:

@@ -2,8 +2,8 @@
 
 Rows are images (padded on the right), and behind each row's prefix lie the tokens of its questions, end to end. A mask
 lets a token see its row's prefix and its own question only, and its position counts on from the prefix as if the
-question stood there alone. So several questions about an image, or about several images, are one forward pass, nothing
-is copied, and the prefix is there again when the questions are cut off.
+question stood there alone. So several questions about an image, or about several images, are one forward pass without
+a copy of the prefix for each, and the prefix is there again when the questions are cut off.
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ def backend_class(name: str) -> type[Backend]:
         DependencyError: The backend's package cannot be imported, or its entry point is no `Backend`.
     """
     known = backends()
+    if not isinstance(name, str):
+        raise UnknownNameError.about("backend", name, f"one of {', '.join(sorted(known))}")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Packages add backends with the entry point {GROUP!r}."

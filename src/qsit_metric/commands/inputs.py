@@ -64,8 +64,8 @@ def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
 
 
 def key(path: str) -> str:
-    """What makes two ways to write a path the same picture: "./a.png" and "a.png" are."""
-    return path if scheme(path) else os.path.normpath(path)
+    """What makes two ways to write a path the same picture; result files hold it, so they may be read from anywhere."""
+    return path if scheme(path) else os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "a/../b"
 
 
 def _entries(given: Sequence[str]) -> Iterator[str]:

@@ -121,6 +121,8 @@ def _scored(metric: QSiT, paths: Sequence[str], shown: str | None, file: ResultF
     if stream:
         terminal.write(stream.header(levels))
     run, done = _Run(made, stream, file), file.done if file else {}
+    if file:
+        paths = [key(path) for path in paths]
     todo = [path for path in paths if key(path) not in done]
     try:
         for path in paths:

@@ -78,7 +78,9 @@ def problems(folder: Path) -> list[str]:
             return ["this is not a folder"]
         # `is_file` follows links, so a link into a cache whose file is gone counts as missing.
         names = {entry.name for entry in folder.iterdir() if entry.is_file()}
-        return [*_half_written(names), *_texts(folder, names), *_weights(folder, names)]
+        links = [entry.name for entry in sorted(folder.iterdir()) if entry.is_symlink() and not entry.exists()]
+        gone = [f"{name} is a link to a file that is not there (copy with `cp -rL`)" for name in links]
+        return [*gone, *_half_written(names), *_texts(folder, names), *_weights(folder, names)]
     except OSError as error:
         return [f"it cannot be read ({error.strerror or error})"]
 

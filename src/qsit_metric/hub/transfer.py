@@ -3,7 +3,7 @@
 Everything that speaks to the network is done by `huggingface_hub`, so HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,
 HF_HUB_DISABLE_PROGRESS_BARS, proxies and Xet behave here as in any other program that uses it. Added on top: only the
 files that a checkpoint needs are fetched, each one is held against the size and the hash that the Hub lists, and every
-failure leaves as one `HubError` (see `hub_errors`).
+failure leaves as one `HubError` (see `errors`).
 
 `huggingface_hub` reads its environment when it is imported, so it is imported inside the functions, on first use.
 """

@@ -133,7 +133,7 @@ def _check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:
     if width * height == 0:
         raise unusable(source, f"at least one pixel, not {width}x{height}")
     if width * height > max_pixels:
-        hint = f"It has {width}x{height}: shrink it, or raise `max_pixels` if you trust it."
+        hint = f"It has {width}x{height}: shrink it, or decode it yourself if you trust it and pass the array."
         raise unusable(source, f"at most {max_pixels:,} pixels", hint)
 
 

@@ -13,7 +13,7 @@ import os
 import reprlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard
 
@@ -173,7 +173,9 @@ def _is_batch(value: object) -> TypeGuard[Iterable[object]]:
 def _is_many(value: object) -> TypeGuard[Iterable[object]]:
     # Open files are iterators (of lines), strings and bytes are sequences; each is one picture.
     single = isinstance(value, (str, bytes, bytearray, memoryview)) or _is_stream(value)
-    return isinstance(value, (Sequence, Iterator)) and not single
+    # A set has no order in which its scores could come, a mapping no say which side is meant.
+    other = isinstance(value, (Mapping, Set, np.ndarray, os.PathLike)) or _is_tensor(value)
+    return isinstance(value, Iterable) and not single and not other
 
 
 def _describe_numbers(value: Any) -> str:
