@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -98,10 +99,9 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _one_of(value: str, known: object, option: str) -> str:
-    names = list(known)  # type: ignore[call-overload]
-    if value not in names:
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(names)}", param_hint=option)
+def _one_of(value: str, known: Collection[str], option: str) -> str:
+    if value not in known:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
     return value
 
 

@@ -347,7 +347,9 @@ def test_a_killed_run_loses_at_most_a_batch_and_is_gone_on_with(tmp_path):
 @posix
 def test_ctrl_c_in_a_real_run(tmp_path):
     pictures, output = make_pictures(tmp_path / "pictures", 200), tmp_path / "out.jsonl"
-    code = "from qsit_metric.cli import main; main()"
+    # A test run in the background of a shell inherits that SIGINT is ignored; a user's terminal does not.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from qsit_metric.cli import main; main()"
     command = [sys.executable, "-c", code, "score", str(tmp_path / "pictures"), "-m", TIED, "-o", str(output)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=child_environment(), text=True)
     deadline = time.monotonic() + 60

@@ -36,7 +36,7 @@ def resize_image(image: Image.Image, size: tuple[int, int], pool: Executor | Non
 
 def _one_axis(image: Image.Image, size: tuple[int, int], pool: Executor | None) -> Image.Image:
     """One pass; in halves if there is a pool: rows do not mix while the width changes, nor columns with the height."""
-    if pool is None:
+    if pool is None or min(image.size) < 2:
         return image.resize(size, Image.Resampling.BICUBIC)
     if size[0] == image.width:
         middle = image.width // 2

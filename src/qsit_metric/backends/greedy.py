@@ -16,7 +16,7 @@ _log = logging.getLogger("qsit_metric")
 # Settings of generation_config.json that change greedy text; two are honoured, of the others a warning tells.
 _HONOURED = ("repetition_penalty", "no_repeat_ngram_size")
 _CHANGING = (
-    "bad_words_ids", "begin_suppress_tokens", "encoder_repetition_penalty", "exponential_decay_length_penalty",
+    "bad_words_ids", "begin_suppress_tokens", "exponential_decay_length_penalty",
     "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "sequence_bias", "suppress_tokens",
 )  # fmt: skip
 

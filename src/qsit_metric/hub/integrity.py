@@ -80,7 +80,7 @@ def problems(folder: Path) -> list[str]:
         names = {entry.name for entry in folder.iterdir() if entry.is_file()}
         links = [entry.name for entry in sorted(folder.iterdir()) if entry.is_symlink() and not entry.exists()]
         gone = [f"{name} is a link to a file that is not there (copy with `cp -rL`)" for name in links]
-        return [*gone, *_half_written(names), *_texts(folder, names), *_weights(folder, names)]
+        return [*_half_written(names), *_texts(folder, names), *_weights(folder, names), *gone]
     except OSError as error:
         return [f"it cannot be read ({error.strerror or error})"]
 
