@@ -13,12 +13,12 @@ help:  ## list the targets
 
 $(VENV)/ready: constraints.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,train]'
 	@touch $@
 
 $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(COMPAT)
-	$(COMPAT)/bin/python -m pip install -qq -c constraints-compat.txt -e '.[dev]'
+	$(COMPAT)/bin/python -m pip install -qq -c constraints-compat.txt -e '.[dev,train]'
 	@touch $@
 
 demo: $(VENV)/ready  ## score and question a few photographs

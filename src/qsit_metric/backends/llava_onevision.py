@@ -22,13 +22,14 @@ from torch.nn.utils.rnn import pad_sequence
 from ..errors import BackendError, CheckpointError, InputError
 from ..geometry import Geometry
 from ..prompts import Prompt, Recipe
-from ..tiling import Plan, cut, normalise, pack, plan
+from ..tiling import Plan, cut, normalise, plan
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import FAMILY, load_config, load_geometry, load_tokenizer
 from .dialogue import IMAGE, Dialogue, Ids
 from .greedy import Decoder
 from .loading import load_model, move
 from .prefix import Prefix
+from .vision import image_features
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -105,10 +106,7 @@ class LlavaOnevisionBackend(Backend):
     def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
         """See `Backend.encode`. One pass of the vision tower for all tiles, up to a limit of memory."""
         cuts = [picture.data for picture in pictures]
-        features = torch.cat([self._project(tiles) for tiles in self._chunks(cuts)])
-        newline = self._core.image_newline
-        parts = torch.split(features, [item.plan.tiles for item in cuts])
-        packed = [pack(part, item.plan, newline) for part, item in zip(parts, cuts, strict=True)]
+        packed = image_features(self.model, self._chunks(cuts), [item.plan for item in cuts])
         return [Encoded(feature, len(feature)) for feature in packed]
 
     def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
@@ -156,20 +154,6 @@ class LlavaOnevisionBackend(Backend):
         limit = _TILES_AT_ONCE.get(self.device.type, 16)
         whole = [normalise(item.tiles.to(self.device), self.geometry) for item in cuts]
         return torch.split(torch.cat(whole).to(self.dtype), limit)
-
-    def _project(self, tiles: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self._core.multi_modal_projector(self._tower(tiles))
-        return features
-
-    def _tower(self, tiles: torch.Tensor) -> Any:
-        """The chosen hidden state of the vision tower, (tiles, side * side, D)."""
-        config, tower = self.model.config, self._core.vision_tower
-        layer = config.vision_feature_layer
-        core = getattr(tower, "vision_model", tower)  # transformers 4 wraps the SigLIP encoder once more
-        if layer == -1 and config.vision_config.model_type == "siglip_vision_model":
-            # Without the post-norm, whose output the model does not read, and without keeping every layer's states.
-            return core.encoder(inputs_embeds=core.embeddings(tiles)).last_hidden_state
-        return tower(tiles, output_hidden_states=True).hidden_states[layer]
 
     def _ids(self, requests: Sequence[tuple[Encoded, Prompt]], new_tokens: int = 0) -> list[Ids]:
         """Token ids of every prompt, none longer than the model has positions."""

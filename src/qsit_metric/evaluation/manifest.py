@@ -1,0 +1,255 @@
+"""The one manifest format: which images, with which mean opinion scores, below which folder. Pure.
+
+Format: Q-Bench's `a3_iqa_databases/jsons/*.json` (github.com/Q-Future/Q-Bench at f19783e), a JSON list of
+`{"img_path", "gt_score"}`; ours may also carry `id`, `split` and `level`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ..errors import shorten
+from ..levels import LEVELS
+from .errors import EvaluationError, refuse
+from .files import PathLike, read_json_list, write_atomic
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image with its mean opinion score.
+
+    Attributes:
+        image: Path below the manifest's root, with forward slashes.
+        mos: Mean opinion score on the data set's own scale, higher is better.
+        id: Name of the row.
+        split: "train", "test" ...; empty if the set has none.
+        level: The level word that the label file states, one of `qsit_metric.levels.LEVELS`; None if it states none.
+
+    Raises:
+        EvaluationError: An absolute path, one that leaves the root, a MOS that is no finite number, or an unknown
+            level.
+
+    Example:
+        >>> Item("koniq/1.jpg", 3.5, "1").mos
+        3.5
+    """
+
+    image: str
+    mos: float
+    id: str
+    split: str = ""
+    level: str | None = None
+
+    def __post_init__(self) -> None:
+        check_image(self.image)
+        object.__setattr__(self, "mos", number(self.mos))
+        for name in ("id", "split"):
+            if not isinstance(getattr(self, name), str):
+                raise EvaluationError.about(name, getattr(self, name), "text")
+        if self.level is not None and self.level not in LEVELS:
+            raise EvaluationError.about("level", self.level, f"one of {', '.join(LEVELS)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The item as a manifest file has it; what is empty is left out."""
+        fields: dict[str, Any] = {"img_path": self.image, "gt_score": self.mos}
+        fields |= {"id": self.id} if self.id != self.image else {}
+        fields |= {"split": self.split} if self.split else {}
+        return fields | ({"level": self.level} if self.level is not None else {})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Images with their mean opinion scores, and the folder in which they lie.
+
+    Attributes:
+        name: Name of the data set, for reports.
+        items: The items, in order.
+        root: Folder of the images; it is not part of the file or of the hash.
+
+    Raises:
+        EvaluationError: No items, or an image with two different scores.
+
+    Example:
+        >>> m = Manifest("mine", [Item("a.jpg", 3, "a"), Item("b.jpg", 4, "b", "test")], "images")
+        >>> len(m), m.subset("test").items[0].image, m.path(m.items[0]).as_posix()
+        (2, 'b.jpg', 'images/a.jpg')
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    root: Path = field(compare=False)
+
+    def __init__(self, name: str, items: Sequence[Item], root: PathLike) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "items", tuple(items))
+        object.__setattr__(self, "root", Path(root))
+        if not self.items:
+            raise EvaluationError.about("items", "<no items>", "at least one image with its score")
+        refuse(name, _contradictions(self.items), len(self.items), "images")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def path(self, item: Item) -> Path:
+        """Where an item's image lies."""
+        return self.root / item.image
+
+    def subset(self, split: str) -> Manifest:
+        """The items of one split.
+
+        Raises:
+            EvaluationError: No item has this split; the message lists the splits.
+        """
+        picked = [item for item in self.items if item.split == split]
+        if not picked:
+            known = ", ".join(sorted({repr(item.split) for item in self.items}))
+            raise EvaluationError.about("split", split, f"one of {known}")
+        return Manifest(f"{self.name}-{split}", picked, self.root)
+
+    def at(self, root: PathLike) -> Manifest:
+        """The same items below another folder."""
+        return Manifest(self.name, self.items, root)
+
+    def missing(self) -> list[str]:
+        """The images that are not there, each once, in order."""
+        names = dict.fromkeys(item.image for item in self.items)
+        return [name for name in names if not (self.root / name).is_file()]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file that `save` writes; root and name are not part of it."""
+        return hashlib.sha256(self._text().encode()).hexdigest()
+
+    def save(self, path: PathLike) -> None:
+        """Write the manifest, whole or not at all.
+
+        Raises:
+            EvaluationError: The file cannot be written.
+        """
+        write_atomic(Path(path), self._text())
+
+    @classmethod
+    def load(cls, path: PathLike, root: PathLike | None = None, name: str | None = None) -> Manifest:
+        """Read a manifest, ours or one of Q-Bench's.
+
+        Args:
+            path: JSON list of `{"img_path", "gt_score"}`; scores may be numbers or numeric text. `id`, `split` and
+                `level` are kept, other keys are ignored.
+            root: Folder of the images; default: the file's own.
+            name: Name of the data set; default: the file's, without suffix.
+
+        Raises:
+            EvaluationError: No such file or format, or rows that cannot be used; the message names them.
+        """
+        source = Path(path)
+        rows = Rows(str(source))
+        for place, fields in enumerate(read_json_list(source)):
+            rows.add(f"row {place}", **_entry(fields))
+        return cls(name or source.stem, rows.items(), source.parent if root is None else root)
+
+    def _text(self) -> str:
+        lines = [json.dumps(item.as_dict(), sort_keys=True, ensure_ascii=True) for item in self.items]
+        return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+class Rows:
+    """Items of a label file as they are read; rows that cannot be used are counted and named, never dropped.
+
+    Args:
+        source: The file, for the message.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._items: list[Item] = []
+        self._refused: list[str] = []
+
+    def add(
+        self, where: str, image: Any, mos: Any, id: Any = None, split: Any = None, level: Any = None, reason: str = ""
+    ) -> None:
+        """Take one row; `reason` says that it is already known to be unusable."""
+        try:
+            if reason:
+                raise EvaluationError(reason)
+            name = image if id is None else str(id)
+            self._items.append(Item(image, number(mos), name, "" if split is None else split, level))
+        except EvaluationError as error:
+            self._refused.append(f"{where}: {str(error).rstrip('.')}")
+
+    def items(self) -> tuple[Item, ...]:
+        """All rows.
+
+        Raises:
+            EvaluationError: Some of them cannot be used.
+        """
+        refuse(self._source, self._refused, len(self._items) + len(self._refused))
+        return tuple(self._items)
+
+
+def number(value: Any) -> float:
+    """A finite number, or text that is one.
+
+    Raises:
+        EvaluationError: Anything else.
+
+    Example:
+        >>> number("3.83"), number(4)
+        (3.83, 4.0)
+    """
+    # Python reads "1_0" as 10; nobody writes a score like that on purpose.
+    usable = not isinstance(value, bool) and not (isinstance(value, str) and "_" in value)
+    try:
+        found = float(value) if usable else math.nan
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise EvaluationError.about("score", value, "a finite number")
+    return found
+
+
+def check_image(image: Any) -> None:
+    """Refuse what is no path below a root.
+
+    Raises:
+        EvaluationError: Empty, absolute, with backward slashes, or leaving the root.
+    """
+    usable = isinstance(image, str) and bool(image.strip()) and "\\" not in image and "\0" not in image
+    if not usable or PurePosixPath(image).is_absolute() or PureWindowsPath(image).drive or ".." in image.split("/"):
+        hint = "Pass the folder as `root`."
+        raise EvaluationError.about("image", image, "a path below the image folder, with forward slashes", hint)
+
+
+def entry_of(fields: Any, image_keys: Sequence[str], mos_key: str) -> dict[str, Any]:
+    """The named fields of a JSON row as arguments of `Rows.add`."""
+    if not isinstance(fields, Mapping):
+        return {"image": None, "mos": None, "reason": f"it is {shorten(fields)}, expected an object"}
+    image = next((key for key in image_keys if key in fields), None)
+    if absent := [*([] if image else [" or ".join(image_keys)]), *([] if mos_key in fields else [mos_key])]:
+        return {"image": None, "mos": None, "reason": f"no {' and no '.join(absent)}"}
+    found = {"image": fields[image or ""], "mos": fields[mos_key]}
+    return found | {key: fields[key] for key in ("id", "split", "level") if key in fields}
+
+
+def _entry(fields: Any) -> dict[str, Any]:
+    return entry_of(fields, ("img_path",), "gt_score")
+
+
+def _contradictions(items: Sequence[Item]) -> list[str]:
+    first: dict[str, float] = {}
+    return [
+        f"{item.image!r} has the scores {first[item.image]} and {item.mos}"
+        for item in items
+        if first.setdefault(item.image, item.mos) != item.mos
+    ]
+
+
+def renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
+    """The manifest with some images under another path; ids stay as the label file has them."""
+    items = [replace(item, image=names.get(item.image, item.image)) for item in manifest.items]
+    return Manifest(manifest.name, items, manifest.root)

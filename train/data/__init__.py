@@ -1,0 +1,1 @@
+"""Training data: readers of the published formats, builders, cleaning, splitting and freezing."""

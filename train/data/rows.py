@@ -1,0 +1,227 @@
+"""One training row, and the LLaVA list format in which rows are published and frozen. Pure.
+
+Format: a list of `{"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}, ...]}` with
+one `<image>` in the first human turn (github.com/haotian-liu/LLaVA; Q-SiT `training_jsons/` at 4e4d1df).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qsit_metric.errors import shorten
+
+from ..errors import DataError
+
+IMAGE = "<image>"
+_QALIGN_IMAGE = "<|image|>"  # how Q-Align's lists spell it
+_SPEAKERS = ("human", "gpt")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """A conversation about one image.
+
+    Attributes:
+        id: Name of the row. Published lists repeat some (LLaVA-Instruct names its rows after the image).
+        image: Path below the set's image root, with forward slashes.
+        turns: (question, answer) pairs; the image stands before the first question and is not part of its text.
+        source: Where the row comes from ("koniq", "spaq", "q-instruct" ...); may be empty.
+        mos: The mean opinion score behind the answer, on its data set's own scale, higher is better; None if there is
+            none.
+    """
+
+    id: str
+    image: str
+    turns: tuple[tuple[str, str], ...]
+    source: str = ""
+    mos: float | None = None
+
+    def as_llava(self) -> dict[str, Any]:
+        """The row in the LLaVA format; `source` and `mos` are extra keys that its readers ignore."""
+        said: list[dict[str, str]] = []
+        for number, (question, answer) in enumerate(self.turns):
+            said.append({"from": "human", "value": question if number else f"{IMAGE}\n{question}"})
+            said.append({"from": "gpt", "value": answer})
+        fields: dict[str, Any] = {"id": self.id, "image": self.image, "conversations": said}
+        fields |= {"source": self.source} if self.source else {}
+        return fields | ({} if self.mos is None else {"mos": self.mos})
+
+    @classmethod
+    def from_llava(cls, fields: object, number: int, source: str = "") -> Row:
+        """Read one element of an LLaVA list.
+
+        Args:
+            fields: The element. `image` may be text or a list of one; `id` may be missing or a number; `<image>` may
+                stand anywhere in the first human turn, or nowhere; `<|image|>` is the same.
+            number: Its place in the list; names a row without id.
+            source: Default of `source`.
+
+        Raises:
+            DataError: The row is malformed; the message says how.
+
+        Example:
+            >>> said = [{"from": "human", "value": "Is it sharp?<image>"}, {"from": "gpt", "value": "Yes."}]
+            >>> Row.from_llava({"id": 7, "image": ["a.jpg"], "conversations": said}, 0).turns
+            (('Is it sharp?', 'Yes.'),)
+        """
+        if not isinstance(fields, Mapping):
+            raise DataError(f"row {number}: it is a {type(fields).__name__}, expected an object")
+        name = str(number if fields.get("id") is None else fields["id"])
+        where = f"row {number} ({shorten(name)})"
+        image = _path(fields.get("image"), where)
+        turns = _turns(fields.get("conversations"), where)
+        return cls(name, image, turns, str(fields.get("source", source)), _mos(fields.get("mos"), where))
+
+
+class EmptyFileError(DataError):
+    """A list without a single row, as the authors publish two of theirs."""
+
+
+@dataclass
+class Refusals:
+    """Rows that cannot be used, counted and named; nothing is dropped without standing here.
+
+    Attributes:
+        reasons: One line for each refused row.
+    """
+
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, reason: object) -> None:
+        """Note one refused row."""
+        self.reasons.append(str(reason))
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def check(self, place: object, allowed: bool = False) -> None:
+        """Raise if there are any.
+
+        Args:
+            place: The file or data set, for the message.
+            allowed: The caller has said that refused rows may be left out.
+
+        Raises:
+            DataError: Some rows were refused; the first few are named.
+        """
+        if not self.reasons or allowed:
+            return
+        shown = "; ".join(self.reasons[:_SHOWN]) + (" ..." if len(self.reasons) > _SHOWN else "")
+        raise DataError(
+            f"`{place}`: {len(self.reasons)} rows cannot be used: {shown}. "
+            "Repair them, or pass --drop-refused to leave them out and list them in the report."
+        )
+
+
+def read_llava(path: Path, source: str = "", refusals: Refusals | None = None) -> list[Row]:
+    """Read an LLaVA list, JSON or JSON Lines.
+
+    Args:
+        path: The file.
+        source: Default of each row's `source`.
+        refusals: Where malformed rows are noted; None raises for them.
+
+    Returns:
+        The rows that are well formed, in order.
+
+    Raises:
+        DataError: The file is no LLaVA list, is empty, or (without `refusals`) has malformed rows.
+    """
+    found = Refusals() if refusals is None else refusals
+    rows = []
+    for number, fields in enumerate(read_elements(path)):
+        try:
+            rows.append(Row.from_llava(fields, number, source))
+        except DataError as error:
+            found.add(error)
+    if refusals is None:
+        found.check(path)
+    return rows
+
+
+def read_elements(path: Path) -> Iterator[object]:
+    """The elements of a JSON list or of a JSON Lines file.
+
+    Raises:
+        EmptyFileError: There is nothing in it.
+        DataError: Unreadable, or neither of the two formats.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError.about("file", str(path), "a readable UTF-8 file", f"The system says: {error}.") from error
+    if not text.strip():
+        hint = "The authors publish two of their lists as empty files; see train/README.md for where the data is."
+        raise EmptyFileError.about("file", str(path), "a list of rows, not an empty file", hint)
+    try:
+        found = json.loads(text) if text.lstrip()[0] == "[" else _lines(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError.about("file", str(path), "a JSON list or JSON Lines", f"{error}.") from error
+    if not found:
+        raise EmptyFileError.about("file", str(path), "a list of rows, not an empty list")
+    return iter(found)
+
+
+def _lines(text: str) -> list[object]:
+    """The objects of JSON Lines; not by `splitlines`, which also splits at U+2028 inside a text."""
+    found: list[object] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"Line {number}: {error}") from error
+    return found
+
+
+def to_jsonl(rows: Iterable[Row]) -> str:
+    """Rows as JSON Lines in the LLaVA format; equal rows give equal bytes."""
+    return "".join(json.dumps(row.as_llava(), ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+
+
+def _path(image: object, where: str) -> str:
+    if isinstance(image, list) and len(image) == 1:
+        image = image[0]
+    if not isinstance(image, str) or not image:
+        raise DataError(f"{where}: `image` is {shorten(image)}, expected a path")
+    parts = PurePosixPath(image.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        raise DataError(f"{where}: `image` is {shorten(image)}, expected a path below the image root")
+    return parts.as_posix()
+
+
+def _mos(mos: object, where: str) -> float | None:
+    if mos is None:
+        return None
+    if isinstance(mos, bool) or not isinstance(mos, (int, float)) or not math.isfinite(mos):
+        raise DataError(f"{where}: `mos` is {shorten(mos)}, expected a number")
+    return float(mos)
+
+
+def _turns(said: object, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(said, list) or not said or len(said) % 2:
+        raise DataError(f"{where}: `conversations` is {shorten(said)}, expected pairs of turns")
+    texts = []
+    for place, turn in enumerate(said):
+        speaker = _SPEAKERS[place % 2]
+        value = turn.get("value") if isinstance(turn, Mapping) else None
+        if not isinstance(value, str) or turn.get("from") != speaker:
+            raise DataError(f"{where}: turn {place} is {shorten(turn)}, expected text from {speaker!r}")
+        texts.append(_without_image(value, place, where).strip())
+    if empty := [place for place, text in enumerate(texts) if not text]:
+        raise DataError(f"{where}: turn {empty[0]} has no text")
+    return tuple(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _without_image(value: str, place: int, where: str) -> str:
+    value = value.replace(_QALIGN_IMAGE, IMAGE)
+    count = value.count(IMAGE)
+    if count > (place == 0):
+        raise DataError(f"{where}: turn {place} has {count} {IMAGE}, expected one at most, in the first turn")
+    return value.replace(f"{IMAGE}\n", "").replace(f"\n{IMAGE}", "").replace(IMAGE, "")
