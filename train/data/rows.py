@@ -10,10 +10,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from qsit_metric.errors import shorten
+from qsit_metric.evaluation.errors import EvaluationError
+from qsit_metric.evaluation.manifest import check_image
 
 from ..errors import DataError
 
@@ -76,6 +78,8 @@ class Row:
         where = f"row {number} ({shorten(name)})"
         image = _path(fields.get("image"), where)
         turns = _turns(fields.get("conversations"), where)
+        if not _encodable(name, image, *(text for turn in turns for text in turn)):
+            raise DataError(f"{where}: it has half a surrogate pair, expected text that UTF-8 can hold")
         return cls(name, image, turns, str(fields.get("source", source)), _mos(fields.get("mos"), where))
 
 
@@ -134,15 +138,18 @@ def read_llava(path: Path, source: str = "", refusals: Refusals | None = None) -
         DataError: The file is no LLaVA list, is empty, or (without `refusals`) has malformed rows.
     """
     found = Refusals() if refusals is None else refusals
-    rows = []
-    for number, fields in enumerate(read_elements(path)):
-        try:
-            rows.append(Row.from_llava(fields, number, source))
-        except DataError as error:
-            found.add(error)
+    rows = [_row(fields, number, source, found) for number, fields in enumerate(read_elements(path))]
     if refusals is None:
         found.check(path)
-    return rows
+    return [row for row in rows if row]
+
+
+def _row(fields: object, number: int, source: str, refusals: Refusals) -> Row | None:
+    try:
+        return Row.from_llava(fields, number, source)
+    except DataError as error:
+        refusals.add(error)
+        return None
 
 
 def read_elements(path: Path) -> Iterator[object]:
@@ -153,7 +160,7 @@ def read_elements(path: Path) -> Iterator[object]:
         DataError: Unreadable, or neither of the two formats.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError.about("file", str(path), "a readable UTF-8 file", f"The system says: {error}.") from error
     if not text.strip():
@@ -188,12 +195,15 @@ def to_jsonl(rows: Iterable[Row]) -> str:
 def _path(image: object, where: str) -> str:
     if isinstance(image, list) and len(image) == 1:
         image = image[0]
-    if not isinstance(image, str) or not image:
-        raise DataError(f"{where}: `image` is {shorten(image)}, expected a path")
-    parts = PurePosixPath(image.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-        raise DataError(f"{where}: `image` is {shorten(image)}, expected a path below the image root")
-    return parts.as_posix()
+    try:
+        check_image(image)
+    except EvaluationError as error:
+        raise DataError(f"{where}: {error}") from error
+    return str(image)
+
+
+def _encodable(*texts: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for text in texts if not text.isascii() for letter in text)
 
 
 def _mos(mos: object, where: str) -> float | None:

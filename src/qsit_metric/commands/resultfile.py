@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import QSiTError
+from ..files import lock
 from .inputs import key
 from .records import FORMATS, Format, Line, Record, identity
 
@@ -128,7 +128,7 @@ class ResultFile:
             # The descriptor must append and read: what another program adds is never written over.
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             file = self._file = FileIO(os.open(self._path, flags, 0o666), "r+")
-            if not _lock(file.fileno()):
+            if not _locked(file.fileno()):
                 raise self._error("a file that no other run is writing", "Wait for that run, or use another file.")
             content = file.readall()
         except OutputError:
@@ -168,23 +168,10 @@ class ResultFile:
         return OutputError.about("--output", str(self._path), expected, hint)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed, also by a kill; False if somebody else has the lock."""
+def _locked(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False if somebody else has the lock."""
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(
-                descriptor, 2**30, os.SEEK_SET
-            )  # Windows forbids reading locked bytes: lock one far behind the end
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
+        return lock(descriptor)
     except OSError as error:
         _LOG.warning("this file system has no locks (%s): do not start a second run with the same --output", error)
     return True

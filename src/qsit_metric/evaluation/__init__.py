@@ -73,8 +73,35 @@ _HOMES = {
     "write_llvisionqa": "llvisionqa",
 }
 
-__all__ = [  # noqa: PLE0604
-    *_HOMES
+__all__ = [
+    "FORMATS",
+    "IQA_SETS",
+    "RULES",
+    "Accuracy",
+    "Correlations",
+    "Evaluation",
+    "EvaluationError",
+    "IQASet",
+    "Item",
+    "Manifest",
+    "Question",
+    "QuestionReport",
+    "UndefinedError",
+    "bootstrap_interval",
+    "check_counts",
+    "correlate",
+    "evaluate",
+    "evaluate_questions",
+    "extract_images",
+    "krcc",
+    "plcc",
+    "plcc_fitted",
+    "read_iqa",
+    "read_llvisionqa",
+    "read_scores",
+    "rmse",
+    "srcc",
+    "write_llvisionqa",
 ]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
+from typing import TypeVar
 
 from ..errors import QSiTError
 
 _SHOWN = 5
+
+E = TypeVar("E", bound=BaseException)
 
 
 class EvaluationError(QSiTError, ValueError):
@@ -26,3 +30,12 @@ def refuse(source: object, reasons: Sequence[str], total: int, unit: str = "rows
     if reasons:
         shown = "; ".join(reasons[:_SHOWN]) + ("; ..." if len(reasons) > _SHOWN else "")
         raise EvaluationError(f"`{source}`: {len(reasons)} of {total} {unit} cannot be used: {shown}. Repair them.")
+
+
+def to_keep(error: E) -> E:
+    """An error that may be kept for long: its frames no longer hold pictures and tensors."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error

@@ -63,7 +63,7 @@ class Item:
         return fields | ({"level": self.level} if self.level is not None else {})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Manifest:
     """Images with their mean opinion scores, and the folder in which they lie.
 

@@ -1,0 +1,210 @@
+"""The public IQA sets: where their files lie, what they hold, and one call to read them.
+
+Higher is better in all of them; KADID-10k calls its scores "dmos" all the same. Numbers are those of the published
+files; a layout that could only be learnt second-hand is said to be so in `notes`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import EvaluationError
+from .files import PathLike
+from .manifest import Item, Manifest, renamed
+from .readers import FORMATS, read_scores
+
+_LOG = logging.getLogger("qsit_metric")
+
+
+@dataclass(frozen=True)
+class IQASet:
+    """What is known of a public data set.
+
+    Attributes:
+        name: What `read_iqa` takes.
+        title: How papers call it.
+        reader: Its format, a key of `FORMATS`.
+        labels: Where its label file lies below its folder; the first that is there is read.
+        images: Where its images lie, likewise.
+        scale: Nominal range of its scores.
+        n: Images that its publishers count.
+        level_scale: The scale with which the published level labels are reproduced ("authors" convention), or None.
+        subfolders: Folders below `images` in which some of the images lie.
+        any_case: File names on the disk may differ from the label file's in case.
+        notes: What a reader of a result should know.
+        source: Where to get it.
+    """
+
+    name: str
+    title: str
+    reader: str
+    labels: tuple[str, ...]
+    images: tuple[str, ...]
+    scale: tuple[float, float]
+    n: int
+    level_scale: tuple[float, float] | None = None
+    subfolders: tuple[str, ...] = ()
+    any_case: bool = False
+    notes: str = ""
+    source: str = ""
+
+
+_SETS = (
+    IQASet(
+        name="koniq",
+        title="KonIQ-10k",
+        reader="koniq",
+        labels=(
+            "koniq10k_scores_and_distributions.csv",
+            "koniq10k_scores_and_distributions/koniq10k_scores_and_distributions.csv",
+        ),
+        images=("1024x768",),
+        scale=(0.0, 100.0),
+        n=10073,
+        level_scale=(6.68, 85.36),
+        notes="The score is MOS_zscore, as in the authors' training labels; Q-Bench's JSON has the raw MOS on 1..5.",
+        source="database.mmsp-kn.de/koniq-10k-database.html",
+    ),
+    IQASet(
+        name="spaq",
+        title="SPAQ",
+        reader="spaq",
+        labels=("Annotations/MOS and Image attribute scores.xlsx", "MOS and Image attribute scores.xlsx"),
+        images=("TestImage",),
+        scale=(0.0, 100.0),
+        n=11125,
+        level_scale=(0.0, 94.0),
+        notes="The authors' lists leave out the 4 images with the highest scores.",
+        source="github.com/h4nwei/SPAQ",
+    ),
+    IQASet(
+        name="livec",
+        title="LIVE Challenge",
+        reader="livec",
+        labels=("Data/AllMOS_release.mat",),
+        images=("Images",),
+        scale=(0.0, 100.0),
+        n=1169,
+        subfolders=("trainingImages",),
+        notes="1169 images, t1 to t7 among them, which taught the raters (split 'training'); subset('test') has the "
+        "usual 1162. Papers count 1168 or 1169.",
+        source="live.ece.utexas.edu/research/ChallengeDB",
+    ),
+    IQASet(
+        name="agiqa",
+        title="AGIQA-3K",
+        reader="agiqa",
+        labels=("data.csv",),
+        images=("AGIQA-3K", "images", "."),
+        scale=(0.0, 5.0),
+        n=2982,
+        notes="The score is mos_quality, not mos_align. The image folder's name is second-hand.",
+        source="github.com/lcysyzxdxc/AGIQA-3k-Database",
+    ),
+    IQASet(
+        name="kadid",
+        title="KADID-10k",
+        reader="kadid",
+        labels=("dmos.csv",),
+        images=("images",),
+        scale=(1.0, 5.0),
+        n=10125,
+        notes="Split 'test' is Q-Align's: references I66 to I81, 2000 images. Papers do not say which part they used.",
+        source="database.mmsp-kn.de/kadid-10k-database.html",
+    ),
+    IQASet(
+        name="tid2013",
+        title="TID2013",
+        reader="tid2013",
+        labels=("mos_with_names.txt",),
+        images=("distorted_images",),
+        scale=(0.0, 9.0),
+        n=3000,
+        any_case=True,
+        notes="The case of file names differs between the label file and the archive.",
+        source="ponomarenko.info/tid2013.htm",
+    ),
+)
+
+IQA_SETS: Mapping[str, IQASet] = {one.name: one for one in _SETS}
+
+
+def read_iqa(name: str, folder: PathLike) -> Manifest:
+    """Read a public data set from the folder into which its archives were unpacked.
+
+    What differs from the published set (the count, scores outside the scale, absent images) is logged as a warning.
+
+    Args:
+        name: A key of `IQA_SETS`.
+        folder: The set's own folder.
+
+    Returns:
+        All items, with the image folder as root; ids are the label file's names.
+
+    Raises:
+        EvaluationError: An unknown set, no label file, or rows that cannot be used.
+        DependencyError: A package is missing that reads the label file.
+
+    Example:
+        >>> read_iqa("koniq", "data/koniq10k").root.as_posix()  # doctest: +SKIP
+        'data/koniq10k/1024x768'
+    """
+    record = _set_named(name)
+    place = Path(folder)
+    labels = _first(place, record.labels)
+    if labels is None:
+        hint = f"Get {record.title} from {record.source}."
+        raise EvaluationError.about("folder", str(place), f"a folder with {' or '.join(record.labels)}", hint)
+    root = _first(place, record.images) or place / record.images[0]
+    manifest = read_scores(labels, FORMATS[record.reader].name, root=root, name=record.name)
+    manifest = renamed(manifest, _names_on_disk(manifest, record))
+    for warning in _differences(manifest, record):
+        _LOG.warning("%s in %s: %s", record.title, place, warning)
+    return manifest
+
+
+def _set_named(name: str) -> IQASet:
+    if name not in IQA_SETS:
+        near = difflib.get_close_matches(str(name), IQA_SETS, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}?" if near else "Other label files go to `read_scores`."
+        raise EvaluationError.about("name", name, f"one of {', '.join(IQA_SETS)}", hint)
+    return IQA_SETS[name]
+
+
+def _first(folder: Path, candidates: Iterable[str]) -> Path | None:
+    return next((folder / candidate for candidate in candidates if (folder / candidate).exists()), None)
+
+
+def _names_on_disk(manifest: Manifest, record: IQASet) -> dict[str, str]:
+    """Images of the label file that lie in a subfolder, or under a name that differs in case."""
+    names: dict[str, str] = {}
+    if not (record.subfolders or record.any_case):
+        return names
+    lower: dict[str, list[str]] = {}
+    for found in manifest.root.iterdir() if record.any_case and manifest.root.is_dir() else ():
+        lower.setdefault(found.name.lower(), []).append(found.name)
+    for image in manifest.missing():
+        below = [f"{folder}/{image}" for folder in record.subfolders if (manifest.root / folder / image).is_file()]
+        candidates = below or lower.get(image.lower(), [])
+        if len(candidates) > 1:
+            raise EvaluationError.about("image", image, f"one file, not {', '.join(sorted(candidates))}")
+        names |= dict.fromkeys([image], candidates[0]) if candidates else {}
+    return names
+
+
+def _differences(manifest: Manifest, record: IQASet) -> list[str]:
+    low, high = record.scale
+    outside: list[Item] = [item for item in manifest.items if not low <= item.mos <= high]
+    absent = manifest.missing()
+    said = []
+    if len(manifest) != record.n:
+        said.append(f"{len(manifest)} images, published are {record.n}")
+    if outside:
+        said.append(f"{len(outside)} scores outside {low:g}..{high:g}, first {outside[0].image} {outside[0].mos:g}")
+    if absent:
+        said.append(f"{len(absent)} images are not in {manifest.root}, first {absent[0]}")
+    return said

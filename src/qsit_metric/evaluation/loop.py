@@ -1,0 +1,143 @@
+"""A data set through a metric: scores, correlations with people, and every image that failed.
+
+The authors' code ignores the EXIF orientation, so `exif` is False by default here, unlike in `QSiT.score`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import QSiTError
+from .correlations import Correlations, correlate
+from .errors import EvaluationError, to_keep
+from .files import PathLike, write_results
+from .manifest import Item, Manifest, number
+
+if TYPE_CHECKING:
+    from ..metric import QSiT
+
+Progress: TypeAlias = Callable[[int, int], object]
+
+_LOG = logging.getLogger("qsit_metric")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a metric gave on a data set.
+
+    Attributes:
+        name: Name of the data set.
+        n: Images that were scored; the correlations are over these.
+        correlations: Agreement of the scores with the mean opinion scores.
+        scores: (item, score) of each image that worked, in the manifest's order. A `QSiT` gives `Score`s.
+        failed: (item, error) of each image that did not.
+        manifest: SHA-256 of the manifest.
+        exif: Whether the EXIF orientation was applied; None if the metric reads the files itself.
+        made: What made the scores (`QSiT.info`), or the name of the metric.
+    """
+
+    name: str
+    n: int
+    correlations: Correlations
+    scores: tuple[tuple[Item, float], ...]
+    failed: tuple[tuple[Item, Exception], ...]
+    manifest: str
+    exif: bool | None
+    made: Mapping[str, str | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain fields for result files."""
+        return {
+            "name": self.name, "n": self.n, "n_failed": len(self.failed), "correlations": self.correlations.as_dict(),
+            "manifest": self.manifest, "exif": self.exif, "made": dict(self.made), "images": self._rows(),
+        }  # fmt: skip
+
+    def save(self, path: PathLike) -> None:
+        """Write everything as .json, or the rows of the images as .csv; whole or not at all.
+
+        Raises:
+            EvaluationError: Another suffix, or the file cannot be written.
+        """
+        write_results(path, self.as_dict(), self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Scored images first, then those that failed."""
+        scored: list[tuple[Item, float | None, str]] = [(item, float(score), "") for item, score in self.scores]
+        failed = [(item, None, f"{type(error).__name__}: {error}") for item, error in self.failed]
+        return [
+            {"id": item.id, "image": item.image, "split": item.split, "mos": item.mos, "score": score, "error": error}
+            for item, score, error in [*scored, *failed]
+        ]
+
+
+def evaluate(
+    metric: QSiT | Callable[[str], Any],
+    manifest: Manifest,
+    *,
+    exif: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the images of a manifest and compare with people.
+
+    Args:
+        metric: A `QSiT`; or any function of a path that gives a number or a tensor of one element, as pyiqa's metrics
+            do. Its direction is kept: a metric for which lower is better has negative correlations.
+        manifest: The images, their scores and their folder.
+        exif: Apply the EXIF orientation; for a `QSiT` only, a function reads files as it does.
+        progress: Called with (done, total) after each image.
+
+    Returns:
+        The correlations over the images that worked, all scores, and all failures.
+
+    Raises:
+        EvaluationError: Something that is no metric.
+
+    Example:
+        >>> manifest = Manifest("mine", [Item(f"{i}.jpg", i, str(i)) for i in range(4)], "images")
+        >>> evaluate(lambda path: float(path[-5]) ** 2, manifest).correlations.srcc
+        1.0
+    """
+    scored: list[tuple[Item, float]] = []
+    failed: list[tuple[Item, Exception]] = []
+    results, made = _results(metric, manifest, exif)
+    for done, (item, result) in enumerate(zip(manifest.items, results, strict=True), start=1):
+        if isinstance(result, Exception):
+            failed.append((item, result))
+        else:
+            scored.append((item, result))
+        if progress:
+            progress(done, len(manifest))
+    if failed:
+        first, error = failed[0]
+        counts = f"{len(failed)} of {len(manifest)} images failed"
+        _LOG.warning("%s: %s, first %s: %s", manifest.name, counts, first.image, error)
+    found = correlate([float(score) for _, score in scored], [item.mos for item, _ in scored])
+    applied = exif if _is_qsit(metric) else None
+    good, bad = tuple(scored), tuple(failed)
+    return Evaluation(manifest.name, len(good), found, good, bad, manifest.sha256, applied, made)
+
+
+def _is_qsit(metric: object) -> bool:
+    return callable(getattr(metric, "score_iter", None))
+
+
+def _results(metric: Any, manifest: Manifest, exif: bool) -> tuple[Iterator[float | Exception], dict[str, str | None]]:
+    paths = (str(manifest.path(item)) for item in manifest.items)
+    if _is_qsit(metric):
+        stream: Iterator[float | QSiTError] = metric.score_iter(paths, exif=exif, errors="return")
+        return stream, dict(metric.info)
+    if not callable(metric):
+        raise EvaluationError.about("metric", metric, "a QSiT or a function of a path")
+    name = getattr(metric, "metric_name", None) or getattr(metric, "__qualname__", type(metric).__qualname__)
+    return (_called(metric, path) for path in paths), {"model": str(name)}
+
+
+def _called(metric: Callable[[str], Any], path: str) -> float | Exception:
+    try:
+        value = metric(path)
+        return number(value.item() if hasattr(value, "item") else value)
+    except Exception as error:  # noqa: BLE001  # a foreign metric may raise anything; it is kept and reported
+        return to_keep(error)

@@ -1,0 +1,215 @@
+"""LLVisionQA through a metric: accuracy overall, by type and by concern, and every question that failed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import QSiTError
+from ..prompts import multiple_choice
+from .errors import EvaluationError, to_keep
+from .files import PathLike, write_results
+from .llvisionqa import CONCERNS, TYPES, Question
+from .loop import Progress
+from .rules import Rule, check_rule, is_correct
+
+if TYPE_CHECKING:
+    from ..metric import QSiT
+    from ..results import Answer
+    from ..view import View
+
+_LOG = logging.getLogger("qsit_metric")
+
+
+class Accuracy(NamedTuple):
+    """Share of right answers.
+
+    Attributes:
+        accuracy: 0..1, or None if there was no question to judge.
+        n: Questions that were judged.
+    """
+
+    accuracy: float | None
+    n: int
+
+
+class Reply(NamedTuple):
+    """One question's outcome.
+
+    Attributes:
+        question: The question.
+        answer: What the model answered.
+        correct: Whether that is right; None if the right answer is withheld.
+    """
+
+    question: Question
+    answer: Answer
+    correct: bool | None
+
+
+@dataclass(frozen=True)
+class QuestionReport:
+    """What a metric gave on a set of questions.
+
+    Attributes:
+        rule: How replies were judged.
+        overall: Accuracy over all judged questions.
+        by_type: The same for "yes-no", "what" and "how".
+        by_concern: The same for the four concerns.
+        withheld: Questions that were answered but have no published answer; they are in no accuracy.
+        failed: (question, error) of each question that could not be asked; they are in no accuracy either.
+        replies: All others, in the given order.
+        exif: Whether the EXIF orientation was applied.
+        made: What made the answers (`QSiT.info`).
+    """
+
+    rule: Rule
+    overall: Accuracy
+    by_type: Mapping[str, Accuracy]
+    by_concern: Mapping[str, Accuracy]
+    withheld: int
+    failed: tuple[tuple[Question, QSiTError], ...]
+    replies: tuple[Reply, ...]
+    exif: bool
+    made: Mapping[str, str | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain fields for result files."""
+        groups = {"overall": {"all": self.overall}, "by_type": self.by_type, "by_concern": self.by_concern}
+        shown = {name: {key: one._asdict() for key, one in group.items()} for name, group in groups.items()}
+        return {
+            "rule": self.rule, **shown, "overall": self.overall._asdict(), "withheld": self.withheld,
+            "n_failed": len(self.failed), "exif": self.exif, "made": dict(self.made), "questions": self._rows(),
+        }  # fmt: skip
+
+    def save(self, path: PathLike) -> None:
+        """Write everything as .json, or the rows of the questions as .csv; whole or not at all.
+
+        Raises:
+            EvaluationError: Another suffix, or the file cannot be written.
+        """
+        write_results(path, self.as_dict(), self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Answered questions first, then those that failed."""
+        rows = [(one, str(answer), correct, "") for one, answer, correct in self.replies]
+        failed = [(one, None, None, f"{type(error).__name__}: {error}") for one, error in self.failed]
+        return [
+            {
+                "id": one.id, "image": one.image, "type": one.type, "concern": one.concern, "question": one.question,
+                "answer": one.answer, "reply": reply, "correct": correct, "error": error,
+            }
+            for one, reply, correct, error in [*rows, *failed]
+        ]  # fmt: skip
+
+
+def evaluate_questions(
+    metric: QSiT,
+    questions: Sequence[Question],
+    root: PathLike,
+    rule: Rule = "logits",
+    *,
+    exif: bool = False,
+    max_new_tokens: int = 200,
+    progress: Progress | None = None,
+) -> QuestionReport:
+    """Ask multiple-choice questions with the authors' prompt and judge the answers.
+
+    An image is encoded once for all its questions.
+
+    Args:
+        metric: Who answers.
+        questions: What `read_llvisionqa` gives.
+        root: Folder of the images.
+        rule: "logits" compares the option letters' likelihood in one forward pass; "authors" and "strict" have a reply
+            written and look for the option, see `qsit_metric.evaluation.rules`.
+        exif: Apply the EXIF orientation; the authors' code does not.
+        max_new_tokens: Limit of a written reply; the authors' is 200.
+        progress: Called with (done, total) after each image, in questions.
+
+    Returns:
+        Accuracies, all replies, and all failures.
+
+    Raises:
+        EvaluationError: No questions, an unknown rule, or a metric that cannot be asked.
+    """
+    check_rule(rule)
+    if not questions or not callable(getattr(metric, "open", None)):
+        shown = metric if questions else "<no questions>"
+        raise EvaluationError.about("metric, questions", shown, "a QSiT and at least one question")
+    outcomes: dict[int, Answer | QSiTError] = {}
+    for places in _by_image(questions):
+        picked = [questions[place] for place in places]
+        answers = _asked(metric, picked, Path(root), rule, exif, max_new_tokens)
+        outcomes |= zip(places, answers, strict=True)
+        if progress:
+            progress(len(outcomes), len(questions))
+    return _report(rule, questions, [outcomes[place] for place in range(len(questions))], exif, dict(metric.info))
+
+
+def _by_image(questions: Sequence[Question]) -> Iterable[list[int]]:
+    groups: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        groups.setdefault(question.image, []).append(place)
+    return groups.values()
+
+
+def _asked(
+    metric: QSiT, questions: Sequence[Question], root: Path, rule: Rule, exif: bool, limit: int
+) -> list[Answer | QSiTError]:
+    try:
+        view = metric.open(root / questions[0].image, exif=exif)
+    except QSiTError as error:
+        return [to_keep(error) for _ in questions]
+    with view:
+        return list(_answers(view, questions, rule, limit))
+
+
+def _answers(view: View, questions: Sequence[Question], rule: Rule, limit: int) -> Iterator[Answer | QSiTError]:
+    for one in questions:
+        try:
+            if rule == "logits":
+                yield view.ask(one.question, choices=one.choices)
+            else:
+                yield view.ask(multiple_choice(one.question, one.choices), max_new_tokens=limit)
+        except QSiTError as error:  # noqa: PERF203
+            yield to_keep(error)
+
+
+def _report(
+    rule: Rule,
+    questions: Sequence[Question],
+    outcomes: Sequence[Answer | QSiTError],
+    exif: bool,
+    made: Mapping[str, str | None],
+) -> QuestionReport:
+    pairs = list(zip(questions, outcomes, strict=True))
+    failed = tuple((one, found) for one, found in pairs if isinstance(found, QSiTError))
+    replies = tuple(_reply(rule, one, found) for one, found in pairs if not isinstance(found, QSiTError))
+    if failed:
+        first, error = failed[0]
+        _LOG.warning("%d of %d questions failed, first %s: %s", len(failed), len(questions), first.id, error)
+    return QuestionReport(
+        rule,
+        _accuracy(replies),
+        {name: _accuracy(one for one in replies if one.question.type == name) for name in TYPES},
+        {name: _accuracy(one for one in replies if one.question.concern == name) for name in CONCERNS},
+        sum(one.correct is None for one in replies),
+        failed,
+        replies,
+        exif,
+        made,
+    )
+
+
+def _reply(rule: Rule, one: Question, found: Answer) -> Reply:
+    correct = None if one.answer is None else is_correct(rule, found, one.choices, one.answer)
+    return Reply(one, found, correct)
+
+
+def _accuracy(replies: Iterable[Reply]) -> Accuracy:
+    judged = [one.correct for one in replies if one.correct is not None]
+    return Accuracy(sum(judged) / len(judged) if judged else None, len(judged))

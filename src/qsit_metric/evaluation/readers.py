@@ -1,0 +1,297 @@
+"""Label files of the IQA sets -> a manifest. Which format a file has is told by its content, not by its name.
+
+Formats: the sets' own files as their publishers ship them; Q-Bench's `a3_iqa_databases/jsons/` at f19783e; Q-Align's
+`playground/data/test_jsons/` at 14dfdff and Q-SiT's `training_jsons/` at 4e4d1df (LLaVA conversations).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DependencyError, shorten
+from ..levels import LEVELS
+from .errors import EvaluationError
+from .files import PathLike, read_json_list, read_text
+from .manifest import Item, Manifest, Rows, entry_of
+
+_HEAD = 65536
+_TID_LINE = re.compile(r"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of label file.
+
+    Attributes:
+        name: What `read_scores(format=...)` takes.
+        title: What it is, for messages.
+        fits: Whether the first bytes of a file are of this kind.
+        read: Path -> items.
+    """
+
+    name: str
+    title: str
+    fits: Callable[[bytes], bool]
+    read: Callable[[Path], tuple[Item, ...]]
+
+
+def read_scores(
+    path: PathLike, format: str | None = None, *, root: PathLike | None = None, name: str | None = None
+) -> Manifest:
+    """Read one label file.
+
+    Args:
+        path: The file. LIVE Challenge has two: pass AllMOS_release.mat, with AllImages_release.mat beside it.
+        format: A key of `FORMATS`; default: told from the content.
+        root: Folder of the images; default: the file's own.
+        name: Name of the data set; default: the file's, without suffix.
+
+    Returns:
+        The items in the file's order, no row left out.
+
+    Raises:
+        EvaluationError: No such file, an unknown format, or rows that cannot be used; the message names them.
+        DependencyError: The format needs a package that is not installed.
+
+    Example:
+        >>> read_scores("labels.csv", root="images").items[0]  # doctest: +SKIP
+        Item(image='a.jpg', mos=3.5, id='a.jpg', split='', level=None)
+    """
+    source = Path(path)
+    known = f"one of {', '.join(FORMATS)}"
+    if format is None:
+        chosen = next((one for one in FORMATS.values() if one.fits(_head(source))), None)
+        if chosen is None:
+            titles = "; ".join(f"{one.name} ({one.title})" for one in FORMATS.values())
+            raise EvaluationError.about("path", str(source), f"a label file in a known format: {titles}")
+    elif format in FORMATS:
+        chosen = FORMATS[format]
+    else:
+        raise EvaluationError.about("format", format, known)
+    return Manifest(name or source.stem, chosen.read(source), source.parent if root is None else root)
+
+
+def read_table(
+    path: Path, image: str, mos: str, split: Callable[[Mapping[str, str]], str] | None = None
+) -> tuple[Item, ...]:
+    """Items of a csv file with named columns; columns `id` and `split` are read if there are any.
+
+    Args:
+        path: The file, comma-separated, with a header.
+        image: Column of the image's path.
+        mos: Column of the score.
+        split: Tells a row's split; default: column `split`.
+
+    Raises:
+        EvaluationError: No such columns, or rows that cannot be used.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True, skipinitialspace=True)
+    rows = Rows(str(path))
+    try:
+        _check_columns(path, reader.fieldnames or (), (image, mos))
+        for fields in reader:
+            whole = None not in fields and None not in fields.values()
+            reason = "" if whole else f"not {len(reader.fieldnames or ())} fields"
+            of = split(fields) if split and whole else fields.get("split")
+            rows.add(f"line {reader.line_num}", fields[image], fields[mos], fields.get("id"), of, None, reason)
+    except csv.Error as error:
+        raise EvaluationError.about("path", str(path), "a csv file", f"After line {reader.line_num}: {error}.") from error
+    return rows.items()
+
+
+def read_spaq(path: Path) -> tuple[Item, ...]:
+    """SPAQ's "MOS and Image attribute scores.xlsx": columns `Image name` and `MOS` of the first sheet.
+
+    Raises:
+        DependencyError: openpyxl is not installed.
+        EvaluationError: Not such a file.
+    """
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise missing("openpyxl", path) from error
+    try:
+        with path.open("rb") as file:  # a path would have to end in .xlsx
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            table = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+    except Exception as error:  # openpyxl lets out whatever its parsers raise
+        raise EvaluationError.about("path", str(path), "an Excel file (.xlsx)", f"{error}.") from error
+    header = [str(cell).strip() for cell in table[0]] if table else []
+    _check_columns(path, header, ("Image name", "MOS"))
+    image, mos = header.index("Image name"), header.index("MOS")
+    rows = Rows(str(path))
+    for place, cells in enumerate(table[1:], start=2):
+        if any(cell is not None for cell in cells):  # Excel keeps formatted but empty rows at the end
+            full = [*cells, *[None] * (len(header) - len(cells))]
+            rows.add(f"row {place}", full[image], full[mos])
+    return rows.items()
+
+
+def read_livec(path: Path) -> tuple[Item, ...]:
+    """LIVE Challenge's two .mat files; the first 7 images, which taught the raters, have the split "training".
+
+    Raises:
+        EvaluationError: One of the files is missing or is not what it should be, or their lengths differ.
+    """
+    images = _mat(path.with_name("AllImages_release.mat"), "AllImages_release")
+    scores = _mat(path.with_name("AllMOS_release.mat"), "AllMOS_release")
+    if len(images) != len(scores):
+        found = f"<{len(images)} images and {len(scores)} scores>"
+        raise EvaluationError.about("path", found, f"as many scores as images in {path.parent}")
+    rows = Rows(str(path))
+    for place, (image, score) in enumerate(zip(images, scores, strict=True)):
+        rows.add(f"row {place}", _cell(image), _cell(score), split="training" if place < 7 else "test")
+    return rows.items()
+
+
+def read_tid2013(path: Path) -> tuple[Item, ...]:
+    """TID2013's "mos_with_names.txt": lines of a score and a file name.
+
+    Raises:
+        EvaluationError: Lines that cannot be used.
+    """
+    rows = Rows(str(path))
+    for place, line in enumerate(read_text(path).splitlines(), start=1):
+        parts = line.split()
+        if len(parts) == 2:
+            rows.add(f"line {place}", parts[1], parts[0])
+        elif parts:
+            rows.add(f"line {place}", None, None, reason=f"{shorten(line)} is no score and name")
+    return rows.items()
+
+
+def read_qbench(path: Path) -> tuple[Item, ...]:
+    """Our manifests and Q-Bench's: see `Manifest.load`."""
+    return Manifest.load(path).items
+
+
+def read_conversations(path: Path) -> tuple[Item, ...]:
+    """Q-Align's and the authors' lists of conversations.
+
+    The image stands under `image` or `img_path`; the score under `gt_score`, else behind `->` in `id`, as the authors'
+    evaluation reads it. The level word that ends the answer becomes `Item.level`.
+
+    Raises:
+        EvaluationError: Rows that cannot be used, among them those whose word is no level.
+    """
+    rows = Rows(str(path))
+    for place, fields in enumerate(read_json_list(path)):
+        rows.add(f"row {place}", **_conversation(fields))
+    return rows.items()
+
+
+def missing(package: str, path: Path) -> DependencyError:
+    """The error of a format whose package is not installed."""
+    return DependencyError.about(
+        "path", str(path), f"{package} to be installed, which reads this format", "pip install 'qsit-metric[eval]'"
+    )
+
+
+def _conversation(fields: Any) -> dict[str, Any]:
+    if isinstance(fields, Mapping) and "gt_score" not in fields and "->" in str(fields.get("id")):
+        fields = {**fields, "gt_score": str(fields["id"]).rpartition("->")[2]}
+    entry = entry_of(fields, ("image", "img_path"), "gt_score")
+    if "reason" in entry:
+        return {**entry, "reason": entry["reason"].replace("gt_score", "gt_score (or -> in id)")}
+    said = fields.get("conversations")
+    answer = said[-1].get("value") if isinstance(said, list) and said and isinstance(said[-1], Mapping) else None
+    word = answer.rstrip(" .\n").rpartition(" ")[2].lower() if isinstance(answer, str) else ""
+    if word not in LEVELS:
+        return {**entry, "reason": f"the answer {shorten(answer)} ends in none of {', '.join(LEVELS)}"}
+    return {**entry, "level": word}
+
+
+def _check_columns(path: Path, found: Sequence[str], needed: Iterable[str]) -> None:
+    if absent := [name for name in needed if name not in found]:
+        hint = f"It has {', '.join(map(str, found)) or 'no columns'}."
+        raise EvaluationError.about("path", str(path), f"a table with the columns {', '.join(absent)}", hint)
+
+
+def _mat(path: Path, key: str) -> list[Any]:
+    import scipy.io
+
+    try:
+        with path.open("rb") as file:
+            return list(scipy.io.loadmat(file)[key].ravel())
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        hint = f"{type(error).__name__}: {error}."
+        raise EvaluationError.about("path", str(path), f"a MATLAB file with the variable {key}", hint) from error
+
+
+def _cell(value: Any) -> Any:
+    """The scalar in a MATLAB cell: strings come as arrays of one."""
+    while getattr(value, "ndim", 0) and value.size == 1:
+        value = value.ravel()[0]
+    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        hint = f"The system says: {error.strerror or error}."
+        raise EvaluationError.about("path", str(path), "a readable label file", hint) from error
+
+
+def _columns(*names: str) -> Callable[[bytes], bool]:
+    def fits(head: bytes) -> bool:
+        line = head.splitlines()[0].decode("utf-8", "replace") if head.strip() else ""
+        return set(names) <= set(next(csv.reader([line], skipinitialspace=True), ()))
+
+    return fits
+
+
+def _json_with(key: str) -> Callable[[bytes], bool]:
+    def fits(head: bytes) -> bool:
+        return head.lstrip().startswith(b"[") and _first_object(head.decode("utf-8", "ignore"), key)
+
+    return fits
+
+
+def _first_object(text: str, key: str) -> bool:
+    """Whether the first element of a JSON list is an object with this key; the text may end amid the list."""
+    try:
+        first, _ = json.JSONDecoder().raw_decode(text.lstrip()[1:].lstrip())
+    except ValueError:
+        return False
+    return isinstance(first, Mapping) and key in first
+
+
+def _csv(image: str, mos: str) -> Callable[[Path], tuple[Item, ...]]:
+    return lambda path: read_table(path, image, mos)
+
+
+def kadid_split(fields: Mapping[str, str]) -> str:
+    """Q-Align's test part of KADID-10k: the references I66 to I81, 2000 pictures."""
+    reference = re.fullmatch(r"[iI](\d+)\.png", fields.get("ref_img") or "")
+    return "test" if reference and 66 <= int(reference[1]) <= 81 else "train"
+
+
+def _formats() -> Iterator[Format]:
+    yield Format("spaq", "SPAQ's Excel file", lambda head: head.startswith(b"PK\x03\x04"), read_spaq)
+    yield Format("livec", "LIVE Challenge's AllMOS_release.mat", lambda head: head.startswith(b"MATLAB"), read_livec)
+    yield Format("conversations", "JSON list with `conversations`", _json_with("conversations"), read_conversations)
+    yield Format("qbench", "JSON list of img_path, gt_score", _json_with("img_path"), read_qbench)
+    koniq, agiqa = ("image_name", "MOS_zscore"), ("name", "mos_quality")
+    yield Format("koniq", "csv with image_name, MOS_zscore", _columns(*koniq), _csv(*koniq))
+    yield Format("agiqa", "csv with name, mos_quality", _columns(*agiqa), _csv(*agiqa))
+    yield Format(
+        "kadid",
+        "csv with dist_img, ref_img, dmos",
+        _columns("dist_img", "ref_img", "dmos"),
+        lambda path: read_table(path, "dist_img", "dmos", kadid_split),
+    )
+    yield Format("csv", "csv with image, mos", _columns("image", "mos"), _csv("image", "mos"))
+    tid = re.compile(_TID_LINE.pattern.encode())
+    yield Format("tid2013", "lines of score and name", lambda head: bool(tid.match(head)), read_tid2013)
+
+
+FORMATS: Mapping[str, Format] = {one.name: one for one in _formats()}

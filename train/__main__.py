@@ -1,0 +1,55 @@
+"""`python -m train`: what can be said on the command line. What is done with it stands in `train.commands`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import typer
+
+from qsit_metric.commands.frame import command
+
+# (group or none, name, module and function)
+COMMANDS = (
+    ("", "run", "run:run_command"),
+    ("", "recipes", "run:recipes_command"),
+    ("data", "freeze", "data:freeze_command"),
+    ("data", "show", "data:show_command"),
+    ("data", "corrupt", "corrupt:corrupt_command"),
+    ("data", "build-d2", "build_d2:build_d2_command"),
+    ("sweep", "plan", "sweep:plan_command"),
+    ("sweep", "run", "sweep_run:sweep_run_command"),
+    ("sweep", "status", "sweep:status_command"),
+    ("sweep", "fit", "sweep:fit_command"),
+    ("", "export", "export:export_command"),
+    ("", "memory", "memory:memory_command"),
+    ("", "tiny", "tiny:tiny_command"),
+)
+_GROUPS = {"data": "Read, clean, split and freeze data.", "sweep": "Algorithm 1: plan, run and fit the mix ratio."}
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def _found(place: str) -> Callable[..., Any]:
+    module, name = place.split(":")
+    function: Callable[..., Any] = getattr(import_module(f"train.commands.{module}"), name)
+    return function
+
+
+def build() -> typer.Typer:
+    """The command line."""
+    help_text = "Teach a model to score and to interpret image quality (Q-SiT). Start with train/README.md."
+    app = typer.Typer(
+        name="train", help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=_SETTINGS
+    )
+    groups = {"": app}
+    for name, text in _GROUPS.items():
+        groups[name] = typer.Typer(help=text, no_args_is_help=True, context_settings=_SETTINGS)
+        app.add_typer(groups[name], name=name)
+    for group, name, place in COMMANDS:
+        groups[group].command(name)(command(_found(place)))
+    return app
+
+
+if __name__ == "__main__":
+    build()()

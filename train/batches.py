@@ -1,0 +1,151 @@
+"""From drawn rows to batches of tensors: pictures are read, cut and tokenised in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from qsit_metric.errors import ImageError
+from qsit_metric.geometry import Geometry
+from qsit_metric.images import load
+from qsit_metric.tiling import Plan, cut, plan
+
+from .chat import IGNORED, Encoder
+from .data.rows import Row
+from .errors import DataError, RunError
+
+Pick = tuple[int, int]  # which set, which of its rows
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Rows and the folder below which their pictures lie."""
+
+    rows: Sequence[Row]
+    root: Path
+
+
+class Sample(NamedTuple):
+    """One row as tensors: (L,) ids and labels, (tiles, 3, tile, tile) uint8 and their plan."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    tiles: torch.Tensor
+    plan: Plan
+
+
+class Batch(NamedTuple):
+    """Rows as `JointModel.forward` takes them: (B, L) ids and labels, all tiles one after the other, B plans."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    tiles: torch.Tensor
+    plans: tuple[Plan, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        ids, labels, tiles = (tensor.to(device, non_blocking=True) for tensor in self[:3])
+        return Batch(ids, labels, tiles, self.plans)
+
+    @property
+    def targets(self) -> int:
+        """Supervised targets of all rows."""
+        return int((self.labels[:, 1:] != IGNORED).sum())
+
+
+class RowDataset(Dataset[Sample]):
+    """Reads rows by (set, row).
+
+    Pictures are read as the authors read them: without turning them by their EXIF orientation.
+
+    Args:
+        sets: The sets that picks refer to.
+        encoder: Writes conversations.
+        geometry: How pictures are cut.
+        max_tokens: Longer rows are refused.
+    """
+
+    def __init__(self, sets: Sequence[RowSet], encoder: Encoder, geometry: Geometry, max_tokens: int) -> None:
+        self._sets = sets
+        self._encoder = encoder
+        self._geometry = geometry
+        self._limit = max_tokens
+
+    def __getitem__(self, pick: Pick) -> Sample:
+        """Read one row.
+
+        Raises:
+            DataError: Its picture cannot be read, or it is too long; the row is named, and never replaced by another.
+        """
+        rows = self._sets[pick[0]]
+        row = rows.rows[pick[1]]
+        try:
+            picture = load(rows.root / row.image, exif=False)
+        except ImageError as error:
+            raise DataError(f"row {row.id!r}: {error} Training needs every picture that its rows name.") from error
+        layout = plan(self._geometry, picture.height, picture.width)
+        tokens = self._encoder.encode(row, layout.tokens)
+        if len(tokens.ids) > self._limit:
+            raise DataError(f"row {row.id!r}: it has {len(tokens.ids)} tokens, chat.max_tokens is {self._limit}.")
+        return Sample(torch.tensor(tokens.ids), torch.tensor(tokens.labels), cut(picture, self._geometry), layout)
+
+
+class Collator:
+    """Pads a list of samples on the right and makes a batch of it; picklable, for worker processes."""
+
+    def __init__(self, padding: int) -> None:
+        self._padding = padding
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """See the class."""
+        ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=self._padding)
+        labels = pad_sequence([sample.labels for sample in samples], batch_first=True, padding_value=IGNORED)
+        tiles = torch.cat([sample.tiles for sample in samples])
+        return Batch(ids, labels, tiles, tuple(sample.plan for sample in samples))
+
+
+def stream(
+    dataset: RowDataset, collate: Callable[[Sequence[Sample]], Batch], picks: Sequence[Sequence[Pick]], workers: int
+) -> Iterator[Batch]:
+    """Batches in the order of their picks, prepared ahead by worker processes.
+
+    Raises:
+        DataError: A row cannot be used; see `RowDataset`.
+        RunError: A worker process died.
+    """
+    loader: DataLoader[Sample] = DataLoader(
+        dataset,
+        batch_sampler=picks,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=min(workers, len(picks)),
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_single_threaded if workers else None,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        hint = (
+            "It may have run out of memory: use fewer data.workers. Start the run again to go on from its last state."
+        )
+        raise RunError.about(
+            "data.workers", "<a worker that reads pictures died>", "workers that live", hint
+        ) from error
+
+
+def _single_threaded(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def share(picks: Sequence[Any], rank: int, world: int, micro: int) -> list[list[Any]]:
+    """One rank's part of a global batch, in micro-batches."""
+    own = picks[rank::world]
+    return [list(own[start : start + micro]) for start in range(0, len(own), micro)]

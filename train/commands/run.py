@@ -1,0 +1,52 @@
+"""Commands that train: one run, and the list of recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from qsit_metric.commands import terminal
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe, for example optim.lr=2e-5."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def run_command(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe (`python -m train recipes`).")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The run's folder.")],
+    changes: Set = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, metavar="N", help="Dry run: stop after N optimiser steps.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model, or go on with a run that was stopped. Several devices: `accelerate launch -m train run ...`."""
+    from ..loop import train
+    from ..recipe import load_recipe
+
+    outcome = train(load_recipe(recipe, changes or ()), output, max_steps=max_steps, quiet=quiet)
+    for name, value in outcome.metrics.items():
+        terminal.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
+    terminal.say(f"best {outcome.best}")
+    terminal.say(f"last {outcome.last}")
+
+
+def recipes_command() -> None:
+    """List the recipes of this repository."""
+    from ..recipe import load_recipe, recipes
+
+    table = Table("name", "base", "mixture", "learning rate", "batch", "epochs", box=None)
+    for name in recipes():
+        one = load_recipe(name)
+        mixture = one.mixture
+        mix = mixture.preset or next(str(v) for v in (mixture.ratio, mixture.sizes, mixture.fits) if v)
+        until = " or a plateau" if one.stop.patience else ""
+        rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
+        table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")
+    terminal.out().print(table)

@@ -1,0 +1,284 @@
+"""No image of a test or validation set in training: by file name, and on request by perceptual hash.
+
+Names are compared without folder and case, because the sources lie in other folders in each list: Q-Instruct has
+`spaq_koniq/1.jpg` for what D1 calls `koniq/1.jpg`. Paper: Q-SiT, arXiv 2503.09197, Sec. III-B ("cleaned"); overlaps:
+Q-Instruct, arXiv 2311.06783, Tab. 6.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qsit_metric.images import load
+
+from ..errors import DataError
+from .rows import Row
+
+_BITS = 64
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Images that training must not see.
+
+    Attributes:
+        name: What the list is called in reports.
+        images: Paths, as the list has them.
+        root: Folder of the images; needed for the perceptual hash only.
+        prefix: Folder in which the images count as lying, for `same_as`; empty if their paths say it.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    root: Path | None = None
+    prefix: str = ""
+
+    def named(self, image: str) -> str:
+        """An image's path with the prefix."""
+        return f"{self.prefix}/{image}" if self.prefix else image
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One row that was taken out.
+
+    Attributes:
+        set: Name of the set ("d1" ...).
+        id: Name of the row.
+        image: Its image.
+        reason: "name" or "phash".
+        list: The list in which its image stands.
+        match: The image there.
+        distance: Bits in which the perceptual hashes differ, 0..64; None if the names are equal.
+    """
+
+    set: str
+    id: str
+    image: str
+    reason: str
+    list: str
+    match: str
+    distance: int | None = None
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What is left, and what is not.
+
+    Attributes:
+        sets: The rows of each set that stay, in order.
+        removals: Every row that was removed, in order.
+        before: Rows of each set before.
+    """
+
+    sets: Mapping[str, tuple[Row, ...]]
+    removals: tuple[Removal, ...]
+
+
+def removal_counts(removals: Iterable[Removal], name: str) -> dict[str, Any]:
+    """How many rows of a set were removed: in all, per reason and list, and per pair of folders that matched.
+
+    Example:
+        >>> removal_counts([Removal("d2", "7", "spaq_koniq/a.jpg", "name", "test.json", "koniq/a.jpg")], "d2")
+        {'removed': 1, 'reasons': {'name: test.json': 1}, 'folders': {'spaq_koniq/ = koniq/': 1}}
+    """
+    found = [removal for removal in removals if removal.set == name]
+    why = Counter(f"{removal.reason}: {removal.list}" for removal in found)
+    pairs = Counter(f"{prefix(removal.image)}/ = {prefix(removal.match)}/" for removal in found)
+    return {"removed": len(found), "reasons": dict(sorted(why.items())), "folders": dict(sorted(pairs.items()))}
+
+
+def prefix(image: str) -> str:
+    """The first folder of a path, case-folded; empty if there is none.
+
+    Example:
+        >>> prefix("spaq_koniq/1.jpg"), prefix("1.jpg")
+        ('spaq_koniq', '')
+    """
+    return image.split("/", maxsplit=1)[0].casefold() if "/" in image else ""
+
+
+def base(image: str) -> str:
+    """The file name of a path, case-folded.
+
+    Example:
+        >>> base("livec/A.JPG")
+        'a.jpg'
+    """
+    return PurePosixPath(image).name.casefold()
+
+
+def clean(sets: Mapping[str, Sequence[Row]], lists: Sequence[Listed], same_as: Sequence[Sequence[str]] = ()) -> Cleaned:
+    """Remove every row whose image stands in a list.
+
+    Args:
+        sets: Rows of each set.
+        lists: Images that training must not see.
+        same_as: Groups of folders that hold the same collection, such as ("spaq_koniq", "koniq", "spaq"). If groups are
+            given, equal file names count only within a folder, within a group, and where one side has no folder; for
+            data whose unrelated sets both have a `1.jpg`. Without groups, equal names always count.
+
+    Returns:
+        What is left, with every removal by name.
+
+    Raises:
+        DataError: A folder stands in two groups.
+
+    Example:
+        >>> rows = [Row("1", "spaq_koniq/A.jpg", (("Sharp?", "Yes."),)), Row("2", "coco/b.jpg", (("Sharp?", "No."),))]
+        >>> cleaned = clean({"d2": rows}, [Listed("koniq test", ("koniq/a.jpg",))])
+        >>> [row.id for row in cleaned.sets["d2"]], cleaned.removals[0].match
+        (['2'], 'koniq/a.jpg')
+    """
+    same = _comparer(same_as)
+    known: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for listed in lists:
+        for image in listed.images:
+            known[base(image)].append((listed.name, listed.named(image)))
+
+    def find(name: str, row: Row) -> Removal | None:
+        for title, image in known.get(base(row.image), ()):
+            if same(prefix(row.image), prefix(image)):
+                return Removal(name, row.id, row.image, "name", title, image)
+        return None
+
+    return _sift(sets, find)
+
+
+def clean_by_hash(
+    sets: Mapping[str, Sequence[Row]],
+    lists: Sequence[Listed],
+    roots: Mapping[str, Path],
+    threshold: int = 4,
+    cache: dict[Path, int] | None = None,
+) -> Cleaned:
+    """Remove every row whose image looks like one in a list: resized, recompressed or renamed copies.
+
+    Args:
+        sets: Rows of each set.
+        lists: Images that training must not see, each list with its `root`.
+        roots: Folder of the images of each set.
+        threshold: Largest number of differing bits, 0..63, of the 64-bit DCT hash.
+        cache: Hashes of an earlier pass, by path; new ones are added.
+
+    Returns:
+        What is left, with every removal by name.
+
+    Raises:
+        DataError: A list or set without a root, a threshold out of range, or imagehash is not installed.
+        ImageError: An image cannot be read.
+
+    Reference:
+        `imagehash.phash`; images are read without EXIF rotation, as training reads them.
+    """
+    if not 0 <= threshold < _BITS:
+        raise DataError.about("phash.threshold", threshold, f"a number of bits in 0..{_BITS - 1}")
+    if rootless := [f"<the list {listed.name}>" for listed in lists if listed.root is None]:
+        raise DataError.about(
+            "phash", rootless[0], "an `images` folder for each list", "Give one, or switch phash off."
+        )
+    if unknown := [f"<the set {name}>" for name, rows in sets.items() if rows and name not in roots]:
+        raise DataError.about("phash", unknown[0], "an `images` folder for each set")
+    hashed = {} if cache is None else cache
+
+    def hash_of(path: Path) -> int:
+        if path not in hashed:
+            hashed[path] = perceptual_hash(path)
+        return hashed[path]
+
+    names = [
+        (listed.name, listed.named(image), hash_of((listed.root or Path()) / image))
+        for listed in lists
+        for image in listed.images
+    ]
+    index = Near([code for _, _, code in names], threshold)
+
+    def find(name: str, row: Row) -> Removal | None:
+        found = index.nearest(hash_of(roots[name] / row.image)) if names else None
+        if found is None:
+            return None
+        place, distance = found
+        return Removal(name, row.id, row.image, "phash", names[place][0], names[place][1], distance)
+
+    return _sift(sets, find)
+
+
+class Near:
+    """Looks 64-bit codes up by Hamming distance.
+
+    Codes within `threshold` bits agree in at least one of `threshold + 1` bands, so only those are compared.
+
+    Args:
+        codes: The codes to look among.
+        threshold: Largest distance.
+
+    Example:
+        >>> Near([0b1111, 0b0], threshold=2).nearest(0b0111)
+        (0, 1)
+    """
+
+    def __init__(self, codes: Iterable[int], threshold: int) -> None:
+        self._codes = tuple(codes)
+        self._threshold = threshold
+        ends = [_BITS * band // (threshold + 1) for band in range(threshold + 2)]
+        self._bands = [(low, (1 << (high - low)) - 1) for low, high in pairwise(ends)]
+        self._places: list[dict[int, list[int]]] = [defaultdict(list) for _ in self._bands]
+        for place, code in enumerate(self._codes):
+            for (low, mask), places in zip(self._bands, self._places, strict=True):
+                places[code >> low & mask].append(place)
+
+    def nearest(self, code: int) -> tuple[int, int] | None:
+        """Place and distance of the nearest code, the first of equals; None if all are farther than the threshold."""
+        near = {
+            place
+            for (low, mask), places in zip(self._bands, self._places, strict=True)
+            for place in places.get(code >> low & mask, ())
+        }
+        distances = [((self._codes[place] ^ code).bit_count(), place) for place in near]
+        distance, place = min(distances, default=(_BITS + 1, 0))
+        return (place, distance) if distance <= self._threshold else None
+
+
+def perceptual_hash(path: Path) -> int:
+    """The 64-bit DCT hash of a picture.
+
+    Raises:
+        DataError: imagehash is not installed.
+        ImageError: The picture cannot be read.
+    """
+    try:
+        import imagehash
+    except ImportError as error:
+        hint = "Install it: pip install 'qsit-metric[train]'."
+        raise DataError.about("phash", "<no imagehash>", "the package imagehash", hint) from error
+    return int(str(imagehash.phash(load(path, exif=False).pixels)), 16)
+
+
+def _sift(sets: Mapping[str, Sequence[Row]], find: Callable[[str, Row], Removal | None]) -> Cleaned:
+    removals: list[Removal] = []
+    kept: dict[str, tuple[Row, ...]] = {}
+    for name, rows in sets.items():
+        found = [find(name, row) for row in rows]
+        kept[name] = tuple(row for row, removal in zip(rows, found, strict=True) if removal is None)
+        removals += [removal for removal in found if removal]
+    return Cleaned(kept, tuple(removals))
+
+
+def _comparer(groups: Sequence[Sequence[str]]) -> Callable[[str, str], bool]:
+    group: dict[str, int] = {}
+    for place, names in enumerate(groups):
+        for name in names:
+            if group.setdefault(name.strip("/").casefold(), place) != place:
+                raise DataError.about("same_as", name, "each folder in one group only")
+
+    def same(one: str, other: str) -> bool:
+        if not groups or not one or not other or one == other:
+            return True
+        return one in group and group[one] == group.get(other)
+
+    return same

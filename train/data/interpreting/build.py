@@ -1,0 +1,178 @@
+"""Feedback -> rows of D2: pathways, yes/no 1:1, what/how, their multiple-choice form, conversations. Pure but for the writer.
+
+Paper: Q-SiT, arXiv 2503.09197, Sec. III-B2 to B5.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ...errors import DataError
+from ..rows import Refusals, Row
+from .choices import ask, positions
+from .describe import pathway
+from .feedback import Feedback
+from .writer import TOPICS, Asked, Draft, Task, Writer
+
+KINDS = ("pathway", "yes_no", "what_how", "choice", "conversation")
+_OPPOSITE = {"Yes": "No", "No": "Yes"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Made:
+    number: int  # of the feedback
+    place: int  # among the drafts of its task
+    draft: Draft
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.draft.distractors or (_OPPOSITE[self.draft.answer],)
+
+
+def build(
+    feedbacks: Sequence[Feedback],
+    writer: Writer,
+    kinds: Iterable[str] = KINDS,
+    seed: int = 0,
+    *,
+    limits: Mapping[str, int] | None = None,
+    refusals: Refusals | None = None,
+    surplus: Refusals | None = None,
+) -> list[Row]:
+    """Make the interpreting set of some feedback.
+
+    Args:
+        feedbacks: What people said; several may be about one picture.
+        writer: Who writes questions and conversations.
+        kinds: Of `KINDS`. "choice" repeats the questions of "yes_no" and "what_how" with options; if neither of them is
+            named, the questions are there with options only.
+        seed: Any whole number; equal arguments give equal rows.
+        limits: Most rows of a kind; those that stay are drawn by seed, and yes/no stays 1:1.
+        refusals: Where unusable results of the writer are noted; None raises for them.
+        surplus: Where the rows are noted that were left out to have as many yes as no.
+
+    Returns:
+        The rows; ids begin with the kind. There are exactly as many answers "Yes" as "No", with and without options.
+
+    Raises:
+        DataError: An unknown kind or limit, or (without `refusals`) unusable results of the writer.
+
+    Example:
+        >>> from train.data.interpreting import Feedback, TemplateWriter, build
+        >>> said = Feedback("a.jpg", (("sharpness", "blurry"),), "Thus, the quality of the image is poor.")
+        >>> {row.turns[0][1] for row in build([said], TemplateWriter(), ["yes_no"])}
+        {'Yes', 'No'}
+    """
+    wanted, most = _checked(kinds, limits or {})
+    found = Refusals() if refusals is None else refusals
+    maker = _Maker(feedbacks, writer, seed, most, found, Refusals() if surplus is None else surplus)
+    rows = maker.pathways() if "pathway" in wanted else []
+    questions = {"yes_no", "what_how"} & wanted or ({"yes_no", "what_how"} if "choice" in wanted else set())
+    asked = [*(maker.yes_no() if "yes_no" in questions else []), *(maker.what_how() if "what_how" in questions else [])]
+    rows += [maker.row(made) for made in asked if {"yes_no", "what_how"} & wanted]
+    rows += maker.choices(asked) if "choice" in wanted else []
+    rows += maker.conversations() if "conversation" in wanted else []
+    if refusals is None:
+        found.check(f"replies of {writer.name}")
+    return rows
+
+
+@dataclass
+class _Maker:
+    feedbacks: Sequence[Feedback]
+    writer: Writer
+    seed: int
+    limits: Mapping[str, int]
+    refusals: Refusals
+    surplus: Refusals
+
+    def pathways(self) -> list[Row]:
+        numbers = self._limited("pathway", list(range(len(self.feedbacks))))
+        return [self._row("pathway", n, 0, (pathway(self.feedbacks[n], f"{self.seed} {n}"),)) for n in numbers]
+
+    def yes_no(self) -> list[_Made]:
+        """As many yes as no: what one side has too much is drawn out."""
+        made = self._written("yes_no")
+        sides = [[one for one in made if one.draft.answer == answer] for answer in ("Yes", "No")]
+        count = min(len(sides[0]), len(sides[1]), self.limits.get("yes_no", 2 * len(made)) // 2)
+        kept = {id(one) for side in sides for one in _drawn(side, count, f"yes_no {self.seed}")}
+        for one in made:
+            if id(one) not in kept:
+                self.surplus.add(f"{_name(one)}: {one.draft.question} {one.draft.answer}")
+        return [one for one in made if id(one) in kept]
+
+    def what_how(self) -> list[_Made]:
+        return self._limited("what_how", self._written("what_how"))
+
+    def choices(self, asked: Sequence[_Made]) -> list[Row]:
+        """The same questions with options; a limit keeps yes and no even, too."""
+        sides = [
+            [one for one in asked if one.draft.answer == answer and one.draft.kind == "yes_no"] for answer in _OPPOSITE
+        ]
+        rest = [one for one in asked if one.draft.kind != "yes_no"]
+        share = min(1.0, self.limits.get("choice", len(asked)) / max(1, len(asked)))
+        count = int(len(sides[0]) * share)
+        taken = [one for side in sides for one in _drawn(side, count, f"choice {self.seed}")]
+        taken += _drawn(rest, int(len(rest) * share), f"choice {self.seed}")
+        kept = {id(one) for one in taken}
+        made = [one for one in asked if id(one) in kept]
+        placed = positions([(1 + len(one.options), one.draft.answer) for one in made], self.seed)
+        return [self._choice(one, position) for one, position in zip(made, placed, strict=True)]
+
+    def conversations(self) -> list[Row]:
+        """One per feedback; the five topics come equally often."""
+        numbers = self._limited("conversation", list(range(len(self.feedbacks))))
+        shuffled = list(numbers)
+        random.Random(f"topics {self.seed}").shuffle(shuffled)
+        topics = {number: TOPICS[place % len(TOPICS)] for place, number in enumerate(shuffled)}
+        made = self._write([self._task(number, "conversation", topics[number]) for number in numbers])
+        kinds = {number: f"conversation-{topic}" for number, topic in topics.items()}
+        return [self._row(kinds[one.number], one.number, one.place, one.draft.turns) for one in made]
+
+    def row(self, made: _Made) -> Row:
+        return self._row(made.draft.kind, made.number, made.place, made.draft.turns)
+
+    def _choice(self, made: _Made, position: int) -> Row:
+        turn = ask(made.draft.question, made.draft.answer, made.options, position, f"{self.seed} {_name(made)}")
+        return self._row(f"choice-{made.draft.kind}", made.number, made.place, (turn,))
+
+    def _written(self, kind: Asked) -> list[_Made]:
+        return self._write([self._task(number, kind, "") for number in range(len(self.feedbacks))])
+
+    def _task(self, number: int, kind: Asked, topic: str) -> Task:
+        return Task(self.feedbacks[number], kind, topic, number, self.seed)
+
+    def _write(self, tasks: Sequence[Task]) -> list[_Made]:
+        drafts = zip(tasks, self.writer.write(tasks, self.refusals), strict=True)
+        return [_Made(task.number, place, draft) for task, found in drafts for place, draft in enumerate(found)]
+
+    def _limited(self, kind: str, items: list[T]) -> list[T]:
+        return _drawn(items, self.limits.get(kind, len(items)), f"{kind} {self.seed}")
+
+    def _row(self, kind: str, number: int, place: int, turns: tuple[tuple[str, str], ...]) -> Row:
+        said = self.feedbacks[number]
+        return Row(f"{kind}/{number:06d}/{place}", said.image, turns, said.source, said.mos)
+
+
+def _drawn(items: Sequence[T], count: int, seed: str) -> list[T]:
+    """`count` of the items, in their order."""
+    if count >= len(items):
+        return list(items)
+    return [items[index] for index in sorted(random.Random(seed).sample(range(len(items)), count))]
+
+
+def _name(made: _Made) -> str:
+    return f"{made.draft.kind}/{made.number:06d}/{made.place}"
+
+
+def _checked(kinds: Iterable[str], limits: Mapping[str, int]) -> tuple[set[str], Mapping[str, int]]:
+    wanted = set(kinds)
+    if not wanted or (unknown := sorted({*wanted, *limits} - set(KINDS))):
+        raise DataError.about("kinds", unknown if wanted else "<none>", f"some of {', '.join(KINDS)}")
+    if wrong := {name: size for name, size in limits.items() if not isinstance(size, int) or size < 0}:
+        raise DataError.about("limits", wrong, "whole numbers of 0 or more")
+    return wanted, limits

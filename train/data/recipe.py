@@ -1,0 +1,205 @@
+"""What training data is made of, as a file: lists, scales, image folders, what to keep out, what to validate on.
+
+Paths in a recipe are relative to the recipe. Unknown and duplicate keys are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from qsit_metric.errors import shorten
+from qsit_metric.levels import Convention
+
+from ..errors import DataError, RecipeError
+from ..yaml import load_yaml
+from .sampling import check_strategy
+from .scoring import SCALES, Scale
+
+_CLOSED = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class ScoringSource:
+    """One source of D1: a list, or a public IQA set in its own folder.
+
+    Attributes:
+        file: The list.
+        set: Instead of a list, the name of a public set (`qsit_metric.evaluation.IQA_SETS`) ...
+        folder: ... and the folder into which it was unpacked.
+        reader: How `file` is read: "authors" for their D1 JSON, "auto" or a format of `read_scores` for label files.
+        scale: "koniq", "spaq", or [low, high, convention]. May be left out for the authors' JSON (the image's folder
+            names it) and for public sets.
+        images: Folder of the images; default: the list's own, or the set's.
+        source: What the rows' `source` is; default: the image's first folder, the set's name, or the file's.
+        split: Take only the rows of this split.
+        sampling: all, first:N, end:N or random:N, with N a count or a percentage; default: what `mix` says, or all.
+    """
+
+    file: str | None = None
+    set: str | None = None
+    folder: str | None = None
+    reader: str = "authors"
+    scale: str | tuple[float, float, Convention] | None = None
+    images: str | None = None
+    source: str = ""
+    split: str = ""
+    sampling: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_place(self.file, self.set, self.folder, alone=False)
+        _check_sampling(self.sampling)
+        self.levels()
+        if self.file and self.reader != "authors" and self.scale is None:
+            raise ValueError("a label file needs `scale`: koniq, spaq, or [low, high, convention]")
+        if self.file and self.reader == "authors" and self.split:
+            raise ValueError("the authors' JSON has no splits; leave `split` out")
+
+    def levels(self) -> Scale | None:
+        """The scale, if one is given.
+
+        Raises:
+            ValueError: It is none.
+        """
+        if isinstance(self.scale, str):
+            if self.scale not in SCALES:
+                raise ValueError(
+                    f"`scale`: got {self.scale!r}, expected {', '.join(SCALES)}, or [low, high, convention]"
+                )
+            return SCALES[self.scale]
+        try:
+            return None if self.scale is None else Scale(*self.scale)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class ConversationSource:
+    """One source of D2 or D3.
+
+    Attributes:
+        file: An LLaVA list, JSON or JSON Lines.
+        images: Folder of the images; default: the list's own.
+        source: What the rows' `source` is; default: the file's name without suffix.
+        sampling: As in `ScoringSource`.
+    """
+
+    file: str
+    images: str | None = None
+    source: str = ""
+    sampling: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_sampling(self.sampling)
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class Exclude:
+    """Images that training must not see.
+
+    Attributes:
+        file: Any list that names images.
+        set: Instead of a list, the name of a public IQA set, with `folder`.
+        folder: That set's folder; or, alone, a folder of images.
+        split: Of a public set, only the images of this split.
+        images: Folder of the images; needed for the perceptual hash only.
+        prefix: A folder to put before the list's names, for `same_as`.
+    """
+
+    file: str | None = None
+    set: str | None = None
+    folder: str | None = None
+    split: str = ""
+    images: str | None = None
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        _check_place(self.file, self.set, self.folder, alone=True)
+        if self.split and not self.set:
+            raise ValueError("`split` goes with `set`")
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class ValidationSource:
+    """What runs validate on.
+
+    Attributes:
+        mode: "holdout" takes the validation rows out of D1, "authors" leaves them in, as the published lists do.
+        fraction: Share of each source of D1.
+        questions: LLVisionQA questions, JSON or parquet; default: none.
+        images: Folder of their images; default: the file's own.
+    """
+
+    mode: Literal["holdout", "authors"] = "holdout"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    questions: str | None = None
+    images: str | None = None
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class DataRecipe:
+    """Everything that decides which rows are frozen.
+
+    Attributes:
+        seed: Decides the sampling and the validation rows.
+        d1: Sources of scoring rows.
+        d2: Sources of interpreting rows.
+        d3: Sources of general rows.
+        mix: A `single_image.yaml`, whose strategies apply to the sources with the same file names.
+        exclude: Images that training must not see; the validation questions' and rows' come on top.
+        same_as: Groups of folders with the same images; see `train.data.cleaning.clean`.
+        phash: Compare images by perceptual hash too, with this many differing bits at most (4 is usual); default: no.
+        validation: What runs validate on.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    d1: tuple[ScoringSource, ...] = ()
+    d2: tuple[ConversationSource, ...] = ()
+    d3: tuple[ConversationSource, ...] = ()
+    mix: str | None = None
+    exclude: tuple[Exclude, ...] = ()
+    same_as: tuple[tuple[str, ...], ...] = ()
+    phash: Annotated[int, Field(ge=0, le=63)] | None = None
+    validation: ValidationSource = ValidationSource()
+
+
+def load_recipe(path: Path) -> DataRecipe:
+    """Read a data recipe.
+
+    Raises:
+        RecipeError: No such file, duplicate or unknown keys, or values that cannot be; the message names each.
+    """
+    fields = load_yaml(path)
+    try:
+        return TypeAdapter(DataRecipe).validate_python(fields)
+    except ValidationError as error:
+        said = [
+            _problem(".".join(map(str, one["loc"])), one["type"], one["msg"], one["input"]) for one in error.errors()
+        ]
+        raise RecipeError(
+            f"`{path}`: {'; '.join(dict.fromkeys(said))}. The keys are described in train/README.md."
+        ) from error
+
+
+def _problem(where: str, kind: str, message: str, value: object) -> str:
+    if kind == "unexpected_keyword_argument":
+        return f"`{where}` is no key here"
+    said = message.removeprefix("Value error, ").rstrip(".")
+    return f"`{where}`: {said}" if kind == "value_error" else f"`{where}`: got {shorten(value)}: {said}"
+
+
+def _check_place(file: str | None, name: str | None, folder: str | None, alone: bool) -> None:
+    if file and not name and not folder:
+        return
+    if file or not folder or not (name or alone):
+        raise ValueError(f"expected `file`, or `set` with `folder`{', or `folder`' if alone else ''}")
+
+
+def _check_sampling(strategy: str | None) -> None:
+    try:
+        check_strategy("all" if strategy is None else strategy)
+    except RecipeError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,175 @@
+"""D1: mean opinion score -> level word -> one question and one answer, and the authors' published form of it. Pure.
+
+Format: `train_koniq_qsit.json` and `train_spaq_qsit.json` (github.com/Q-Future/Q-SiT at 4e4d1df): rows with the id
+`<basename>-><MOS>` and the answer "The quality of the image is good."; Q-Align's test lists have the same form with
+varied questions. Paper: Q-SiT, arXiv 2503.09197, Sec. III-A, Eq. 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from qsit_metric.errors import InputError
+from qsit_metric.evaluation.manifest import Item
+from qsit_metric.levels import LEVELS, Convention, level_of
+from qsit_metric.prompts import TRAIN, Recipe
+
+from ..errors import DataError
+from .rows import Refusals, Row, read_llava
+
+_ARROW = "->"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A data set's MOS scale, and which ends its five levels include.
+
+    Attributes:
+        low: Lowest score (m in Eq. 1).
+        high: Highest score (M in Eq. 1).
+        convention: "eq1" as the paper prints it, or "authors" as the published labels are made; see
+            `qsit_metric.levels.level_of`.
+
+    Raises:
+        DataError: The ends are no finite numbers with low < high, or the convention is unknown.
+
+    Example:
+        >>> Scale(1, 5).level(3.0), SCALES["spaq"].level(37.6), Scale(0, 94).level(37.6)
+        ('fair', 'fair', 'poor')
+    """
+
+    low: float
+    high: float
+    convention: Convention = "eq1"
+
+    def __post_init__(self) -> None:
+        try:
+            level_of(self.high, self.low, self.high, self.convention)
+        except InputError as error:
+            raise DataError.about(
+                "scale", (self.low, self.high, self.convention), "low < high and 'eq1' or 'authors'"
+            ) from error
+
+    def level(self, mos: float) -> str:
+        """The level of a score.
+
+        Raises:
+            DataError: The score lies outside the scale (with "eq1") or is no number.
+        """
+        try:
+            return level_of(mos, self.low, self.high, self.convention)
+        except InputError as error:
+            raise DataError(str(error)) from error
+
+
+SCALES: Mapping[str, Scale] = {"koniq": Scale(6.68, 85.36, "authors"), "spaq": Scale(0.0, 94.0, "authors")}
+"""The scales behind the published labels: every level word in them follows from its MOS and one of these."""
+
+
+def scoring_row(item: Item, scale: Scale, source: str = "", recipe: Recipe = TRAIN) -> Row:
+    """Build the scoring conversation of one image.
+
+    Args:
+        item: Image and MOS.
+        scale: The data set's scale.
+        source: Name of the data set.
+        recipe: Wording of question and answer.
+
+    Returns:
+        A row as the authors publish it, id included.
+
+    Raises:
+        DataError: The MOS lies outside the scale, or the item states another level.
+
+    Example:
+        >>> row = scoring_row(Item("koniq/10004473376.jpg", 77.3836206897, "1"), SCALES["koniq"], "koniq")
+        >>> row.id, row.turns[0][1]
+        ('10004473376.jpg->77.3836206897', 'The quality of the image is excellent.')
+    """
+    level = scale.level(item.mos)
+    if item.level is not None and item.level != level:
+        raise DataError(f"{item.image}: the file says {item.level!r}, but MOS {item.mos} is {level!r} on {scale}")
+    answer = f"{recipe.answer_prefix}{recipe.words[LEVELS.index(level)]}."
+    name = f"{PurePosixPath(item.image).name}{_ARROW}{item.mos}"
+    return Row(name, item.image, ((recipe.question, answer),), source, item.mos)
+
+
+def level_in(row: Row, recipe: Recipe = TRAIN) -> str:
+    """The level that a scoring row answers with.
+
+    Raises:
+        DataError: It is no scoring row, or its word is none of the five.
+
+    Example:
+        >>> level_in(scoring_row(Item("a.jpg", 4.9, "a"), Scale(1, 5)))
+        'excellent'
+    """
+    answers = [f"{recipe.answer_prefix}{word}." for word in recipe.words]
+    said = row.turns[0][1]
+    if len(row.turns) != 1 or said not in answers:
+        raise DataError.about(f"{row.id}: answer", said, f"one turn that ends in one of {', '.join(LEVELS)}")
+    return LEVELS[answers.index(said)]
+
+
+def read_d1(
+    path: Path, scale: Scale | None = None, source: str = "", refusals: Refusals | None = None, recipe: Recipe = TRAIN
+) -> list[Row]:
+    """Read a published D1 list and hold each level word against the MOS in the row's id.
+
+    Args:
+        path: The authors' JSON, or Q-Align's test lists.
+        scale: The scale of all rows; None takes the preset that the image's first folder names (koniq/, spaq/).
+        source: `source` of the rows whose images lie in no folder; the others have the folder's name.
+        refusals: Where rows that cannot be used are noted; None raises for them.
+        recipe: Wording of the answer.
+
+    Returns:
+        The rows whose level is right, in order, with `mos` and `source` filled in.
+
+    Raises:
+        DataError: No LLaVA list, an empty one, or (without `refusals`) rows with a word off the list, a level that
+            does not follow from the MOS, or no MOS; the message counts and names them.
+    """
+    found = Refusals() if refusals is None else refusals
+    rows = [_checked(row, scale, source, found, recipe) for row in read_llava(path, refusals=found)]
+    if refusals is None:
+        found.check(path)
+    return [row for row in rows if row]
+
+
+def _checked(row: Row, scale: Scale | None, source: str, refusals: Refusals, recipe: Recipe) -> Row | None:
+    try:
+        mos = _mos_of(row)
+        folder = PurePosixPath(row.image).parts[0].casefold() if "/" in row.image else source
+        said, found = level_in(row, recipe), (scale or _preset(row, folder)).level(mos)
+        if said != found:
+            raise DataError(f"{row.id}: the row says {said!r}, but its MOS is {found!r} on this scale")
+    except DataError as error:
+        refusals.add(error)
+        return None
+    return replace(row, mos=mos, source=row.source or folder)
+
+
+def _mos_of(row: Row) -> float:
+    name, arrow, text = row.id.rpartition(_ARROW)
+    try:
+        mos = float(text)
+    except ValueError:
+        mos = math.nan
+    if not arrow or name != PurePosixPath(row.image).name or not math.isfinite(mos):
+        raise DataError(f"{row.id}: the id of {row.image!r} is not its file name, '->' and its MOS")
+    if row.mos not in (None, mos):
+        raise DataError(f"{row.id}: `mos` is {row.mos}, but the id says {mos}")
+    return mos
+
+
+def _preset(row: Row, folder: str) -> Scale:
+    if folder not in SCALES:
+        known = " or ".join(f"{name}/" for name in SCALES)
+        raise DataError(
+            f"{row.id}: {row.image!r} is not in {known}, so its scale must be given as [low, high, convention]"
+        )
+    return SCALES[folder]

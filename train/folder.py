@@ -1,0 +1,175 @@
+"""A run's folder: one writer at a time, states and models that are whole or not there, a log without repetitions.
+
+recipe.yaml       the resolved recipe
+log.jsonl         one JSON object for each event
+states/step-N/    what a killed run goes on from: accelerate's state and `progress.json`
+models/step-N/    checkpoints that `QSiT(folder)` loads, with `training.json` beside the weights
+best, last        links to models
+outcome.json      what a finished run found
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qsit_metric.files import locked, write_atomic
+
+from .errors import RunError
+
+_PARTIAL = ".partial-"
+_STEP = "step-{:07d}"
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: Made if it is not there.
+
+    Raises:
+        RunError: It cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self.writing("the run's folder"):
+            for name in ("states", "models"):
+                (path / name).mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out until the block, or the process, ends.
+
+        Raises:
+            RunError: Another run is writing here.
+        """
+        with locked(self.path / ".lock") as got:
+            if not got:
+                hint = "Wait for it, or use another folder."
+                raise RunError.about("output", str(self.path), "a folder that no other run is writing", hint)
+            self._sweep()
+            yield
+
+    @contextlib.contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Turn whatever stops a file from being written into one error that says what is still good.
+
+        Raises:
+            RunError: The disk is full, read-only ...
+        """
+        try:
+            yield
+        except RunError:
+            raise
+        except Exception as error:  # torch, safetensors and the system each say "no space" with types of their own
+            state = self.latest_state()
+            good = f"The last good state is {state.name}." if state else "There is no earlier state."
+            hint = f"{good} The system says: {error}. Make room and start the run again."
+            raise RunError.about("output", str(self.path), f"a place where {what} can be written", hint) from error
+
+    def latest_state(self) -> Path | None:
+        """The newest whole state."""
+        found = sorted((self.path / "states").glob("step-*"))
+        return found[-1] if found else None
+
+    def partial(self, kind: str, step: int) -> Path:
+        """An empty folder to write a state or model into, that `commit` will give its name."""
+        folder = self.partial_path(kind, step)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def partial_path(self, kind: str, step: int) -> Path:
+        """Where `partial` is, for the other processes."""
+        return self.path / kind / f"{_PARTIAL}{_STEP.format(step)}"
+
+    def commit(self, partial: Path) -> Path:
+        """Make a written folder durable and give it its name; an older one of that name goes."""
+        for file in [*(path for path in partial.rglob("*") if path.is_file()), partial]:
+            _sync(file)
+        target = partial.with_name(partial.name.removeprefix(_PARTIAL))
+        if target.exists():
+            target.rename(target.with_name(f"{_PARTIAL}old"))
+        partial.rename(target)
+        shutil.rmtree(target.with_name(f"{_PARTIAL}old"), ignore_errors=True)
+        _sync(target.parent)
+        return target
+
+    def point(self, name: str, model: Path) -> None:
+        """Let `best` or `last` name a model."""
+        link = self.path / f".{name}.link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("models") / model.name, target_is_directory=True)
+        link.replace(self.path / name)
+
+    def model(self, name: str) -> Path | None:
+        """The model that `best` or `last` names."""
+        link = self.path / name
+        return link.resolve() if link.is_dir() else None
+
+    def prune(self, states: int, models: set[int]) -> None:
+        """Keep the newest states, and the models of these steps and those that are pointed at."""
+        for old in sorted((self.path / "states").glob("step-*"))[:-states]:
+            shutil.rmtree(old, ignore_errors=True)
+        kept = {_STEP.format(step) for step in models}
+        kept |= {model.name for name in ("best", "last") if (model := self.model(name))}
+        for old in (self.path / "models").glob("step-*"):
+            if old.name not in kept:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON or YAML file."""
+        with self.writing(name):
+            plain = json.dumps(content, indent=1, ensure_ascii=False)
+            text = yaml.safe_dump(json.loads(plain), sort_keys=False) if name.endswith(".yaml") else plain
+            write_atomic(self.path / name, text.rstrip("\n") + "\n")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Read a JSON or YAML file that may not be there."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return found
+
+    def log(self, kind: str, step: int, fields: Mapping[str, Any]) -> None:
+        """Append one event to the log."""
+        with self.writing("log.jsonl"), (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "total": step, **fields}) + "\n")
+
+    def rewind_log(self, step: int) -> None:
+        """Drop what a killed run logged after the state that the new one goes on from."""
+        path = self.path / "log.jsonl"
+        if path.is_file():
+            keep = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged(line, step)]
+            with self.writing("log.jsonl"):
+                write_atomic(path, "".join(line + "\n" for line in keep))
+
+    def _sweep(self) -> None:
+        for left in self.path.glob(f"*/{_PARTIAL}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _logged(line: str, step: int) -> bool:
+    """Whether a line is whole and not of a later step."""
+    try:
+        return int(json.loads(line)["total"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _sync(path: Path) -> None:
+    if os.name != "nt":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

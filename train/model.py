@@ -1,0 +1,208 @@
+"""The model that is trained: what it is loaded from, which of it learns and how fast, and its loss.
+
+Paper: Q-SiT, arXiv 2503.09197; full fine-tuning as in LLaVA-NeXT's `finetune_ov.sh` (df17966). Deviations: the logits
+are computed at supervised positions only, and images take the way of `qsit_metric`, so that what is trained is what is
+scored, on any transformers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from qsit_metric.backends.base import LoadOptions
+from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.backends.loading import load_model
+from qsit_metric.backends.vision import image_features
+from qsit_metric.geometry import Geometry
+from qsit_metric.hub import resolve
+from qsit_metric.prompts import CHATML, Recipe, recipe_named
+from qsit_metric.tiling import Plan, normalise
+
+from .chat import IGNORED
+from .lora import add_adapters, merged_state
+
+if TYPE_CHECKING:
+    from .recipe import Model, Optim
+
+_CARRIED = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A loaded checkpoint, taken apart.
+
+    Attributes:
+        model: `LlavaOnevisionForConditionalGeneration`, in float32.
+        tokenizer: Its tokenizer.
+        geometry: Its tile geometry.
+        base: The folder that it was loaded from; its processor files travel on.
+        scoring: How it is asked for a score.
+    """
+
+    model: Any
+    tokenizer: Any
+    geometry: Geometry
+    base: Path
+    scoring: Recipe
+
+    def backend(self) -> LlavaOnevisionBackend:
+        """The model as the metric's engine; this freezes it and puts it in eval mode."""
+        template = self.scoring.template or CHATML
+        return LlavaOnevisionBackend(self.model, self.tokenizer, template, self.geometry, self.scoring)
+
+    def save(self, folder: Path, state: Mapping[str, torch.Tensor] | None = None, dtype: Any = None) -> None:
+        """Write a folder that `QSiT(folder)` loads: weights, tokenizer, chat template, processor files, recipe.
+
+        Args:
+            folder: Made if it is not there.
+            state: The weights; default: the model's own.
+            dtype: Floating-point type on disk; default: as they are.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = merged_state(self.model.state_dict() if state is None else state, self.model)
+        if dtype is not None:
+            weights = {name: weight.to(dtype) for name, weight in weights.items()}
+        self.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        self.tokenizer.chat_template = None  # in a file of its own, which every release of transformers reads
+        self.tokenizer.save_pretrained(folder)
+        (folder / "chat_template.jinja").write_text(self.scoring.template or CHATML, encoding="utf-8")
+        for name in _CARRIED:
+            if (self.base / name).is_file():
+                shutil.copyfile(self.base / name, folder / name)
+        self.scoring.save(folder)
+
+
+def load_parts(spec: Model, scoring: str) -> Parts:
+    """Load the checkpoint that training starts from, and mark what learns.
+
+    Raises:
+        CheckpointError: Not a complete LLaVA-OneVision checkpoint.
+        HubError: It cannot be had.
+        RecipeError: Everything is frozen.
+    """
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    folder = resolve(spec.base, revision=spec.revision).folder
+    recipe = recipe_named(scoring)
+    tokenizer, _ = load_tokenizer(folder, recipe.template or CHATML)
+    model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), LoadOptions())
+    mark_trainable(model, spec)
+    return Parts(model, tokenizer, load_geometry(folder), folder, recipe)
+
+
+def mark_trainable(model: Any, spec: Model) -> None:
+    """Set `requires_grad`: all but what the recipe freezes and what the loss never reaches.
+
+    The vision tower's post-norm and pooling head, and layers above the one whose states are read, get no gradient;
+    left trainable they would stall distributed training.
+    """
+    model.requires_grad_(True)
+    if spec.lora:
+        add_adapters(model, spec.lora)
+    unused = _unused_layers(model)
+    for name, weight in model.named_parameters():
+        if any(f"{part}." in name for part in (*spec.frozen, *unused)) and "lora_" not in name:
+            weight.requires_grad_(False)
+    if spec.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def _unused_layers(model: Any) -> list[str]:
+    layer, count = model.config.vision_feature_layer, model.config.vision_config.num_hidden_layers
+    last = layer + count + 1 if layer < 0 else layer  # hidden_states[k] comes out of layer k - 1
+    return ["post_layernorm", "vision_tower.head", "vision_model.head"] + [
+        f"encoder.layers.{index}" for index in range(last, count)
+    ]
+
+
+def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+    """Trainable weights in two groups, each with its peak learning rate: the vision tower, and the rest.
+
+    Reference:
+        finetune_ov.sh: `mm_vision_tower_lr=2e-6` for names that contain "vision_tower", `learning_rate` for all others.
+    """
+    learning = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    tower = [weight for name, weight in learning if "vision_tower" in name]
+    rest = [weight for name, weight in learning if "vision_tower" not in name]
+    groups = [{"params": rest, "lr": optim.lr}, {"params": tower, "lr": optim.vision_lr}]
+    return [group for group in groups if group["params"]]
+
+
+class RowLosses(NamedTuple):
+    """Cross-entropy of a batch, float32.
+
+    Attributes:
+        sums: (B,) sums over each row's targets.
+        counts: (B,) numbers of each row's targets.
+        each: (T,) the loss of each target.
+        rows: (T,) the row that it is in.
+        places: (T,) its position in the row.
+    """
+
+    sums: torch.Tensor
+    counts: torch.Tensor
+    each: torch.Tensor
+    rows: torch.Tensor
+    places: torch.Tensor
+
+    @property
+    def means(self) -> torch.Tensor:
+        """(B,) mean over each row's targets."""
+        return self.sums / self.counts
+
+
+class JointModel(nn.Module):
+    """The model with its loss inside, so that engines that wrap a module (DDP, FSDP2, ZeRO-3) see one forward.
+
+    Args:
+        model: `LlavaOnevisionForConditionalGeneration`.
+        geometry: Its tile geometry.
+    """
+
+    def __init__(self, model: Any, geometry: Geometry) -> None:
+        super().__init__()
+        self.model = model
+        self.geometry = geometry
+
+    def forward(self, ids: torch.Tensor, labels: torch.Tensor, tiles: torch.Tensor, plans: Sequence[Plan]) -> RowLosses:
+        """Compute the losses of a batch.
+
+        Args:
+            ids: (B, L) token ids, right-padded; image positions hold the image token.
+            labels: (B, L), `IGNORED` where nothing is learned.
+            tiles: (sum of plans' tiles, 3, tile, tile) uint8, all pictures one after the other.
+            plans: B of them.
+
+        Returns:
+            The losses, differentiable. Right padding needs no mask: attention is causal, and padding is unlearned.
+        """
+        core = self.model.model
+        features = image_features(self.model, [normalise(tiles, self.geometry)], plans)
+        embedded = self.model.get_input_embeddings()(ids)
+        images = (ids == self.model.config.image_token_index).unsqueeze(-1)
+        embedded = embedded.masked_scatter(images, torch.cat(features).to(embedded.dtype))
+        # A mask of ones: without one, transformers 4.57 looks for sequences packed into a row.
+        hidden = core.language_model(inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False)[0]
+        return self.losses(hidden, labels)
+
+    def losses(self, hidden: torch.Tensor, labels: torch.Tensor) -> RowLosses:
+        """Losses from hidden states (B, L, D); logits at supervised positions only.
+
+        All logits of a 7.3 k sequence with 152 k words would be 4.4 GB; those of its few learned tokens are nothing.
+        """
+        targets = labels[:, 1:]
+        learned = targets != IGNORED
+        logits = self.model.get_output_embeddings()(hidden[:, :-1][learned]).float()
+        each = functional.cross_entropy(logits, targets[learned], reduction="none")
+        rows, places = learned.nonzero().unbind(dim=1)
+        sums = torch.zeros(len(labels), dtype=each.dtype, device=each.device).index_add(0, rows, each)
+        return RowLosses(sums, learned.sum(dim=1), each, rows, places + 1)

@@ -1,0 +1,28 @@
+"""Both sweeps of Algorithm 1: `plan` many small runs, do each on its own, `fit` a curve to what they reached."""
+
+from __future__ import annotations
+
+from .collect import fit_folder, fitted_ratio, performance
+from .cost import Cost, cost
+from .plan import FRACTIONS, RATIOS, Formula, Plan, RunSpec, plan_step1, plan_step2
+from .runs import Trainer, begun, pending, read_result, run_spec
+
+__all__ = [
+    "FRACTIONS",
+    "RATIOS",
+    "Cost",
+    "Formula",
+    "Plan",
+    "RunSpec",
+    "Trainer",
+    "begun",
+    "cost",
+    "fit_folder",
+    "fitted_ratio",
+    "pending",
+    "performance",
+    "plan_step1",
+    "plan_step2",
+    "read_result",
+    "run_spec",
+]

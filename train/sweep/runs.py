@@ -1,0 +1,117 @@
+"""Doing one run of a plan: on its own, once, restartable, on any machine that sees the folder.
+
+A run has the folder `runs/007` with `train/` (the trainer's own), `lock`, and, once it is finished, `result.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from .plan import Plan, RunSpec
+from .store import held, read_json, write_json
+
+RESULT_FILE = "result.json"
+
+Trainer = Callable[[RunSpec, Path], Mapping[str, float | None]]
+
+
+def run_spec(folder: Path, index: int, trainer: Trainer, *, rank: int = 0) -> dict[str, Any]:
+    """Do one run of a plan, or hand back its result if it is finished.
+
+    A run that was stopped is given to the trainer again with the same folder, to go on from what it finds there. A lock
+    keeps two processes from doing one run.
+
+    Args:
+        folder: The sweep's folder.
+        index: Number of the run.
+        trainer: Trains and measures: gets the run and a folder of its own, gives metrics by name (see
+            `train.sweep.performance`). A metric that is undefined is None or NaN.
+        rank: This process among those of one training (`accelerate launch`): only 0 takes the lock and writes.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        RunError: No such run, somebody else is doing it, or its files are of another plan or cannot be written.
+    """
+    plan = Plan.load(folder)
+    spec = _spec(plan, index)
+    place = _place(folder, spec)
+    with held(place / "lock", f"run {spec.name}") if rank == 0 else contextlib.nullcontext():
+        if done := read_result(folder, plan, index):
+            return done
+        (place / "train").mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        metrics = _plain(trainer(spec, place / "train"), spec)
+        fields = _result(plan, spec, metrics, time.monotonic() - started)
+        if rank == 0:
+            write_json(place / RESULT_FILE, fields)
+        return fields
+
+
+def read_result(folder: Path, plan: Plan, index: int) -> dict[str, Any] | None:
+    """The result of a run, or None if it is not finished.
+
+    Raises:
+        RunError: The file is malformed or belongs to another plan.
+    """
+    path = _place(folder, _spec(plan, index)) / RESULT_FILE
+    if not path.is_file():
+        return None
+    fields = read_json(path, f"run {index:03d}")
+    if fields.get("plan_digest") != plan.digest or not isinstance(fields.get("metrics"), dict):
+        hint = "Remove it to do the run again."
+        raise RunError.about(f"run {index:03d}", str(path), "a result of this folder's plan", hint)
+    return fields
+
+
+def pending(folder: Path) -> list[int]:
+    """Numbers of the runs that have no result yet."""
+    plan = Plan.load(folder)
+    return [run.index for run in plan.runs if read_result(folder, plan, run.index) is None]
+
+
+def begun(folder: Path) -> list[int]:
+    """Numbers of the runs that have a folder but no result: being done, or stopped."""
+    plan = Plan.load(folder)
+    return [index for index in pending(folder) if (_place(folder, plan.runs[index]) / "train").is_dir()]
+
+
+def _spec(plan: Plan, index: int) -> RunSpec:
+    if not 0 <= index < len(plan.runs):
+        raise RunError.about("run", index, f"a number from 0 to {len(plan.runs) - 1}")
+    return plan.runs[index]
+
+
+def _place(folder: Path, spec: RunSpec) -> Path:
+    return folder / "runs" / spec.name
+
+
+def _plain(metrics: Mapping[str, float | None], spec: RunSpec) -> dict[str, float | None]:
+    """Metrics as JSON has them: what is not finite becomes null, which says undefined."""
+    plain: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        try:
+            number = math.nan if value is None else float(value)
+        except (TypeError, ValueError) as error:
+            raise RunError.about(f"run {spec.name}: metric {name}", value, "a number") from error
+        plain[name] = number if math.isfinite(number) else None
+    return plain
+
+
+def _result(plan: Plan, spec: RunSpec, metrics: Mapping[str, float | None], seconds: float) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(spec),
+        "metrics": dict(metrics),
+        "seconds": round(seconds, 1),
+        "plan_digest": plan.digest,
+        "data_digest": plan.data_digest,
+        "recipe_digest": plan.recipe_digest,
+    }
