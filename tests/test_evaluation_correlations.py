@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qsit_metric.evaluation import (
@@ -56,7 +56,9 @@ def pearson(x, y):
 
 
 def tau_b(x, y):
-    pairs = [(a, b, c, d) for i, (a, b) in enumerate(zip(x, y, strict=True)) for c, d in list(zip(x, y, strict=True))[:i]]
+    pairs = [
+        (a, b, c, d) for i, (a, b) in enumerate(zip(x, y, strict=True)) for c, d in list(zip(x, y, strict=True))[:i]
+    ]
     top = sum(np.sign(a - c) * np.sign(b - d) for a, b, c, d in pairs)
     return top / math.sqrt(sum(a != c for a, _, c, _ in pairs) * sum(b != d for _, b, _, d in pairs))
 
@@ -152,6 +154,7 @@ def test_rmse_of_constants_and_numbers_that_overflow():
     assert found.undefined["rmse"] == "the numbers are too large or too small to compute with"
 
 
+@settings(deadline=None)  # scipy is imported on the way
 @given(st.lists(st.tuples(st.floats(), st.floats()), max_size=8))
 def test_never_nan(pairs):
     with warnings.catch_warnings():

@@ -41,7 +41,9 @@ def test_paths_that_are_not_below_the_root_are_refused(image):
         Item(image, 3, "a")
 
 
-@pytest.mark.parametrize("mos", [float("nan"), float("inf"), "-inf", "nan", "", "three", None, True, "1_0", [3], 10**400])
+@pytest.mark.parametrize(
+    "mos", [float("nan"), float("inf"), "-inf", "nan", "", "three", None, True, "1_0", [3], 10**400]
+)
 def test_scores_that_are_no_finite_numbers_are_refused(mos):
     with pytest.raises(EvaluationError, match="`score`: got .* a finite number"):
         Item("a.jpg", mos, "a")
@@ -83,7 +85,9 @@ def test_an_empty_manifest_is_refused():
 
 def test_an_image_with_two_scores_is_refused_and_one_that_stands_twice_is_not():
     assert len(Manifest("mine", [A, A], ".")) == 2
-    with pytest.raises(EvaluationError, match=r"`mine`: 1 of 3 images cannot be used: 'a.jpg' has the scores 3.0 and 4.0"):
+    with pytest.raises(
+        EvaluationError, match=r"`mine`: 1 of 3 images cannot be used: 'a.jpg' has the scores 3.0 and 4.0"
+    ):
         Manifest("mine", [A, B, Item("a.jpg", 4, "a2")], ".")
 
 
@@ -93,7 +97,12 @@ def test_the_hash_is_that_of_the_file_and_knows_neither_root_nor_name(tmp_path):
     assert hashlib.sha256((tmp_path / "m.json").read_bytes()).hexdigest() == manifest.sha256
     assert Manifest("yours", [A, B], "y").sha256 == manifest.sha256
     assert Manifest("mine", [A, B], "y") == manifest
-    others = [[B, A], [A], [A, Item("sub/b.jpg", 4.5, "b", "test")], [A, Item("sub/b.jpg", 4.50001, "b", "test", "good")]]
+    others = [
+        [B, A],
+        [A],
+        [A, Item("sub/b.jpg", 4.5, "b", "test")],
+        [A, Item("sub/b.jpg", 4.50001, "b", "test", "good")],
+    ]
     assert len({Manifest("mine", items, "x").sha256 for items in others} | {manifest.sha256}) == 5
     # Written once, on 2026-11-23: a change of the format would orphan every frozen manifest.
     assert manifest.sha256 == "15d707094ae58f78f384f20e252b0c31c3218348edc4c0070a924572e7e9c664"
@@ -123,7 +132,10 @@ def test_saving_and_loading_gives_the_same(tmp_path_factory, items):
 
 
 def test_a_file_of_qbench_loads(tmp_path):
-    path = write(tmp_path / "a3_x.json", [{"img_path": "a.jpg", "gt_score": "3.83"}, {"img_path": "b.jpg", "gt_score": 4, "extra": 1}])
+    path = write(
+        tmp_path / "a3_x.json",
+        [{"img_path": "a.jpg", "gt_score": "3.83"}, {"img_path": "b.jpg", "gt_score": 4, "extra": 1}],
+    )
     manifest = Manifest.load(path)
     assert manifest.items == (Item("a.jpg", 3.83, "a.jpg"), Item("b.jpg", 4, "b.jpg"))
     assert (manifest.name, manifest.root) == ("a3_x", tmp_path)

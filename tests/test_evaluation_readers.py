@@ -25,7 +25,9 @@ SAID = "Assume you are an image quality evaluator."
 def koniq(folder):
     (folder / "1024x768").mkdir(parents=True)
     (folder / "1024x768" / "1.jpg").write_bytes(b"")
-    text = '"image_name","c1","c_total","MOS","SD","MOS_zscore"\n"1.jpg",0,105,3.9,0.5,77.38\n"2.jpg",2,110,2.5,0.6,31.5\n'
+    text = (
+        '"image_name","c1","c_total","MOS","SD","MOS_zscore"\n"1.jpg",0,105,3.9,0.5,77.38\n"2.jpg",2,110,2.5,0.6,31.5\n'
+    )
     (folder / "koniq10k_scores_and_distributions.csv").write_text(text)
 
 
@@ -39,7 +41,9 @@ def spaq(folder):
     book.save(folder / "Annotations" / "MOS and Image attribute scores.xlsx")
 
 
-def livec(folder, names=("t1.bmp", "t2.bmp", "t3.bmp", "t4.bmp", "t5.bmp", "t6.bmp", "t7.bmp", "3.bmp", "4.bmp"), scores=9):
+def livec(
+    folder, names=("t1.bmp", "t2.bmp", "t3.bmp", "t4.bmp", "t5.bmp", "t6.bmp", "t7.bmp", "3.bmp", "4.bmp"), scores=9
+):
     (folder / "Data").mkdir(parents=True)
     (folder / "Images" / "trainingImages").mkdir(parents=True)
     (folder / "Images" / "trainingImages" / "t1.bmp").write_bytes(b"")
@@ -98,7 +102,9 @@ def test_official_layouts(name, tmp_path, caplog):
     # One file, its format told by its content, whatever it is called (the .mat names its neighbour).
     alone = tmp_path / "set" / label
     renamed = alone if name == "livec" else alone.rename(tmp_path / "labels")
-    assert [(item.id, item.mos) for item in read_scores(renamed).items] == [(item.id, item.mos) for item in manifest.items]
+    assert [(item.id, item.mos) for item in read_scores(renamed).items] == [
+        (item.id, item.mos) for item in manifest.items
+    ]
 
 
 def test_the_registry_covers_the_layouts_and_names_known_formats():
@@ -122,7 +128,9 @@ def test_livec_keeps_ids_as_they_are_labelled(tmp_path):
 def test_tid_names_that_fit_two_files_are_refused(tmp_path):
     tid2013(tmp_path / "set")
     (tmp_path / "set" / "distorted_images" / "I25_24_5.bmp").write_bytes(b"")
-    with pytest.raises(EvaluationError, match="`image`: got 'i25_24_5.bmp', expected one file, not I25_24_5.BMP, I25_24_5.bmp"):
+    with pytest.raises(
+        EvaluationError, match="`image`: got 'i25_24_5.bmp', expected one file, not I25_24_5.BMP, I25_24_5.bmp"
+    ):
         read_iqa("tid2013", tmp_path / "set")
 
 
@@ -138,7 +146,9 @@ def test_warnings_name_scores_outside_the_scale_and_absent_images(tmp_path, capl
 def test_a_whole_set_warns_of_nothing(tmp_path, caplog, monkeypatch):
     kadid(tmp_path / "set")
     (tmp_path / "set" / "images").mkdir()
-    names = [f"I{ref:02}_{kind:02}_{level:02}.png" for ref in range(1, 82) for kind in range(1, 26) for level in range(1, 6)]
+    names = [
+        f"I{ref:02}_{kind:02}_{level:02}.png" for ref in range(1, 82) for kind in range(1, 26) for level in range(1, 6)
+    ]
     text = "".join(f"{name},{name[:3]}.png,3.0,0.5\n" for name in names)
     (tmp_path / "set" / "dmos.csv").write_text(f"dist_img,ref_img,dmos,var\n{text}")
     monkeypatch.setattr(Manifest, "missing", lambda _self: [])
@@ -161,13 +171,22 @@ def plain(tmp_path, text, encoding="utf-8"):
 
 
 def test_plain_csv(tmp_path):
-    manifest = read_scores(plain(tmp_path, "id, image,mos,split\n7, a.jpg,3.5,test\n8,b c.jpg, 4,\n", "utf-8-sig"), root="images")
+    manifest = read_scores(
+        plain(tmp_path, "id, image,mos,split\n7, a.jpg,3.5,test\n8,b c.jpg, 4,\n", "utf-8-sig"), root="images"
+    )
     assert manifest.items == (Item("a.jpg", 3.5, "7", "test"), Item("b c.jpg", 4.0, "8"))
     assert manifest.root.name == "images"
     assert read_scores(plain(tmp_path, "image,mos\r\na.jpg,3\r\n"), name="x").name == "x"
 
 
-@given(st.lists(st.tuples(st.text("abcü ,\"'", min_size=1, max_size=5).filter(str.strip), st.floats(-1e6, 1e6)), min_size=1, max_size=5, unique_by=lambda row: row[0]))
+@given(
+    st.lists(
+        st.tuples(st.text("abcü ,\"'", min_size=1, max_size=5).filter(str.strip), st.floats(-1e6, 1e6)),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda row: row[0],
+    )
+)
 def test_csv_round_trip(tmp_path_factory, rows):
     import csv
 
@@ -202,7 +221,9 @@ def test_a_format_that_is_forced_must_fit(tmp_path):
     path = plain(tmp_path, "image,mos\na.jpg,3\n")
     with pytest.raises(EvaluationError, match=r"a table with the columns image_name, MOS_zscore. It has image, mos"):
         read_scores(path, "koniq")
-    with pytest.raises(EvaluationError, match="1 of 2 rows cannot be used: line 1: .* is no score and name|2 of 2 rows"):
+    with pytest.raises(
+        EvaluationError, match="1 of 2 rows cannot be used: line 1: .* is no score and name|2 of 2 rows"
+    ):
         read_scores(path, "tid2013")
     with pytest.raises(EvaluationError, match="`format`: got 'excel', expected one of spaq, livec"):
         read_scores(path, "excel")

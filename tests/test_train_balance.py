@@ -9,6 +9,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from train.balance import Adjustment, Capped, Rule, adjust, capped, coarse_sizes, preset_sizes, ratio_sizes
 from train.errors import RecipeError, RunError
 from train.mixture import Sizes

@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+
+from qsit_metric.errors import QSiTError
 from train.commands.corrupt import LIST_NAME, corrupt_command, plan
 from train.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from train.errors import DataError
-
-from qsit_metric.errors import QSiTError
 
 
 def scene(height=96, width=128):

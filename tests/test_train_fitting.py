@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train.fitting import Fit, Point, fit_curve
 
 from qsit_metric.errors import InputError
+from train.fitting import Fit, Point, fit_curve
 
 GRID = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]  # Sec. IV-B
 
@@ -104,7 +104,7 @@ def test_the_interval_covers_smaller_designs(repeats):
         points = parabola(2.42, ratios, repeats, noise=0.004, seed=seed, curvature=0.06)
         low, high = fit_curve(points, 2, bootstrap=300, seed=seed).interval
         covered += low <= 2.42 <= high
-    assert 0.75 <= covered / 200 <= 0.98
+    assert 0.80 <= covered / 200 <= 0.98
 
 
 def test_the_interval_widens_with_noise_and_level():

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import shared
-from qsit_metric.evaluation.manifest import Item
+from qsit_metric.evaluation import Item, read_scores
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
 from train.data.rows import EmptyFileError, Refusals, Row, read_llava, to_jsonl
@@ -21,12 +21,9 @@ from train.data.scoring import SCALES, Scale, level_in, read_d1, scoring_row
 from train.data.splitting import hold_out
 from train.errors import DataError, RecipeError
 
-PUBLISHED = {
-    "train_koniq_qsit.json": ("koniq", 7046),
-    "train_spaq_qsit.json": ("spaq", 8897),
-    "qalign_test_koniq.json": ("koniq", 2010),
-    "qalign_test_spaq.json": ("spaq", 2224),
-}
+# Rows, and rows whose level Eq. 1 gives otherwise (counted with numpy.digitize on the published lists).
+TRAINING = {"train_koniq_qsit.json": ("koniq", 7046, 0), "train_spaq_qsit.json": ("spaq", 8897, 12)}
+TESTING = {"qalign_test_koniq.json": ("koniq", 2010, 0), "qalign_test_spaq.json": ("spaq", 2224, 3)}
 LEVEL_COUNTS = {"koniq": (183, 666, 1393, 2798, 2006), "spaq": (507, 2447, 2123, 2546, 1274)}  # training lists
 
 
@@ -46,31 +43,52 @@ def written(path, rows):
 # --- published lists -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", PUBLISHED)
-def test_every_published_row_is_reproduced(file):
-    """Training: the whole row. Test: all but the question, of which Q-Align has several wordings."""
-    source, count = PUBLISHED[file]
+@pytest.mark.parametrize("file", TRAINING)
+def test_every_published_training_row_is_reproduced(file):
+    source, count, _ = TRAINING[file]
     path = shared("labels") / file
     rows = read_d1(path)
     assert len(rows) == count
-    for row in rows:
-        built = scoring_row(Item(row.image, row.mos, "x"), SCALES[source], source)
-        assert built.turns[0][1] == row.turns[0][1]
-        assert file.startswith("qalign") or built == row
-    if file.startswith("train"):
-        counts = Counter(map(level_in, rows))
-        assert tuple(counts[level] for level in LEVELS) == LEVEL_COUNTS[source]
-        raw = json.loads(path.read_text())
-        assert [built["id"] for built in raw] == [row.id for row in rows]
+    assert [scoring_row(Item(row.image, row.mos, "x"), SCALES[source], source) for row in rows] == rows
+    counts = Counter(map(level_in, rows))
+    assert tuple(counts[level] for level in LEVELS) == LEVEL_COUNTS[source]
+    assert [row["id"] for row in json.loads(path.read_text())] == [row.id for row in rows]
 
 
-@pytest.mark.parametrize(("file", "boundary"), zip(PUBLISHED, (0, 12, 0, 3), strict=True))
-def test_the_papers_equation_differs_in_spaqs_boundary_rows_only(file, boundary):
-    source, count = PUBLISHED[file]
-    preset = SCALES[source]
+@pytest.mark.parametrize("file", TESTING)
+def test_every_published_test_row_is_reproduced(file):
+    """Q-Align's questions vary, and 318 of SPAQ's have two image marks; id and answer are those that we build."""
+    source, count, _ = TESTING[file]
+    path = shared("labels") / file
+    items = read_scores(path).items
+    rows = [scoring_row(item, SCALES[source], source) for item in items]
+    raw = json.loads(path.read_text())
+    assert len(rows) == count
+    assert [(row.id, row.turns[0][1]) for row in rows] == [(one["id"], one["conversations"][1]["value"]) for one in raw]
+
+
+def test_a_list_with_doubled_prompts_is_refused_by_name():
     refusals = Refusals()
-    rows = read_d1(shared("labels") / file, Scale(preset.low, preset.high, "eq1"), refusals=refusals)
-    assert len(refusals) == boundary and len(rows) == count - boundary
+    rows = read_d1(shared("labels") / "qalign_test_spaq.json", refusals=refusals)
+    assert (len(rows), len(refusals)) == (2224 - 318, 318)
+    assert all("turn 0 has 2 <image>" in reason for reason in refusals.reasons)
+
+
+@pytest.mark.parametrize("file", TRAINING | TESTING)
+def test_the_papers_equation_differs_in_spaqs_boundary_rows_only(file):
+    source, _, boundary = (TRAINING | TESTING)[file]
+    preset = SCALES[source]
+    eq1 = Scale(preset.low, preset.high, "eq1")
+    items = read_scores(shared("labels") / file).items
+    different = [item for item in items if eq1.level(item.mos) != preset.level(item.mos)]
+    assert len(different) == boundary
+    assert {item.mos for item in different} <= {37.6, 75.2}
+
+
+def test_rows_that_the_papers_equation_labels_otherwise_are_refused():
+    refusals = Refusals()
+    rows = read_d1(shared("labels") / "train_spaq_qsit.json", Scale(0, 94, "eq1"), refusals=refusals)
+    assert (len(rows), len(refusals)) == (8897 - 12, 12)
     assert all("on this scale" in reason for reason in refusals.reasons)
 
 
@@ -97,7 +115,8 @@ def test_a_row_has_question_answer_and_score_of_its_recipe():
     row = scoring_row(Item("x/a.jpg", 62.0, "a"), SCALES["koniq"], "koniq")
     assert row == Row("a.jpg->62.0", "x/a.jpg", ((TRAIN.question, "The quality of the image is good."),), "koniq", 62.0)
     other = scoring_row(Item("x/a.jpg", 62.0, "a"), SCALES["koniq"], recipe=AUTHORS)
-    assert other.turns[0][1] == "The quality of this image is Good." and level_in(other, AUTHORS) == "good"
+    assert other.turns[0][1] == "The quality of this image is Good."
+    assert level_in(other, AUTHORS) == "good"
 
 
 def test_a_stated_level_must_follow_from_the_score():
@@ -230,7 +249,8 @@ def test_percentages_are_ceilings_and_draws_keep_the_order(count, percent, how, 
     rows = list(range(count))
     taken = take(rows, f"{how}:{percent}%", seed)
     assert len(taken) == -(-percent * count // 100)
-    assert taken == sorted(set(taken)) and taken == take(rows, f"{how}:{percent}%", seed)
+    assert taken == sorted(set(taken))
+    assert taken == take(rows, f"{how}:{percent}%", seed)
     assert how != "first" or taken == rows[: len(taken)]
     assert how != "end" or taken == rows[count - len(taken) :]
 
@@ -238,11 +258,8 @@ def test_percentages_are_ceilings_and_draws_keep_the_order(count, percent, how, 
 def test_a_draw_follows_its_seed():
     assert take(range(100), "random:10", 1) != take(range(100), "random:10", 2)
     assert take(range(100), "random:10", [1, 2]) != take(range(100), "random:10", [1, 3])
-    assert (
-        take("abc", "all") == ["a", "b", "c"]
-        and take("abc", "first:2") == ["a", "b"]
-        and take("abc", "end:2") == ["b", "c"]
-    )
+    taken = [take("abc", strategy) for strategy in ("all", "first:2", "end:2")]
+    assert taken == [["a", "b", "c"], ["a", "b"], ["b", "c"]]
 
 
 def test_the_authors_numbers_of_rows():

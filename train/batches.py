@@ -127,6 +127,7 @@ def stream(
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_single_threaded if workers else None,
+        generator=torch.Generator(),  # the global one belongs to dropout: a resumed run must not draw from it again
     )
     try:
         yield from loader

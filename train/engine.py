@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import DistributedType
 
 from .batches import Batch
 from .errors import RecipeError, RunError
@@ -50,7 +50,6 @@ class Engine:
             log_with=list(recipe.saving.trackers) or None,
             project_dir=str(output),
         )
-        set_seed(recipe.seed)
         torch.backends.cuda.matmul.allow_tf32 = True  # as the authors' script
         self._parts, self._optim = parts, optim
         groups = parameter_groups(parts.model, optim)
@@ -112,7 +111,7 @@ class Engine:
         if targets is not None:
             loss = losses.sums.sum() * (self.accumulation * self.accelerator.num_processes / targets)
         if not bool(torch.isfinite(loss)):
-            raise _diverged("loss", float(loss))
+            raise _diverged("loss", float(loss.detach()))
         return loss
 
     def _targets(self, batches: Sequence[Batch]) -> float | None:

@@ -10,6 +10,9 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from accelerate.utils import set_seed
+from transformers.utils import logging
+
 from .balance import Rule, adjust
 from .batches import Batch, Collator, RowDataset, RowSet, share, stream
 from .chat import Encoder, check_rows
@@ -49,6 +52,7 @@ def train(recipe: TrainingRecipe, output: Path, *, max_steps: int | None = None,
         RunError: Another run has the folder or the folder belongs to another recipe, the loss is not finite, a worker
             died, the disk is full, or the run was interrupted. The last good state is kept in each case.
     """
+    logging.disable_progress_bar()  # of transformers: the run has a bar of its own
     folder = RunFolder(output)
     if done := Outcome.load(folder, recipe):
         return done
@@ -67,6 +71,7 @@ class Run:
 
     def __init__(self, recipe: TrainingRecipe, folder: RunFolder, frozen: Frozen, quiet: bool) -> None:
         self.recipe, self.folder = recipe, folder
+        set_seed(recipe.seed)  # adapters begin with random weights
         parts = load_parts(recipe.model, recipe.chat.scoring)
         self._sets = [_row_set(frozen, name, recipe) for name in SETS]
         self._counts = Sizes(*(len(rows.rows) for rows in self._sets))

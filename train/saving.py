@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,8 @@ class Saver:
                 self._folder.partial("states", state.total)
             accelerator.wait_for_everyone()
             partial = self._folder.partial_path("states", state.total)
-            accelerator.save_state(str(partial), safe_serialization=True)
+            with _without_notes():
+                accelerator.save_state(str(partial), safe_serialization=True)
             accelerator.wait_for_everyone()
             if self._main:
                 write_atomic(partial / _PROGRESS, json.dumps(state.as_dict(), indent=1))
@@ -167,6 +169,18 @@ class Saver:
                 "python": platform.python_version(),
             },
         }
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Accelerate says at each save that a tied weight is written once; it is read back tied."""
+    logger = logging.getLogger("accelerate.utils.other")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _step_of(model: Path) -> int:

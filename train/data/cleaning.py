@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from qsit_metric.images import load
@@ -110,7 +110,7 @@ def base(image: str) -> str:
         >>> base("livec/A.JPG")
         'a.jpg'
     """
-    return PurePosixPath(image).name.casefold()
+    return image.rsplit("/", maxsplit=1)[-1].casefold()
 
 
 def clean(sets: Mapping[str, Sequence[Row]], lists: Sequence[Listed], same_as: Sequence[Sequence[str]] = ()) -> Cleaned:

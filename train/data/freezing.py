@@ -231,7 +231,8 @@ def _digest(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _portable(root: Path, folder: Path) -> str:
-    return str(root) if root.is_absolute() else Path(os.path.relpath(root, folder)).as_posix()
+    """Relative roots are taken between the real places: `..` leaves a linked folder by its target."""
+    return str(root) if root.is_absolute() else Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
 
 
 def _record(place: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """D1: mean opinion score -> level word -> one question and one answer, and the authors' published form of it. Pure.
 
 Format: `train_koniq_qsit.json` and `train_spaq_qsit.json` (github.com/Q-Future/Q-SiT at 4e4d1df): rows with the id
-`<basename>-><MOS>` and the answer "The quality of the image is good."; Q-Align's test lists have the same form with
-varied questions. Paper: Q-SiT, arXiv 2503.09197, Sec. III-A, Eq. 1.
+`<basename>-><MOS>` and the answer "The quality of the image is good.". Paper: Q-SiT, arXiv 2503.09197, Sec. III-A,
+Eq. 1.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def read_d1(
     """Read a published D1 list and hold each level word against the MOS in the row's id.
 
     Args:
-        path: The authors' JSON, or Q-Align's test lists.
+        path: The authors' JSON. Q-Align's lists have doubled prompts, whose rows are refused here; read their scores
+            with `read_scores` and build rows with `scoring_row`.
         scale: The scale of all rows; None takes the preset that the image's first folder names (koniq/, spaq/).
         source: `source` of the rows whose images lie in no folder; the others have the folder's name.
         refusals: Where rows that cannot be used are noted; None raises for them.

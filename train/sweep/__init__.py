@@ -6,6 +6,7 @@ from .collect import fit_folder, fitted_ratio, performance
 from .cost import Cost, cost
 from .plan import FRACTIONS, RATIOS, Formula, Plan, RunSpec, plan_step1, plan_step2
 from .runs import Trainer, begun, pending, read_result, run_spec
+from .store import TakenError
 
 __all__ = [
     "FRACTIONS",
@@ -14,6 +15,7 @@ __all__ = [
     "Formula",
     "Plan",
     "RunSpec",
+    "TakenError",
     "Trainer",
     "begun",
     "cost",

@@ -19,14 +19,16 @@ from .store import read_json, write, write_json
 
 ACCURACY = "accuracy"
 CORRELATIONS = ("srcc", "plcc")
-_SHOWN = 12
+_SHOWN = 3
+_NO_RESULT = "no result"
 
 
 def performance(metrics: Mapping[str, float | None], step: int, formula: Formula = "accuracy") -> float:
     """One number for one run.
 
     Args:
-        metrics: "accuracy" of LLVisionQA-dev, 0..1, and for the mean "SET/srcc" and "SET/plcc" of each IQA set, -1..1.
+        metrics: "accuracy" of LLVisionQA-dev, 0..1, and for the mean "srcc/SET" and "plcc/SET" of each IQA set, -1..1,
+            None where undefined; other names are left alone.
         step: 1 or 2; step 2 always takes the mean.
         formula: Of step 1: "accuracy" alone, or "mean" as in step 2.
 
@@ -37,7 +39,7 @@ def performance(metrics: Mapping[str, float | None], step: int, formula: Formula
         RunError: A metric is missing or undefined.
 
     Example:
-        >>> performance({"accuracy": 0.5, "koniq-val/srcc": 0.75, "koniq-val/plcc": 0.25}, step=2)
+        >>> performance({"accuracy": 0.5, "srcc/koniq": 0.75, "plcc/koniq": 0.25}, step=2)
         0.5
 
     Reference:
@@ -46,11 +48,11 @@ def performance(metrics: Mapping[str, float | None], step: int, formula: Formula
     accuracy = _metric(metrics, ACCURACY)
     if step == 1 and formula == "accuracy":
         return accuracy
-    sets = sorted({name.rpartition("/")[0] for name in metrics if name.rpartition("/")[2] in CORRELATIONS})
-    if not sets or "" in sets:
+    sets = sorted({name.partition("/")[2] for name in metrics if name.partition("/")[0] in CORRELATIONS})
+    if not sets:
         names = ", ".join(sorted(metrics))
-        raise RunError.about("metrics", f"<{names}>", "SET/srcc and SET/plcc of at least one IQA set")
-    scoring = [sum(_metric(metrics, f"{name}/{kind}") for kind in CORRELATIONS) / 2 for name in sets]
+        raise RunError.about("metrics", f"<{names}>", "srcc/SET and plcc/SET of at least one IQA set")
+    scoring = [sum(_metric(metrics, f"{kind}/{name}") for kind in CORRELATIONS) / 2 for name in sets]
     return 0.5 * accuracy + 0.5 * sum(scoring) / len(scoring)
 
 
@@ -83,9 +85,7 @@ def fit_folder(
     plan = Plan.load(folder)
     points, left_out = _points(folder, plan)
     if left_out and not allow_missing:
-        named = "; ".join(list(left_out.values())[:_SHOWN]) + (" ..." if len(left_out) > _SHOWN else "")
-        hint = "Do them (remove an undefined run's result.json first), or pass --allow-missing to fit without them."
-        raise RunError(f"`{folder}`: {len(left_out)} of {len(plan.runs)} runs give no performance: {named}. {hint}")
+        raise RunError(_lacking(folder, plan, left_out))
     fit = fit_curve(points, plan.degree if degree is None else degree, bootstrap, level, seed)
     picture = draw(fit, points, plan.step, plan.formula)
     write_json(folder / "fit.json", _record(plan, fit, points, left_out))
@@ -127,11 +127,22 @@ def _points(folder: Path, plan: Plan) -> tuple[list[Point], dict[int, str]]:
         result = read_result(folder, plan, run.index)
         try:
             if result is None:
-                raise RunError("no result")
+                raise RunError(_NO_RESULT)
             points.append(Point(run.ratio, performance(result["metrics"], plan.step, plan.formula)))
         except RunError as error:
             left_out[run.index] = f"run {run.name} (ratio {run.ratio:.3g}): {str(error).rstrip('.')}"
     return points, left_out
+
+
+def _lacking(folder: Path, plan: Plan, left_out: Mapping[int, str]) -> str:
+    """The message about runs without performance: numbers of those not done, reasons of the first few others."""
+    parts = []
+    if missing := [f"{index:03d}" for index, reason in left_out.items() if reason.endswith(_NO_RESULT)]:
+        parts.append(f"no result: {', '.join(missing)}")
+    undefined = [reason for reason in left_out.values() if not reason.endswith(_NO_RESULT)]
+    parts += undefined[:_SHOWN] + ["..."] * (len(undefined) > _SHOWN)
+    hint = "Do them (remove an undefined run's result.json first), or pass --allow-missing to fit without them."
+    return f"`{folder}`: {len(left_out)} of {len(plan.runs)} runs give no performance: {'; '.join(parts)}. {hint}"
 
 
 def _record(plan: Plan, fit: Fit, points: list[Point], left_out: Mapping[int, str]) -> dict[str, Any]:

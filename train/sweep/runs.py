@@ -39,7 +39,8 @@ def run_spec(folder: Path, index: int, trainer: Trainer, *, rank: int = 0) -> di
         The content of `result.json`.
 
     Raises:
-        RunError: No such run, somebody else is doing it, or its files are of another plan or cannot be written.
+        TakenError: Another process is doing the run.
+        RunError: No such run, or its files are of another plan or cannot be written.
     """
     plan = Plan.load(folder)
     spec = _spec(plan, index)

@@ -15,6 +15,10 @@ from qsit_metric.files import lock, write_atomic
 from ..errors import RunError
 
 
+class TakenError(RunError):
+    """Another process is doing this run."""
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, its folder with it.
 
@@ -55,7 +59,8 @@ def held(path: Path, what: str) -> Iterator[None]:
     On a shared folder the file system must pass locks on between machines (NFS 4 and the usual cluster systems do).
 
     Raises:
-        RunError: Somebody else holds it, or the file system has no locks.
+        TakenError: Somebody else holds it.
+        RunError: The file system has no locks, or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,7 @@ def _take(descriptor: int, path: Path, what: str) -> None:
     if not taken:
         holder = path.read_text(encoding="utf-8") or "another process"
         hint = "Wait for it, or do another run: `python -m train sweep status` lists them."
-        raise RunError.about(what, f"<being done by {holder}>", "a run that nobody else is doing", hint)
+        raise TakenError.about(what, f"<taken by {holder}>", "a run that nobody else is doing", hint)
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import EvaluationError, UndefinedError
-from .fitting import Array, fit_logistic
+from .fitting import Array, logistic_correlation
 
 Numbers: TypeAlias = "Iterable[float] | npt.ArrayLike"
 Statistic: TypeAlias = Callable[[Array, Array], float]
@@ -142,10 +142,7 @@ def plcc_fitted(predicted: Numbers, mos: Numbers) -> float:
     x, y = (_standardised(values) for values in _pairs(predicted, mos))
     if len(x) < 5:
         raise UndefinedError(f"{len(x)} pairs, a curve with 4 parameters needs 5")
-    rising, curve = fit_logistic(x, y)
-    if np.ptp(curve) <= _ROUNDING:
-        raise UndefinedError("the fitted curve is flat")
-    return _pearson(curve, y) * (1.0 if rising else -1.0)
+    return _rounded(logistic_correlation(x, y))
 
 
 STATISTICS: Mapping[str, Callable[[Numbers, Numbers], float]] = {

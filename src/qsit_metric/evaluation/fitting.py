@@ -1,12 +1,13 @@
 """The four-parameter logistic curve between predicted and mean opinion scores. Pure.
 
-Source: VQEG's "FR-TV Phase II" report (2003): `low + (high - low) / (1 + exp(-(x - middle) / width))`. There
-`width` has no sign of its own: which end is the higher one says whether the curve rises.
+Curve: VQEG's "FR-TV Phase II" report (2003), `low + (high - low) / (1 + exp(-(x - middle) / width))`. For a given
+middle and width the best two ends follow from a straight line, and the fitted curve correlates with the scores as the
+bare sigmoid does, up to the sign. So only middle and width are searched, and a relation that is almost a line, whose
+best curve has its ends at infinity, does not keep the search from converging.
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import TypeAlias
 
 import numpy as np
@@ -16,47 +17,43 @@ from .errors import UndefinedError
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
+# Middle and logarithm of the width, in standard deviations of the predictions.
+_BOUNDS = ((-50.0, 50.0), (float(np.log(0.01)), float(np.log(50.0))))
 
-# Of standardised numbers. A relation that is almost a line has no best curve: it would need ends at infinity.
-_BOUNDS = ((-20.0, -20.0, -20.0, 1e-3), (20.0, 20.0, 20.0, 50.0))
 
-
-def fit_logistic(x: Array, y: Array) -> tuple[bool, Array]:
-    """The curve that comes nearest to y, from two starts: a steep one (VQEG's) and one that is almost a line.
+def logistic_correlation(x: Array, y: Array) -> float:
+    """Pearson's correlation of y with the logistic curve in x that comes nearest to it.
 
     Args:
         x: (N,) predicted scores, standardised.
         y: (N,) mean opinion scores, standardised.
 
     Returns:
-        Whether the curve rises, and its values at x.
+        -1..1; negative if the curve falls.
 
     Raises:
-        UndefinedError: Neither start leads to a curve.
+        UndefinedError: No curve has anything to do with y.
     """
-    sign = 1.0 if x @ y >= 0 else -1.0
-    ends = float(np.abs(y).max())
-    starts = ((-sign * min(ends, 19.0), sign * min(ends, 19.0), 0.0, 0.25), (-sign * 10.0, sign * 10.0, 0.0, 5.0))
-    found = [curve for curve in (_from(start, x, y) for start in starts) if curve is not None]
-    if not found:
-        raise UndefinedError("no logistic curve could be fitted")
-    return min(found, key=lambda one: float(((one[1] - y) ** 2).sum()))
+    from scipy.optimize import minimize
+
+    def lack(place: Array) -> float:
+        return -(_correlation(x, y, *place) ** 2)
+
+    middles = (-20.0, -6.0, *np.linspace(-3, 3, 13), 6.0, 20.0)
+    grid = [np.array([middle, width]) for middle in middles for width in np.linspace(*_BOUNDS[1], 10)]
+    start = min(grid, key=lack)
+    settings = {"xatol": 1e-7, "fatol": 1e-13, "maxiter": 2000}
+    best = minimize(lack, start, method="Nelder-Mead", bounds=_BOUNDS, options=settings)
+    if not best.fun < 0:
+        raise UndefinedError("no logistic curve fits")
+    return _correlation(x, y, *best.x)
 
 
-def _from(start: tuple[float, ...], x: Array, y: Array) -> tuple[bool, Array] | None:
-    """Where one start leads; None if it leads nowhere."""
-    from scipy.optimize import curve_fit
-
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # of a covariance that nobody reads
-            ends = curve_fit(_logistic, x, y, p0=start, bounds=_BOUNDS, max_nfev=2000)[0]
-    except (RuntimeError, ValueError, np.linalg.LinAlgError):
-        return None
-    return bool(ends[1] > ends[0]), _logistic(x, *ends)
-
-
-def _logistic(x: Array, low: float, high: float, middle: float, width: float) -> Array:
+def _correlation(x: Array, y: Array, middle: float, width: float) -> float:
+    """With one sigmoid; 0 where it is flat on all of x."""
     from scipy.special import expit
 
-    return np.asarray(low + (high - low) * expit((x - middle) / width), dtype=np.float64)
+    sigmoid = expit((x - middle) / np.exp(width))
+    centred = sigmoid - sigmoid.mean()
+    size = float(np.sqrt(centred @ centred) * np.sqrt(y @ y))
+    return float(centred @ y) / size if size > 1e-9 else 0.0

@@ -102,7 +102,9 @@ def read_table(
             of = split(fields) if split and whole else fields.get("split")
             rows.add(f"line {reader.line_num}", fields[image], fields[mos], fields.get("id"), of, None, reason)
     except csv.Error as error:
-        raise EvaluationError.about("path", str(path), "a csv file", f"After line {reader.line_num}: {error}.") from error
+        raise EvaluationError.about(
+            "path", str(path), "a csv file", f"After line {reader.line_num}: {error}."
+        ) from error
     return rows.items()
 
 

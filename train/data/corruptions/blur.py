@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from scipy.signal import oaconvolve
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,6 +20,8 @@ _ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)) 
 
 def defocus_blur(x: Floats, severity: int, rng: np.random.Generator) -> npt.NDArray[Any]:
     """Spread every point over a disk, as a lens out of focus does."""
+    from scipy.signal import oaconvolve
+
     kernel = _disk(*_DISKS[severity - 1])
     margin = kernel.shape[0] // 2
     padded = np.pad(x, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")

@@ -1,4 +1,4 @@
-"""Feedback -> rows of D2: pathways, yes/no 1:1, what/how, their multiple-choice form, conversations. Pure but for the writer.
+"""Feedback -> rows of D2. Pure, if the writer is.
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. III-B2 to B5.
 """
@@ -64,8 +64,8 @@ def build(
     Example:
         >>> from train.data.interpreting import Feedback, TemplateWriter, build
         >>> said = Feedback("a.jpg", (("sharpness", "blurry"),), "Thus, the quality of the image is poor.")
-        >>> {row.turns[0][1] for row in build([said], TemplateWriter(), ["yes_no"])}
-        {'Yes', 'No'}
+        >>> sorted({row.turns[0][1] for row in build([said], TemplateWriter(), ["yes_no"])})
+        ['No', 'Yes']
     """
     wanted, most = _checked(kinds, limits or {})
     found = Refusals() if refusals is None else refusals

@@ -1,6 +1,6 @@
 """Reading feedback: which attribute is at which step, and where. Pure.
 
-Careful rather than complete: what is negated, contradicts itself or has no known word gives no fact, and so no question.
+What is negated, contradicts itself or has no known word gives no fact, and so no question.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from .feedback import Feedback
-from .vocabulary import ATTRIBUTES, PLACE_WORDS, QUALITY, Attribute, Step
+from .places import PLACE_WORDS
+from .scale import Attribute, Step
+from .vocabulary import ATTRIBUTES, QUALITY
 
 _CLAUSES = re.compile(r"[,;.!]|\b(?:but|while|whereas|although|though|however|and yet)\b")
 _NEGATED = re.compile(
@@ -30,7 +32,7 @@ class Fact:
     Attributes:
         attribute: What it is about.
         index: Step on the attribute's scale, 0..2.
-        place: One of `vocabulary.PLACES`, or "" for the whole picture.
+        place: One of `places.PLACES`, or "" for the whole picture.
     """
 
     attribute: Attribute
@@ -61,7 +63,8 @@ def facts(feedback: Feedback, attributes: Sequence[Attribute] = ATTRIBUTES) -> t
     found: list[Fact] = []
     for name, text in feedback.attributes:
         known = tuple(one for one in attributes if name.casefold() in (one.name, *one.aliases))
-        found += _of_text(text, known or (tuple(attributes) if not name else ()), bool(name))
+        known = known or ((QUALITY,) if name.casefold() in QUALITY.aliases else ())
+        found += _of_text(text, known, bool(name)) or _of_text(text, tuple(attributes), False)
     found += _of_text(feedback.conclusion, (QUALITY,), False)
     return _consistent(found)
 
@@ -96,7 +99,7 @@ def _of_clause(clause: str, attributes: tuple[Attribute, ...]) -> list[Fact]:
 
 def _place(clause: str) -> str | None:
     """The one place that a clause names; "" for none, None for several."""
-    named = {place for word, place in PLACE_WORDS.items() if re.search(rf"\b{word}\b", clause)}
+    named = {place for place, words in PLACE_WORDS.items() if re.search(rf"\b(?:{words})\b", clause)}
     return None if len(named) > 1 else next(iter(named), "")
 
 

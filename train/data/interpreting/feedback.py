@@ -1,7 +1,7 @@
-"""Pathway feedback: what a person saw, attribute by attribute, and the conclusion (paper Sec. III-B2). Pure but for the file.
+"""Pathway feedback: what a person saw, attribute by attribute, and the conclusion (paper Sec. III-B2).
 
-Format (ours): a JSON list or JSON Lines of `{"image", "mos"?, "source"?, "attributes", "conclusion"}`; `attributes` is an
-object of attribute -> text, or a list of sentences.
+Format (ours): a JSON list or JSON Lines of `{"image", "mos"?, "source"?, "attributes", "conclusion"}`; `attributes` is
+an object of attribute -> text, or a list of sentences.
 """
 
 from __future__ import annotations

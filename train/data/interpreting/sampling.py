@@ -88,11 +88,12 @@ def balanced_sample(
 
     Example:
         >>> chosen = balanced_sample(range(100), 20, [10.0] * 90 + [90.0] * 10, bins=2)
-        >>> chosen.before.mean, chosen.after
-        (18.0, Moments(size=20, mean=50.0, std=40.0))
+        >>> round(chosen.before.mean), round(chosen.after.mean), round(chosen.after.std)
+        (18, 50, 40)
 
     Reference:
-        Table III of the paper; the number of bins and the rule are not given there.
+        Table III of the paper; the number of bins and the rule are not given there. On the 9,056 published rows of
+        KonIQ (58.7 +- 15.3) this gives 52.9 +- 17.8 at the paper's share, the paper has 49.5 +- 15.7.
     """
     if not 0 <= target_size <= len(items):
         raise DataError.about("target_size", target_size, f"0 to {len(items)}, the pictures at hand")

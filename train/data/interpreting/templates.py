@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from ..rows import Refusals
 from .facts import Fact, facts
+from .places import PLACES
+from .scale import Attribute
 from .talk import conversation
-from .vocabulary import ATTRIBUTES, PLACES, Attribute
+from .vocabulary import ATTRIBUTES
 from .writer import Draft, Task
 
 WHOLE = ("the image", "this image", "the picture", "this photo")
@@ -81,9 +83,9 @@ class TemplateWriter:
 
 
 def _yes_no(fact: Fact, rng: random.Random) -> list[Draft]:
-    """The fact itself, and one that contradicts it."""
-    wrong = fact.attribute.steps[rng.choice(fact.attribute.contrasts(fact.index))]
-    pairs = [(rng.choice(fact.step.asked), "Yes"), (rng.choice(wrong.asked), "No")]
+    """The fact itself, and what contradicts it."""
+    wrong = [fact.attribute.steps[rng.choice(steps)] for steps in fact.attribute.denied(fact.index)]
+    pairs = [(rng.choice(fact.step.asked), "Yes"), *((rng.choice(step.asked), "No") for step in wrong)]
     rng.shuffle(pairs)
     said = [(rng.choice(_YES_NO).format(place=_place(fact, rng), word=word), answer) for word, answer in pairs]
     return [Draft("yes_no", (turn,)) for turn in said]
@@ -99,14 +101,16 @@ def _how(known: Sequence[Fact], rng: random.Random) -> Iterator[Draft]:
 
 
 def _what_place(known: Sequence[Fact], rng: random.Random) -> Iterator[Draft]:
-    """Which part is so; only where no other part is said to be so, too."""
+    """Which part is so. A defect is taken to be where it is said to be; of a merit, another part must lack it."""
     for fact in known:
         same = [one for one in known if one.attribute == fact.attribute and one.index == fact.index]
         if not fact.place or len(same) > 1:
             continue
         said = {one.place for one in known if one.attribute == fact.attribute}
         differing = [one.place for one in known if one.attribute == fact.attribute and one.index == 2 - fact.index]
-        others = [place for place in PLACES[fact.place] if place not in said or place in differing]
+        others = [
+            place for place in PLACES[fact.place] if place in differing or (fact.step.problem and place not in said)
+        ]
         if others:
             word = rng.choice(fact.step.asked)
             question = rng.choice(_WHAT_PLACE).format(place=rng.choice(WHOLE), word=word)

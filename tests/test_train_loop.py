@@ -1,0 +1,388 @@
+"""Whole runs: what they leave, that a killed one ends as if it had not been, and what each failure says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qsit_metric import QSiT
+from small_data import small_data
+from train.errors import DataError, RecipeError, RunError
+from train.folder import RunFolder
+from train.loop import train
+from train.outcome import read_outcome
+from training import small_base, small_recipe, trainer
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("ground")
+    return small_base(folder / "base"), small_data(folder / "data")
+
+
+@pytest.fixture(scope="module")
+def whole(ground, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(small_recipe(*ground, validation={"scores": True}), folder, quiet=True)
+    return folder
+
+
+def _log(run: Path, kind: str = "") -> list[dict]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if kind in ("", line["kind"])]
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "last" / "model.safetensors")
+
+
+def _equal(first: Path, second: Path) -> bool:
+    ours, theirs = _weights(first), _weights(second)
+    return set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def _recipe_file(recipe, folder: Path) -> str:
+    """A recipe as a file, for runs in other processes."""
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(recipe.as_dict()))
+    return str(path)
+
+
+def test_a_run_learns_and_leaves_checkpoints_that_score(whole, ground):
+    losses = [line["loss"] for line in _log(whole, "step")]
+    assert len(losses) == 8
+    assert losses[-1] < 0.8 * losses[0]
+    metric = QSiT(whole / "best")
+    assert metric.recipe.name == "train"
+    picture = ground[1].parent / "images" / "0.png"
+    assert 1 <= metric.score(picture) <= 5
+    assert isinstance(metric.ask(picture, "Is the image sharp?", max_new_tokens=3), str)
+
+
+def test_the_log_says_what_happened(whole):
+    assert [line["kind"] for line in _log(whole) if line["kind"] != "step"] == [
+        "start", "epoch", "validation", "epoch", "validation", "end",
+    ]  # fmt: skip
+    first = _log(whole, "step")[0]
+    assert {"loss", "loss_d1", "loss_d2", "loss_d3", "grad_norm", "lr", "epoch", "total"} <= set(first)
+    measured = _log(whole, "validation")[-1]
+    assert measured["ratio"] == pytest.approx(measured["loss_scoring"] / measured["loss_interpreting"])
+    assert {"accuracy", "srcc/a", "plcc/b", "level_loss", "letter_loss", "answer_loss_scoring"} <= set(measured)
+    assert len({line["rows_sha256"] for line in _log(whole, "epoch")}) == 2
+
+
+def test_a_checkpoint_says_what_made_it(whole):
+    facts = json.loads((whole / "last" / "training.json").read_text())
+    assert facts["mixture"]["sizes"][0] == [12, 12, 8]
+    assert facts["recipe"]["name"] == "small"
+    assert facts["data"]["counts"] == [24, 24, 24]
+    assert len(facts["data"]["digest"]) == 64
+    assert facts["metrics"]["loss_scoring"] > 0
+    assert (whole / "recipe.yaml").is_file()
+    assert len(list((whole / "states").iterdir())) == 2
+
+
+def test_a_finished_run_is_returned_as_it_is(whole, ground):
+    before = (whole / "outcome.json").stat().st_mtime_ns
+    again = train(small_recipe(*ground, validation={"scores": True}), whole, quiet=True)
+    assert again.finished
+    assert again.metrics == read_outcome(whole).metrics
+    assert (whole / "outcome.json").stat().st_mtime_ns == before
+
+
+def test_equal_runs_give_equal_weights_and_another_seed_does_not(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True})
+    train(recipe, tmp_path / "again", quiet=True)
+    assert _equal(whole, tmp_path / "again")
+    train(recipe.changed(seed=1), tmp_path / "other", quiet=True)
+    assert not _equal(whole, tmp_path / "other")
+
+
+def test_a_run_stopped_in_an_epoch_ends_as_if_it_had_not_been(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True})
+    for steps in (3, 5):
+        assert not train(recipe, tmp_path / "run", max_steps=steps, quiet=True).finished
+    assert train(recipe, tmp_path / "run", quiet=True).finished
+    assert _equal(whole, tmp_path / "run")
+    assert [line["total"] for line in _log(tmp_path / "run", "step")] == list(range(1, 9))
+    ours, theirs = (_log(run, "step") for run in (whole, tmp_path / "run"))
+    assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
+
+
+def test_a_run_killed_in_an_epoch_ends_as_if_it_had_not_been(ground, tmp_path: Path):
+    """SIGKILL in the middle of the first epoch, then again; the end equals an undisturbed run in the same setting."""
+    recipe = _recipe_file(small_recipe(*ground, stop={"epochs": 3}, mixture={"sizes": [24, 24, 16]}), tmp_path)
+    for name, kills in (("calm", 0), ("killed", 2)):
+        for attempt in range(kills + 1):
+            run = trainer("run", recipe, "-o", str(tmp_path / name), "-q")
+            if attempt < kills:
+                _wait_for_step(tmp_path / name, 3 + 8 * attempt, run)
+                os.kill(run.pid, signal.SIGKILL)
+            out = run.communicate(timeout=120)[0]
+        assert run.returncode == 0, out
+    assert _equal(tmp_path / "calm", tmp_path / "killed")
+    assert [line["total"] for line in _log(tmp_path / "killed", "step")] == list(range(1, 25))
+    assert len(_log(tmp_path / "killed", "start")) == 3
+
+
+def _wait_for_step(run: Path, step: int, process) -> None:
+    for _ in range(1200):
+        if list((run / "states").glob(f"step-{step:07d}")) or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()[0]
+
+
+def test_two_processes_learn_what_one_does(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True}, optim={"micro_batch": 2})
+    path = _recipe_file(recipe, tmp_path)
+    pair = trainer("run", path, "-o", str(tmp_path / "pair"), "-q", launch=2)
+    out = pair.communicate(timeout=240)[0]
+    assert pair.returncode == 0, out
+    ours, theirs = _weights(whole), _weights(tmp_path / "pair")
+    for name, weight in ours.items():
+        assert torch.allclose(weight, theirs[name], atol=2e-4), name
+    one, two = (_log(run, "validation")[-1] for run in (whole, tmp_path / "pair"))
+    for name in ("loss_scoring", "loss_interpreting", "letter_loss", "srcc/a", "accuracy"):
+        assert one[name] == pytest.approx(two[name], abs=2e-3), name
+    assert _log(tmp_path / "pair", "start")[0]["processes"] == 2
+    digests = [[line["rows_sha256"] for line in _log(run, "epoch")] for run in (whole, tmp_path / "pair")]
+    assert digests[0] == digests[1]
+
+
+def test_an_interrupt_saves_and_the_run_goes_on(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, saving={"every_steps": 1000}, stop={"epochs": 40}, data={"workers": 1})
+    path = _recipe_file(recipe, tmp_path)
+    run = trainer("run", path, "-o", str(tmp_path / "run"), "-q")
+    for _ in range(1500):
+        if (tmp_path / "run" / "log.jsonl").is_file() and len(_log(tmp_path / "run", "step")) > 5:
+            break
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    out = run.communicate(timeout=60)[0]
+    assert run.returncode == 2, out
+    assert "The run was interrupted after step" in out
+    state = RunFolder(tmp_path / "run").latest_state()
+    assert state is not None
+    assert int(state.name.split("-")[1]) % 4 in range(4)
+
+
+def test_accumulation_and_micro_batches_change_nothing(whole, ground, tmp_path: Path):
+    for micro in (1, 8):
+        recipe = small_recipe(*ground, validation={"scores": True}, optim={"micro_batch": micro})
+        train(recipe, tmp_path / str(micro), quiet=True)
+        for name, weight in _weights(whole).items():
+            assert torch.allclose(weight, _weights(tmp_path / str(micro))[name], atol=2e-4), name
+
+
+def test_token_norm_weighs_rows_by_their_length(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True}, optim={"loss_norm": "token"})
+    train(recipe, tmp_path / "token", quiet=True)
+    train(recipe.changed(optim={"micro_batch": 1}), tmp_path / "single", quiet=True)
+    assert not _equal(whole, tmp_path / "token")
+    for name, weight in _weights(tmp_path / "token").items():
+        assert torch.allclose(weight, _weights(tmp_path / "single")[name], atol=2e-4), name
+
+
+def test_workers_change_nothing(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True}, data={"workers": 2})
+    train(recipe, tmp_path / "run", quiet=True)
+    assert _equal(whole, tmp_path / "run")
+
+
+def test_bfloat16_learns_over_float32_weights(ground, tmp_path: Path):
+    train(small_recipe(*ground, optim={"precision": "bf16"}), tmp_path / "run", quiet=True)
+    losses = [line["loss"] for line in _log(tmp_path / "run", "step")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert {weight.dtype for weight in _weights(tmp_path / "run").values()} == {torch.float32}
+
+
+def test_adapters_train_save_and_resume(ground, tmp_path: Path):
+    lora = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, "frozen": ["vision_tower"]}
+    recipe = small_recipe(*ground, model=lora)
+    train(recipe, tmp_path / "calm", quiet=True)
+    train(recipe, tmp_path / "cut", max_steps=3, quiet=True)
+    train(recipe, tmp_path / "cut", quiet=True)
+    assert _equal(tmp_path / "calm", tmp_path / "cut")
+    assert not any("lora" in name for name in _weights(tmp_path / "calm"))
+    assert QSiT(tmp_path / "calm" / "last").backend.name == "llava_onevision"
+
+
+def test_the_small_model_stops_at_a_plateau(ground, tmp_path: Path):
+    recipe = small_recipe(
+        *ground, optim={"lr": 1e-9, "vision_lr": 1e-9}, stop={"epochs": 50, "patience": 3}, validation={"every": 0.5}
+    )
+    outcome = train(recipe, tmp_path / "run", quiet=True)
+    assert outcome.finished
+    assert outcome.total == 6  # three validations, two steps apart, none better than before training
+    assert [line["total"] for line in _log(tmp_path / "run", "validation")] == [0, 2, 4, 6]
+
+
+def test_a_run_goes_back_to_its_best_model(ground, tmp_path: Path):
+    """A rate that is far too high: the first validations are better than the last."""
+    recipe = small_recipe(
+        *ground, optim={"lr": 0.3, "vision_lr": 0.3, "warmup": 0.9}, stop={"epochs": 20, "patience": 2},
+        validation={"every": 0.5},
+    )  # fmt: skip
+    outcome = train(recipe, tmp_path / "run", quiet=True)
+    measured = {line["total"]: line for line in _log(tmp_path / "run", "validation")}
+    best = min((line for line in measured.values() if line["total"]), key=lambda line: line["value"])
+    assert outcome.best.name == f"step-{best['total']:07d}"
+    assert outcome.metrics["loss_scoring"] == best["loss_scoring"]
+    assert outcome.last != outcome.best
+
+
+@pytest.mark.parametrize(("reference", "side"), [(1e-3, "d1"), (1e3, "d2+d3")])
+def test_the_mixture_follows_the_losses(ground, tmp_path: Path, reference, side):
+    """A ratio above the reference asks for more D1, one below it for more D2 + D3 (Eqs. 9 and 10)."""
+    recipe = small_recipe(*ground, balance={"reference": reference}, stop={"epochs": 3})
+    train(recipe, tmp_path / "run", quiet=True)
+    sizes = [line["sizes"] for line in _log(tmp_path / "run", "epoch")]
+    adjusted = _log(tmp_path / "run", "balance")
+    assert len(sizes) == 3
+    assert len(adjusted) == 2
+    if side == "d1":
+        assert [size[0] for size in sizes] == [12, 15, 19]  # growth 1.25, rounded
+        assert all(size[1:] == [12, 8] for size in sizes)
+        assert {line["action"] for line in adjusted} == {"more D1"}
+    else:
+        assert sum(sizes[0][1:]) < sum(sizes[1][1:]) < sum(sizes[2][1:])
+        assert all(size[0] == 12 for size in sizes)
+    facts = json.loads((tmp_path / "run" / "last" / "training.json").read_text())
+    assert facts["mixture"]["sizes"][:3] == sizes
+
+
+def test_the_reference_is_read_from_the_small_models_run(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, balance={"reference": str(whole)})
+    train(recipe, tmp_path / "run", quiet=True)
+    [line] = _log(tmp_path / "run", "balance")
+    assert line["reference"] == pytest.approx(read_outcome(whole).metrics["ratio"])
+    with pytest.raises(RecipeError, match=r"`chat.mask`: got 'answer', expected 'next', as in .* one of them only"):
+        train(recipe.changed(chat={"mask": "answer"}), tmp_path / "other", quiet=True)
+
+
+def test_single_sources_and_ablations_are_overrides(ground, tmp_path: Path):
+    recipe = small_recipe(*ground, data={"d1_sources": ["a"]}, mixture={"preset": "all", "without": ["d3"]})
+    train(recipe.changed(stop={"epochs": 1}), tmp_path / "run", quiet=True)
+    [epoch] = _log(tmp_path / "run", "epoch")
+    assert epoch["sizes"] == [12, 24, 0]
+    with pytest.raises(RecipeError, match=r"`data.d1_sources`: got \['c'\], expected sources of D1: a, b"):
+        train(recipe.changed(data={"d1_sources": ["c"]}), tmp_path / "other", quiet=True)
+
+
+def test_another_recipe_or_data_in_the_folder_is_refused(whole, ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True})
+    with pytest.raises(RunError, match=r"expected a folder of this recipe, not a finished one's"):
+        train(recipe.changed(seed=9), whole, quiet=True)
+    train(recipe, tmp_path / "run", max_steps=1, quiet=True)
+    with pytest.raises(RunError, match=r"expected a folder begun with this recipe"):
+        train(recipe.changed(seed=9), tmp_path / "run", quiet=True)
+    other = small_data(tmp_path / "data", rows=26)
+    with pytest.raises(RunError, match=r"expected a folder begun with this data"):
+        train(recipe.changed(data={"folder": str(other)}), tmp_path / "run", quiet=True)
+
+
+def test_two_runs_do_not_share_a_folder(ground, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.held():
+        path = _recipe_file(small_recipe(*ground), tmp_path)
+        second = trainer("run", path, "-o", str(tmp_path / "run"), "-q")
+        out = second.communicate(timeout=60)[0]
+    assert second.returncode == 2
+    assert "expected a folder that no other run is writing" in " ".join(out.split())
+
+
+def test_a_loss_that_is_not_finite_stops_before_learning(ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from train.model import JointModel
+
+    recipe = small_recipe(*ground)
+    train(recipe, tmp_path / "run", max_steps=2, quiet=True)
+    monkeypatch.setattr(JointModel, "losses", _poisoned(JointModel.losses))
+    with pytest.raises(
+        RunError, match=r"step 3: `loss`: got nan, expected a finite number.*good state is step-0000002"
+    ):
+        train(recipe, tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    assert train(recipe, tmp_path / "run", quiet=True).finished
+
+
+def _poisoned(losses):
+    def poisoned(self, hidden, labels):
+        return losses(self, hidden * float("nan"), labels)
+
+    return poisoned
+
+
+def test_a_full_disk_leaves_the_last_good_state(ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole):
+    import accelerate
+
+    recipe = small_recipe(*ground, validation={"scores": True})
+    train(recipe, tmp_path / "run", max_steps=2, quiet=True)
+
+    def full(self, folder, **_):
+        (Path(folder) / "optimizer.bin").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(accelerate.Accelerator, "save_state", full)
+    with pytest.raises(RunError, match=r"a state can be written. The last good state is step-0000002. .*No space left"):
+        train(recipe, tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    train(recipe, tmp_path / "run", quiet=True)
+    assert _equal(whole, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*/.partial-*"))
+
+
+def test_a_missing_image_is_named_before_anything_is_trained(ground, tmp_path: Path):
+    data = small_data(tmp_path / "data")
+    (tmp_path / "data" / "images" / "7.png").unlink()
+    with pytest.raises(DataError, match=r"1 images are missing: .*7.png"):
+        train(small_recipe(ground[0], data), tmp_path / "run", quiet=True)
+
+
+def test_a_broken_image_is_named_and_never_replaced(ground, tmp_path: Path):
+    data = small_data(tmp_path / "data")
+    (tmp_path / "data" / "images" / "7.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"row 'd\d-7'.*7.png.*Training needs every picture"):
+        train(small_recipe(ground[0], data, mixture={"preset": "all"}), tmp_path / "run", quiet=True)
+
+
+def test_a_row_that_is_too_long_is_refused_not_cut(ground, tmp_path: Path):
+    with pytest.raises(DataError, match=r"row .* it has \d+ tokens, chat.max_tokens is 50"):
+        train(small_recipe(*ground, chat={"max_tokens": 50}), tmp_path / "run", quiet=True)
+
+
+def test_a_worker_that_dies_is_said(ground, tmp_path: Path):
+    from train.batches import Collator, RowDataset, RowSet, stream
+    from train.data.rows import Row
+
+    data = _Deadly([RowSet([Row("a", "a.png", (("q", "a"),))], tmp_path)], None, None, 1)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=r"`data.workers`: got <a worker that reads pictures died>"):
+        list(stream(data, Collator(0), [[(0, 0)]], 1))
+    assert issubclass(_Deadly, RowDataset)
+
+
+from train.batches import RowDataset as _Base  # noqa: E402
+
+
+class _Deadly(_Base):
+    """Ends the process that reads it, as the system does with one that has taken too much memory."""
+
+    def __getitem__(self, pick):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_batch_must_fit_the_devices(ground, tmp_path: Path):
+    with pytest.raises(
+        RecipeError, match=r"`optim.batch`: got 8, expected a multiple of micro_batch x processes = 3 x 1"
+    ):
+        train(small_recipe(*ground, optim={"micro_batch": 3}), tmp_path / "run", quiet=True)
+    with pytest.raises(RecipeError, match=r"`optim.batch`: got 64, expected at most 32, the rows of an epoch"):
+        train(small_recipe(*ground, optim={"batch": 64}), tmp_path / "run2", quiet=True)

@@ -1,0 +1,42 @@
+"""`train sweep run`: train the planned runs of a sweep, one after the other; machines may share the folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qsit_metric.commands import terminal
+
+from .run import Quiet, Set
+
+
+def sweep_run_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The sweep's folder (`sweep plan`).")],
+    runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers; default: all pending.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="The recipe that it was planned with.")] = "q-sit-mini",
+    changes: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train planned runs. Without numbers: each that has no result and that no other process has taken."""
+    from ..data.freezing import Frozen
+    from ..errors import RunError
+    from ..proxy import proxy
+    from ..recipe import load_recipe
+    from ..sweep import Plan, pending, run_spec
+
+    made = load_recipe(recipe, changes or ())
+    Plan.load(folder).check(Frozen.load(made.data.folder).digest, made.digest)
+    rank = int(os.environ.get("RANK", "0"))
+    taken = pending(folder) if not runs else list(runs)
+    for index in taken:
+        try:
+            result = run_spec(folder, index, proxy(made, quiet=quiet), rank=rank)
+        except RunError as error:
+            if runs or "taken" not in str(error):
+                raise
+            terminal.say(f"run {index}: {error}", "yellow")
+            continue
+        terminal.say(f"run {index}: {result['metrics']}")

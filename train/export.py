@@ -1,0 +1,231 @@
+"""From a run to a folder that `QSiT(folder)`, transformers and the Hub take: weights cast, files complete, a model card.
+
+Format: transformers' own (safetensors, config, tokenizer, chat template, processor files); the card's head is the Hub's
+metadata (https://huggingface.co/docs/hub/model-cards).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from qsit_metric import QSiT
+from qsit_metric.backends.base import LoadOptions
+from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
+from qsit_metric.backends.loading import load_model
+from qsit_metric.errors import QSiTError
+from qsit_metric.hub import fingerprint, verify
+from qsit_metric.prompts import CHATML, Recipe
+
+from .card import card, public
+from .errors import RunError
+from .model import Parts
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TRAINING, LOG = "training.json", "log.jsonl"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: The folder; `QSiT(folder)` loads it.
+        source: The checkpoint that it was made of.
+        fingerprint: Names its content, as in result files.
+        score: What it gives the test picture; finite, 1..5.
+        size: Bytes of all files.
+    """
+
+    folder: Path
+    source: Path
+    fingerprint: str
+    score: float
+    size: int
+
+
+def export(
+    run: Path,
+    output: Path,
+    *,
+    which: str = "best",
+    dtype: str = "bfloat16",
+    licence: str | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write a run's model as a folder to publish; it is loaded and used once before it gets its name.
+
+    Args:
+        run: A run's folder, or one of its checkpoints.
+        output: The folder to write; must not exist, unless `force`.
+        which: "best" or "last" of the run.
+        dtype: "float32", "bfloat16" or "float16".
+        licence: The weights' licence for the card, an identifier of the Hub ("apache-2.0").
+        force: Replace a folder that is there.
+
+    Raises:
+        RunError: No such checkpoint, an output that is there, a weight that the type cannot hold, no room, or a result
+            that does not work. What was there before is as it was.
+
+    Example:
+        >>> export(Path("runs/none"), Path("q-sit-mini"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        train.errors.RunError: `run`: got 'runs/none', expected a run's folder with a model in it (best)...
+    """
+    source = checkpoint_of(run, which)
+    training, events = _json(source / TRAINING), _events(run, source)
+    if dtype not in DTYPES:
+        raise RunError.about("dtype", dtype, f"one of {', '.join(DTYPES)}")
+    _check_output(output, force)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as place:
+            work = Path(place) / "model"
+            _write(source, work, DTYPES[dtype])
+            facts = json.dumps(public(training), indent=1, ensure_ascii=False)
+            (work / TRAINING).write_text(facts + "\n", encoding="utf-8")
+            text = card(output.name, training, events, dtype, licence, _scoring(source))
+            (work / "README.md").write_text(text, encoding="utf-8")
+            score = _try(work, dtype)
+            _commit(work, output, Path(place) / "old")
+    except OSError as error:
+        if isinstance(error, QSiTError):
+            raise
+        hint = f"The system says: {error.strerror or error}. What was there before is as it was."
+        raise RunError.about("output", str(output), "a place where the model can be written", hint) from error
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    return Exported(output, source, fingerprint(output), score, size)
+
+
+def checkpoint_of(run: Path, which: str = "best") -> Path:
+    """The checkpoint folder that a run's link names, or the given folder if it is a checkpoint itself.
+
+    Raises:
+        RunError: There is none, or it was not written by a run.
+    """
+    if which not in ("best", "last"):
+        raise RunError.about("which", which, "'best' or 'last'")
+    found = run if (run / "config.json").is_file() else run / which
+    if not (found / "config.json").is_file():
+        hint = "Train first: `python -m train run RECIPE -o FOLDER`."
+        raise RunError.about("run", str(run), f"a run's folder with a model in it ({which})", hint)
+    if not (found / TRAINING).is_file():
+        hint = "A model that no run of this program wrote is published with `hf upload OWNER/REPO FOLDER`."
+        raise RunError.about("run", str(run), f"a checkpoint with {TRAINING} beside its weights", hint)
+    verify(found, hint="It was damaged after it was written: export another checkpoint of the run.")
+    return found.resolve()
+
+
+def _write(source: Path, work: Path, dtype: torch.dtype) -> None:
+    """Weights in the wanted type and all other files; loading and saving need no accelerator."""
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    scoring = _scoring(source)
+    tokenizer, _ = load_tokenizer(source, scoring.template or CHATML)
+    options = LoadOptions(device="cpu", dtype=dtype)
+    model = load_model(LlavaOnevisionForConditionalGeneration, source, load_config(source), options)
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            expected = "weights that the type can hold" if dtype == torch.float16 else "finite weights"
+            raise RunError.about("dtype", f"<{name} in {dtype}>", expected, "Export with --dtype bfloat16 or float32.")
+    Parts(model, tokenizer, load_geometry(source), source, scoring).save(work)
+
+
+def _try(work: Path, dtype: str) -> float:
+    """Load the folder as a user would, and score a picture with it."""
+    hint = "The export was taken back; the run is as it was."
+    try:
+        verify(work)
+        score = QSiT(work, dtype=dtype).score(_picture()).value
+    except QSiTError as error:
+        raise RunError(f"`export`: the folder was written, but it cannot be used: {error} {hint}") from error
+    if not (math.isfinite(score) and 1 <= score <= 5):
+        raise RunError.about("export", score, "a score between 1 and 5 for a test picture", hint)
+    return score
+
+
+def _picture() -> Image.Image:
+    """A small colour gradient."""
+    from PIL import Image
+
+    ramp = Image.linear_gradient("L").resize((64, 48))
+    return Image.merge("RGB", (ramp, ramp.rotate(90, expand=False), ramp.rotate(180)))
+
+
+def _commit(work: Path, output: Path, old: Path) -> None:
+    """Give the folder its name once its bytes are on the disk; an older folder goes only then."""
+    for path in [*(path for path in work.rglob("*") if path.is_file()), work]:
+        _sync(path)
+    if output.exists():
+        output.rename(old)
+    try:
+        work.rename(output)
+    except OSError:
+        if old.exists():
+            old.rename(output)
+        raise
+    _sync(output.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_output(output: Path, force: bool) -> None:
+    if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not force:
+        raise RunError.about("output", str(output), "a folder that is not there yet", "Choose another, or use --force.")
+    if output.is_symlink() or not (output / "config.json").is_file():
+        expected = "the folder of a model, which --force may replace"
+        raise RunError.about("output", str(output), expected, "Remove it yourself, or choose another.")
+    if (output / TRAINING).is_file() and not (output / "README.md").is_file():
+        raise RunError.about("output", str(output), "a folder other than a run's own checkpoint", "Choose another.")
+
+
+def _scoring(source: Path) -> Recipe:
+    found = Recipe.load(source)
+    if found is None:
+        raise RunError.about("run", str(source), "a checkpoint with its scoring recipe (qsit_recipe.json)")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError.about("run", str(path), "a JSON file", f"{error}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
+        raise RunError.about("run", str(path), "an object with the run's recipe")
+    return content
+
+
+def _events(run: Path, source: Path) -> list[dict[str, Any]]:
+    """The log up to the checkpoint; without a log, nothing."""
+    path = next((folder / LOG for folder in (run, source.parent.parent) if (folder / LOG).is_file()), None)
+    if path is None:
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise RunError.about("run", str(path), "a log with one JSON object in each line", f"{error}.") from error
