@@ -108,7 +108,7 @@ def _use(name: str, scoring: Recipe) -> str:
     return (
         "```python\nfrom qsit_metric import QSiT  # pip install qsit-metric\n\n"
         f'metric = QSiT("{name}")  # this folder or its Hub name\n'
-        'metric.score("photo.jpg").value  # 1 (bad) to 5 (excellent)\n'
+        'metric.score("photo.jpg")  # 1 (bad) to 5 (excellent)\n'
         f'metric.ask("photo.jpg", {question})\n```\n\n'
         "`qsit_recipe.json` holds the strings with which it is asked for a score: "
         f"{json.dumps(scoring.question)}, then {json.dumps(scoring.answer_prefix)} and the probabilities of "

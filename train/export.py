@@ -148,7 +148,7 @@ def _try(work: Path, dtype: str) -> float:
     hint = "The export was taken back; the run is as it was."
     try:
         verify(work)
-        score = QSiT(work, dtype=dtype).score(_picture()).value
+        score = float(QSiT(work, dtype=dtype).score(_picture()))
     except QSiTError as error:
         raise RunError(f"`export`: the folder was written, but it cannot be used: {error} {hint}") from error
     if not (math.isfinite(score) and 1 <= score <= 5):

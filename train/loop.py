@@ -86,7 +86,8 @@ class Run:
         self._saver = Saver(recipe, folder, frozen, self._counts, self.engine, parts)
         self._stopper = Stopper(recipe.stop)
         self._watch = Watch(folder, self.engine.accelerator, quiet)
-        self.state = Progress([first_sizes(recipe.mixture, self._counts)])
+        self._first = first_sizes(recipe.mixture, self._counts)
+        self.state = Progress([self._first.sizes])
 
     def run(self, max_steps: int | None = None) -> Outcome:
         """Train to the end."""
@@ -105,7 +106,7 @@ class Run:
         self.engine.close()
 
     def _begin(self) -> None:
-        self._watch.start(self.state, self.recipe, self._counts)
+        self._watch.start(self.state, self.recipe, self._counts, self._first.notes)
         if not self.state.validations and self.recipe.stop.patience is not None:
             self._validate(scores=False)  # the plateau is measured against the losses before training
 

@@ -65,12 +65,12 @@ def push(folder: Path, repo: str, *, private: bool = False, token: str | None = 
 def _explained(error: Exception, folder: Path, repo: str, endpoint: str) -> HubError:
     again = f"The model is whole in {folder}: once that is settled, run `hf upload {repo} {folder}`."
     status = getattr(getattr(error, "response", None), "status_code", None)
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     if status == 401:
         return HubError.about("token", "<a token>", f"one that {endpoint} knows; it answered 401", f"{_LOGIN} {again}")
     if status == 403:
         hint = f"Use a token with the role 'write' and a namespace of yours. {again}"
         return HubError.about("push", repo, f"a repository that you may write; {endpoint} answered 403", hint)
-    if is_unreachable(error):
+    if is_unreachable(error) and (status is None or status in (408, 429) or status >= 500):
         return HubError.about("push", repo, f"a Hub that can be reached; {endpoint} could not ({reason})", again)
     return HubError.about("push", repo, f"an upload that {endpoint} accepts; it failed ({reason})", again)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .balance import capped, coarse_sizes, preset_sizes, ratio_sizes
+from .balance import Capped, capped, coarse_sizes, preset_sizes, ratio_sizes
 from .errors import RecipeError
-from .mixture import Sizes
+from .mixture import SETS, Sizes
 from .outcome import read_outcome
+from .sweep import fitted_ratio
 
 if TYPE_CHECKING:
     from .recipe import Mixture, TrainingRecipe
 
 
-def first_sizes(mixture: Mixture, counts: Sizes) -> Sizes:
-    """Rows of each set in the first epoch.
+def first_sizes(mixture: Mixture, counts: Sizes) -> Capped:
+    """Rows of each set in the first epoch, with notes on what the rows at hand do not allow.
 
     Args:
         mixture: What the recipe says.
@@ -24,17 +24,22 @@ def first_sizes(mixture: Mixture, counts: Sizes) -> Sizes:
 
     Raises:
         RecipeError: The mixture cannot be had from these rows.
+        RunError: A fit cannot be read.
     """
+    found = _wanted(mixture, counts)
+    kept = {name: 0 if name in mixture.without else getattr(found.sizes, name) for name in SETS}
+    return Capped(Sizes(**kept), found.notes)
+
+
+def _wanted(mixture: Mixture, counts: Sizes) -> Capped:
     if mixture.sizes:
-        wanted = Sizes(*mixture.sizes)
-    elif mixture.fits:
-        r, q = (_fitted(Path(path)) for path in mixture.fits)
-        wanted = capped(coarse_sizes(counts, r, q), counts).sizes
-    elif mixture.ratio:
-        wanted = capped(ratio_sizes(counts, mixture.ratio), counts).sizes
-    else:
-        wanted = preset_sizes(mixture.preset or "paper", counts).sizes
-    return Sizes(**{name: 0 if name in mixture.without else getattr(wanted, name) for name in ("d1", "d2", "d3")})
+        return Capped(Sizes(*mixture.sizes))
+    if mixture.fits:
+        r, q = (fitted_ratio(Path(path), step) for step, path in enumerate(mixture.fits, start=1))
+        return capped(coarse_sizes(counts, r, q), counts)
+    if mixture.ratio:
+        return capped(ratio_sizes(counts, mixture.ratio), counts)
+    return preset_sizes(mixture.preset or "paper", counts)
 
 
 def reference_ratio(recipe: TrainingRecipe) -> float | None:
@@ -65,12 +70,3 @@ def reference_ratio(recipe: TrainingRecipe) -> float | None:
     if ratio is None:
         raise RecipeError.about("balance.reference", str(run), "a run that was validated")
     return ratio
-
-
-def _fitted(path: Path) -> float:
-    """The optimum that a sweep's fit found."""
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["best_ratio"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "Make it with `python -m train sweep fit`."
-        raise RecipeError.about("mixture.fits", str(path), "the fit.json of a sweep", hint) from error

@@ -51,12 +51,14 @@ class Watch:
         with self._bar:
             yield
 
-    def start(self, state: Progress, recipe: TrainingRecipe, counts: Sizes) -> None:
+    def start(self, state: Progress, recipe: TrainingRecipe, counts: Sizes, notes: Sequence[str]) -> None:
         """A run begins or goes on."""
         if self._accelerator.log_with:
             self._accelerator.init_trackers(recipe.name, config=_flat(recipe.as_dict()))
         fields = {"recipe": recipe.name, "recipe_sha256": recipe.digest, "counts": list(counts)}
-        self._log("start", state.total, {**fields, "processes": self._accelerator.num_processes})
+        self._log("start", state.total, {**fields, "processes": self._accelerator.num_processes, "notes": list(notes)})
+        for note in notes if self._main and not self._bar.disable else ():
+            self._bar.console.print(note, highlight=False, soft_wrap=True)
 
     def epoch(self, state: Progress, drawn: Epoch, steps: int) -> None:
         """An epoch's rows are drawn."""

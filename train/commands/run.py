@@ -45,7 +45,7 @@ def recipes_command() -> None:
     for name in recipes():
         one = load_recipe(name)
         mixture = one.mixture
-        mix = mixture.preset or next(str(v) for v in (mixture.ratio, mixture.sizes, mixture.fits) if v)
+        mix = str(mixture.preset or mixture.ratio or mixture.sizes or mixture.fits)
         until = " or a plateau" if one.stop.patience else ""
         rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
         table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")

@@ -22,21 +22,20 @@ def sweep_run_command(
 ) -> None:
     """Train planned runs. Without numbers: each that has no result and that no other process has taken."""
     from ..data.freezing import Frozen
-    from ..errors import RunError
     from ..proxy import proxy
     from ..recipe import load_recipe
-    from ..sweep import Plan, pending, run_spec
+    from ..sweep import Plan, TakenError, pending, run_spec
 
     made = load_recipe(recipe, changes or ())
     Plan.load(folder).check(Frozen.load(made.data.folder).digest, made.digest)
-    rank = int(os.environ.get("RANK", "0"))
-    taken = pending(folder) if not runs else list(runs)
-    for index in taken:
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    for index in runs or pending(folder):
         try:
             result = run_spec(folder, index, proxy(made, quiet=quiet), rank=rank)
-        except RunError as error:
-            if runs or "taken" not in str(error):
+        except TakenError as error:
+            if runs or world > 1:  # the other processes of this training would wait for the one that skips
                 raise
             terminal.say(f"run {index}: {error}", "yellow")
             continue
-        terminal.say(f"run {index}: {result['metrics']}")
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if value is not None)
+        terminal.say(f"run {index}: {shown}")

@@ -1,0 +1,308 @@
+"""How much memory a training step needs, computed term by term from a model's shape. Pure.
+
+A step has three phases, and its peak is that of the largest; each term names the phases in which it is there. Byte
+counts follow what PyTorch keeps for float32 weights under bfloat16 autocast with every layer checkpointed: the residual
+stream in float32, inputs of matrix products in bfloat16. `train.memory_measure` holds them against a real step.
+
+Symbols: S tokens of the sequence, B rows at once, T tiles, P weights, L layers, D width, I width inside the MLP,
+K width of keys (or values), V vocabulary, N processes that share the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qsit_metric import catalog
+from qsit_metric.backends.checkpoint import load_config
+from qsit_metric.geometry import Geometry
+from qsit_metric.tiling import plan
+
+from .errors import RecipeError
+from .recipe import Lora, TrainingRecipe
+
+PHASES = ("forward", "backward", "step")
+SUPERVISED = 21  # targets of a D1 row under the mask "next"
+TEXT = 46  # its tokens beside the image's, in Qwen2's vocabulary
+_VISION = {"hidden": 1152, "layers": 26, "inner": 4304}
+_PATCHES = 729
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A stack of equal layers.
+
+    Attributes:
+        layers: How many.
+        hidden: Width of the residual stream.
+        inner: Width inside the MLP.
+        keys: Width of the keys, and of the values.
+        layer_weights: Weights of one layer.
+        weights: Weights of all layers and the norms around them; embeddings of words not counted.
+    """
+
+    layers: int
+    hidden: int
+    inner: int
+    keys: int
+    layer_weights: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the memory depends on; counted from a model that is built without storage.
+
+    Attributes:
+        vision: The vision tower.
+        text: The language model without its embedding and head.
+        projector: Weights of the projector and the image newline.
+        words: Weights of the embedding and the head; tied ones count once.
+        vocabulary: Words.
+        patches: Features of one tile.
+    """
+
+    vision: Tower
+    text: Tower
+    projector: int
+    words: int
+    vocabulary: int
+    patches: int = _PATCHES
+
+    @property
+    def weights(self) -> int:
+        """All weights."""
+        return self.vision.weights + self.text.weights + self.projector + self.words
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a step is made.
+
+    Attributes:
+        tokens: Tokens of a row, image tokens included.
+        tiles: Tiles of a row.
+        rows: Rows in one forward pass (micro-batch).
+        shards: Processes that share weights, gradients and optimiser (FSDP2, ZeRO-3); 1: each has all (DDP).
+        lora: Adapters instead of all weights of the language model.
+        frozen_vision: The vision tower does not learn.
+        supervised: Targets of a row.
+    """
+
+    tokens: int
+    tiles: int
+    rows: int = 1
+    shards: int = 1
+    lora: Lora | None = None
+    frozen_vision: bool = False
+    supervised: int = SUPERVISED
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of the need: name, bytes, formula, and the phases in which it is there."""
+
+    name: str
+    size: int
+    formula: str
+    phases: tuple[str, ...] = PHASES
+
+
+def peak(terms: Sequence[Term]) -> tuple[int, str]:
+    """The largest phase: its bytes and its name.
+
+    Example:
+        >>> peak([Term("weights", 4, "4 P"), Term("logits", 3, "14 B V", ("backward",))])
+        (7, 'backward')
+    """
+    sums = {phase: sum(term.size for term in terms if phase in term.phases) for phase in PHASES}
+    largest = max(PHASES, key=lambda phase: sums[phase])
+    return sums[largest], largest
+
+
+def setting_of(recipe: TrainingRecipe, width: int, height: int, shards: int = 1, text: int = TEXT) -> Setting:
+    """The step that a recipe makes of pictures of a size.
+
+    Example:
+        >>> from train.recipe import TrainingRecipe
+        >>> setting_of(TrainingRecipe("x"), 1024, 768).tokens - TEXT
+        4725
+    """
+    layout = plan(Geometry(), height, width)
+    frozen = "vision_tower" in recipe.model.frozen
+    rows, lora = recipe.optim.micro_batch, recipe.model.lora
+    return Setting(layout.tokens + text, layout.tiles, rows, shards, lora, frozen)
+
+
+def compute(shape: Shape, setting: Setting) -> list[Term]:
+    """The terms of a step's peak memory, on each device.
+
+    Args:
+        shape: The model.
+        setting: The step.
+
+    Returns:
+        Named terms in bytes; `peak` adds them up. What a CUDA context and the allocator's reserve take (1 to 2 GB)
+        is not in them, nor are attention scores, which SDPA does not keep.
+    """
+    learned = trainable(shape, setting)
+    return [*_states(shape, setting, learned), *_activations(shape, setting)]
+
+
+def trainable(shape: Shape, setting: Setting) -> int:
+    """Weights that learn."""
+    vision = 0 if setting.frozen_vision else shape.vision.weights
+    if setting.lora is None:
+        return shape.weights - shape.vision.weights + vision
+    text = shape.text
+    pairs = 4 * text.hidden + 2 * (text.hidden + text.keys) + 3 * (text.hidden + text.inner)  # q, o; k, v; the MLP
+    return vision + shape.projector + setting.lora.rank * pairs * text.layers
+
+
+def _states(shape: Shape, setting: Setting, learned: int) -> list[Term]:
+    n = setting.shards
+    terms = [
+        Term("weights, float32", 4 * _held(shape, setting) // n, "4 P / N"),
+        Term("AdamW moments", 8 * learned // n, "8 P_trained / N"),
+        Term("gradients", 4 * learned // n, "4 P_trained / N", ("backward", "step")),
+        Term("AdamW's temporaries", 4 * learned // n, "4 P_trained / N (foreach)", ("step",)),
+    ]
+    if n > 1:
+        unit = max(shape.vision.layer_weights, shape.text.layer_weights)
+        root = shape.words + shape.projector
+        gathered = 2 * (root + 2 * unit)
+        formula = "2 (P_words + P_projector + 2 P_layer), bfloat16: this layer and the next"
+        both = Term("gathered weights", gathered, formula, ("forward", "backward"))
+        partial = Term("gradients before they are spread", 4 * (root + unit), "4 (P_root + P_layer)", ("backward",))
+        return [*terms, both, partial]
+    copies = learned - (shape.words if setting.lora is None else 0)
+    # A tied head is cast too; an embedding alone is only read.
+    copies += shape.words if _tied(shape) and setting.lora is None else 0
+    cast = Term("weights cast by autocast", 2 * copies, "2 P_trained: kept until the forward pass ends", ("forward",))
+    return [*terms, cast]
+
+
+def _activations(shape: Shape, setting: Setting) -> list[Term]:
+    stream = 4 if setting.shards == 1 else 2
+    text, vision = shape.text, shape.vision
+    patches, tokens = setting.rows * setting.tiles * shape.patches, setting.rows * setting.tokens
+    kept = 0 if setting.frozen_vision else stream * patches * vision.hidden * vision.layers
+    both = ("forward", "backward")
+    side = round(shape.patches**0.5) * 14
+    learned = setting.rows * setting.supervised
+    return [
+        Term("pixels", 4 * setting.rows * setting.tiles * 3 * side**2, "12 B T side^2", both),
+        Term("checkpoints of the vision tower", kept, f"{stream} B T patches D L, 0 if frozen", both),
+        Term(
+            "checkpoints of the language model",
+            stream * tokens * text.hidden * text.layers,
+            f"{stream} B S D L",
+            both,
+        ),
+        Term(
+            "projector and embedded sequence",
+            patches * (2 * vision.hidden + 6 * text.hidden) + 3 * stream * tokens * text.hidden,
+            f"B T patches (2 D_vision + 6 D) + {3 * stream} B S D",
+            both,
+        ),
+        _recomputed(text, vision, tokens, patches, frozen=setting.frozen_vision),
+        Term("logits and their gradient", 14 * learned * shape.vocabulary, "14 B targets V", ("backward",)),
+    ]
+
+
+def _recomputed(text: Tower, vision: Tower, tokens: int, patches: int, *, frozen: bool) -> Term:
+    """What one layer keeps while its backward pass runs: the larger of both towers."""
+    sizes = {
+        "B S (28 D + 12 D + 12 K + 14 I), language model": tokens * (40 * text.hidden + 12 * text.keys + 14 * text.inner),
+        "B T patches (24 D + 12 D + 8 I), vision tower": 0 if frozen else patches * (36 * vision.hidden + 8 * vision.inner),
+    }
+    formula = max(sizes, key=lambda name: sizes[name])
+    return Term("largest recomputed layer", sizes[formula], formula, ("backward",))
+
+
+def _held(shape: Shape, setting: Setting) -> int:
+    lora = 0
+    if setting.lora is not None:
+        frozen_vision = shape.vision.weights if not setting.frozen_vision else 0
+        lora = trainable(shape, setting) - frozen_vision - shape.projector
+    return shape.weights + lora
+
+
+def _tied(shape: Shape) -> bool:
+    return shape.words == shape.vocabulary * shape.text.hidden
+
+
+def shape_of(base: str) -> Shape:
+    """The shape of a base checkpoint: one of the published sizes, or a folder's own config; no weights are read.
+
+    Raises:
+        RecipeError: Neither.
+        CheckpointError: A folder without a LLaVA-OneVision config.
+    """
+    if (Path(base) / "config.json").is_file():
+        return count(load_config(Path(base)))
+    record = catalog.find(base.partition("@")[0])
+    name = (record.name if record else base).lower()
+    for size, words in (("0.5b", ("mini", "0.5b")), ("7b", ("7b", "q-sit"))):
+        if any(word in name for word in words):
+            return count(published(size))
+    hint = "Download it and give its folder as model.base."
+    raise RecipeError.about("model.base", base, "a folder, or a checkpoint of 0.5B or 7B", hint)
+
+
+def published(size: str) -> Any:
+    """The config of the published LLaVA-OneVision of a size, "0.5b" or "7b".
+
+    Reference:
+        config.json of llava-hf/llava-onevision-qwen2-0.5b-ov-hf and -7b-ov-hf.
+    """
+    from transformers import LlavaOnevisionConfig
+
+    vision = {
+        "model_type": "siglip_vision_model", "hidden_size": _VISION["hidden"], "num_attention_heads": 16,
+        "num_hidden_layers": _VISION["layers"], "intermediate_size": _VISION["inner"], "image_size": 384,
+        "patch_size": 14, "vision_use_head": False,
+    }  # fmt: skip
+    names = (
+        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+        "vocab_size", "tie_word_embeddings",
+    )  # fmt: skip
+    values = {"0.5b": (896, 24, 14, 2, 4864, 152000, True), "7b": (3584, 28, 28, 4, 18944, 152064, False)}[size]
+    text = {"model_type": "qwen2", **dict(zip(names, values, strict=True))}
+    return LlavaOnevisionConfig(vision_config=vision, text_config=text, tie_word_embeddings=values[-1])
+
+
+def count(config: Any) -> Shape:
+    """Count a model's weights exactly, on the meta device: nothing is allocated.
+
+    Args:
+        config: A `LlavaOnevisionConfig`.
+    """
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    with torch.device("meta"):
+        model = LlavaOnevisionForConditionalGeneration(config)
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    vision, text = config.vision_config, config.text_config
+    words = _sum(sizes, "embed_tokens") + _sum(sizes, "lm_head")
+    projector = _sum(sizes, "multi_modal_projector") + _sum(sizes, "image_newline")
+    tower = _sum(sizes, "vision_tower")
+    seen = _tower(vision, tower, _sum(sizes, "encoder.layers.0."), vision.hidden_size)
+    keys = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
+    rest = sum(sizes.values()) - words - projector - tower
+    spoken = _tower(text, rest, _sum(sizes, "language_model.layers.0."), keys)
+    patches = (vision.image_size // vision.patch_size) ** 2
+    return Shape(seen, replace(spoken), projector, words, text.vocab_size, patches)
+
+
+def _tower(config: Any, weights: int, layer: int, keys: int) -> Tower:
+    return Tower(config.num_hidden_layers, config.hidden_size, config.intermediate_size, keys, layer, weights)
+
+
+def _sum(sizes: dict[str, int], part: str) -> int:
+    return sum(size for name, size in sizes.items() if part in name)
