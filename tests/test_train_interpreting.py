@@ -462,6 +462,11 @@ class TestEndpoint:
         assert self.endpoint(server, tmp_path).ask(self.hello) == "Hi"
         assert self.pauses == [1.0, 7.0]
 
+    def test_pauses_double(self, server, tmp_path):
+        server.script = [raw(500, b"")] * 3 + [completion("Hi")]
+        assert self.endpoint(server, tmp_path, attempts=4).ask(self.hello) == "Hi"
+        assert self.pauses == [1.0, 2.0, 4.0]
+
     def test_a_timeout_is_tried_again(self, server, tmp_path):
         server.script = [hang, completion("Hi")]
         assert self.endpoint(server, tmp_path, timeout=0.2).ask(self.hello) == "Hi"
@@ -580,6 +585,11 @@ class TestEndpointWriter:
             ("yes_no", '{"questions": []}', "expected an object with one list 'questions'"),
             ("yes_no", '{"questions": [], "x": 1}', "expected an object with one list 'questions'"),
             ("yes_no", '{"questions": [{"question": "Q?"}]}', "expected an object with question, answer"),
+            (
+                "yes_no",
+                '{"questions": [{"question": "Q?", "answer": "No", "why": "x"}]}',
+                "expected an object with question",
+            ),
             ("yes_no", '{"questions": [{"question": "Q?", "answer": true}]}', "expected texts"),
             ("yes_no", '{"questions": [{"question": "Q?", "answer": "yes"}]}', "expected 'Yes' or 'No'"),
             (

@@ -44,8 +44,17 @@ def trainer(*arguments: str, launch: int = 0, **environment: str) -> subprocess.
 
     start = [sys.executable, "-m"]
     if launch:
-        start += ["accelerate.commands.launch", "--cpu", "--num_processes", str(launch), "--num_machines", "1",
-                  "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]  # fmt: skip
+        config = ROOT / "train" / "configs" / "cpu2.yaml"
+        start += [
+            "accelerate.commands.launch",
+            "--config_file",
+            str(config),
+            "--num_processes",
+            str(launch),
+            "--main_process_port",
+            "0",
+            "-m",
+        ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
         [*start, "train", *arguments], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -124,8 +124,8 @@ def _measured(training: Json) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in (training.get("versions") or {}).items())
     when = f"step {training.get('total', training.get('step', '?'))}, {training.get('epoch', '?')} whole epochs"
     return "\n".join(["| number | value |", "|---|---|", *rows]) + (
-        f"\n\nMeasured at {when}, by the training program (`train`, `qsit_metric.evaluation`) on the validation rows of "
-        f"the data below, in the precision of the recipe; {versions}.\n"
+        f"\n\nMeasured at {when}, by the training program (`train`, `qsit_metric.evaluation`) on the validation rows "
+        f"of the data below, in the precision of the recipe; {versions}.\n"
     )
 
 

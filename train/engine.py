@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,11 @@ class Engine:
 
     def __init__(self, recipe: TrainingRecipe, parts: Parts, output: Path) -> None:
         optim = recipe.optim
-        self.accumulation = _accumulation(recipe, PartialState().num_processes)
+        state = PartialState(cpu=_on_cpu())
+        self.accumulation = _accumulation(recipe, state.num_processes)
         AcceleratorState._reset_state()  # another run of this process may have had another precision
         self.accelerator = Accelerator(
+            cpu=_on_cpu(),
             mixed_precision=optim.precision,
             gradient_accumulation_steps=self.accumulation,
             log_with=list(recipe.saving.trackers) or None,
@@ -55,7 +58,7 @@ class Engine:
         groups = parameter_groups(parts.model, optim)
         self._peaks = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
-        self._prepare_deepspeed()
+        self._prepare_engines()
         self.joint, self._optimizer = self.accelerator.prepare(JointModel(parts.model, parts.geometry), optimizer)
         self.sharded = self.accelerator.distributed_type in _SHARDED
 
@@ -122,17 +125,35 @@ class Engine:
 
     def _clipped(self) -> torch.Tensor:
         norm = self.accelerator.clip_grad_norm_(self.joint.parameters(), self._optim.max_grad_norm)
-        norm = torch.as_tensor(0.0 if norm is None else norm)  # DeepSpeed clips by itself and tells later
+        norm = torch.as_tensor(self._deepspeed_norm() if norm is None else norm)
         if not bool(torch.isfinite(norm)):
             raise _diverged("gradient norm", float(norm))
         return norm
 
-    def _prepare_deepspeed(self) -> None:
-        """What DeepSpeed would otherwise read off a data loader, and the one weight that its hooks would not gather."""
-        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
-        if plugin is None:
-            return
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self._optim.micro_batch
+    def _deepspeed_norm(self) -> float:
+        """DeepSpeed clips by itself, and knows the norm when its step is done."""
+        known = getattr(self.joint, "get_global_grad_norm", lambda: None)()
+        return 0.0 if known is None else float(known)
+
+    def _prepare_engines(self) -> None:
+        """What sharding engines would otherwise guess."""
+        state, optim = self.accelerator.state, self._optim
+        if deepspeed := getattr(state, "deepspeed_plugin", None):
+            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = optim.micro_batch
+            deepspeed.deepspeed_config["gradient_clipping"] = optim.max_grad_norm
+        fsdp = getattr(state, "fsdp_plugin", None)
+        if fsdp is not None and optim.precision == "bf16":
+            from torch.distributed.fsdp import MixedPrecisionPolicy
+
+            # accelerate's own policy also rounds what the forward pass gives, which is the losses.
+            fsdp.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+
+
+def _on_cpu() -> bool:
+    """Whether to train without an accelerator: as asked, or because there is none. accelerate must be told either way,
+    else it takes the processes of a CPU launch for strangers to each other."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or not torch.accelerator.is_available()
 
 
 def _accumulation(recipe: TrainingRecipe, world: int) -> int:

@@ -1,4 +1,4 @@
-"""From a run to a folder that `QSiT(folder)`, transformers and the Hub take: weights cast, files complete, a model card.
+"""From a run to a folder that `QSiT(folder)`, transformers and the Hub take: cast weights, all files, a model card.
 
 Format: transformers' own (safetensors, config, tokenizer, chat template, processor files); the card's head is the Hub's
 metadata (https://huggingface.co/docs/hub/model-cards).

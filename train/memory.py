@@ -1,8 +1,9 @@
 """How much memory a training step needs, computed term by term from a model's shape. Pure.
 
-A step has three phases, and its peak is that of the largest; each term names the phases in which it is there. Byte
-counts follow what PyTorch keeps for float32 weights under bfloat16 autocast with every layer checkpointed: the residual
-stream in float32, inputs of matrix products in bfloat16. `train.memory_measure` holds them against a real step.
+The backward pass frees checkpoints while gradients grow, so a step is looked at in five moments, and its peak is the
+largest of them; each term names the moments ("phases") in which it is there. Byte counts follow what PyTorch keeps for
+float32 weights under bfloat16 autocast with every layer checkpointed: the residual stream in float32, inputs of matrix
+products in bfloat16. `train.memory_measure` holds them against a real step.
 
 Symbols: S tokens of the sequence, B rows at once, T tiles, P weights, L layers, D width, I width inside the MLP,
 K width of keys (or values), V vocabulary, N processes that share the weights.
@@ -11,73 +12,19 @@ K width of keys (or values), V vocabulary, N processes that share the weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import torch
-
-from qsit_metric import catalog
-from qsit_metric.backends.checkpoint import load_config
 from qsit_metric.geometry import Geometry
 from qsit_metric.tiling import plan
 
-from .errors import RecipeError
+from .memory_shape import Shape, Tower
 from .recipe import Lora, TrainingRecipe
 
-PHASES = ("forward", "backward", "step")
+PHASES = ("forward", "backward begins", "language done", "vision done", "step")
+_BACKWARD = PHASES[1:4]
 SUPERVISED = 21  # targets of a D1 row under the mask "next"
 TEXT = 46  # its tokens beside the image's, in Qwen2's vocabulary
-_VISION = {"hidden": 1152, "layers": 26, "inner": 4304}
-_PATCHES = 729
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Tower:
-    """A stack of equal layers.
-
-    Attributes:
-        layers: How many.
-        hidden: Width of the residual stream.
-        inner: Width inside the MLP.
-        keys: Width of the keys, and of the values.
-        layer_weights: Weights of one layer.
-        weights: Weights of all layers and the norms around them; embeddings of words not counted.
-    """
-
-    layers: int
-    hidden: int
-    inner: int
-    keys: int
-    layer_weights: int
-    weights: int
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the memory depends on; counted from a model that is built without storage.
-
-    Attributes:
-        vision: The vision tower.
-        text: The language model without its embedding and head.
-        projector: Weights of the projector and the image newline.
-        words: Weights of the embedding and the head; tied ones count once.
-        vocabulary: Words.
-        patches: Features of one tile.
-    """
-
-    vision: Tower
-    text: Tower
-    projector: int
-    words: int
-    vocabulary: int
-    patches: int = _PATCHES
-
-    @property
-    def weights(self) -> int:
-        """All weights."""
-        return self.vision.weights + self.text.weights + self.projector + self.words
 
 
 @dataclass(frozen=True)
@@ -117,8 +64,8 @@ def peak(terms: Sequence[Term]) -> tuple[int, str]:
     """The largest phase: its bytes and its name.
 
     Example:
-        >>> peak([Term("weights", 4, "4 P"), Term("logits", 3, "14 B V", ("backward",))])
-        (7, 'backward')
+        >>> peak([Term("weights", 4, "4 P"), Term("logits", 3, "14 B V", ("backward begins",))])
+        (7, 'backward begins')
     """
     sums = {phase: sum(term.size for term in terms if phase in term.phases) for phase in PHASES}
     largest = max(PHASES, key=lambda phase: sums[phase])
@@ -169,7 +116,7 @@ def _states(shape: Shape, setting: Setting, learned: int) -> list[Term]:
     terms = [
         Term("weights, float32", 4 * _held(shape, setting) // n, "4 P / N"),
         Term("AdamW moments", 8 * learned // n, "8 P_trained / N"),
-        Term("gradients", 4 * learned // n, "4 P_trained / N", ("backward", "step")),
+        *_gradients(shape, setting, learned),
         Term("AdamW's temporaries", 4 * learned // n, "4 P_trained / N (foreach)", ("step",)),
     ]
     if n > 1:
@@ -177,8 +124,8 @@ def _states(shape: Shape, setting: Setting, learned: int) -> list[Term]:
         root = shape.words + shape.projector
         gathered = 2 * (root + 2 * unit)
         formula = "2 (P_words + P_projector + 2 P_layer), bfloat16: this layer and the next"
-        both = Term("gathered weights", gathered, formula, ("forward", "backward"))
-        partial = Term("gradients before they are spread", 4 * (root + unit), "4 (P_root + P_layer)", ("backward",))
+        both = Term("gathered weights", gathered, formula, PHASES[:4])
+        partial = Term("gradients before they are spread", 4 * (root + unit), "4 (P_root + P_layer)", _BACKWARD)
         return [*terms, both, partial]
     copies = learned - (shape.words if setting.lora is None else 0)
     # A tied head is cast too; an embedding alone is only read.
@@ -187,17 +134,29 @@ def _states(shape: Shape, setting: Setting, learned: int) -> list[Term]:
     return [*terms, cast]
 
 
+def _gradients(shape: Shape, setting: Setting, learned: int) -> list[Term]:
+    """They come from the head down to the vision tower."""
+    n, vision = setting.shards, 0 if setting.frozen_vision else shape.vision.weights
+    words = shape.words if setting.lora is None else 0
+    text = learned - words - vision - shape.projector
+    return [
+        Term("gradients of embedding and head", 4 * words // n, "4 P_words / N, 0 with adapters", PHASES[1:]),
+        Term("gradients of the language model", 4 * text // n, "4 P_text / N", PHASES[2:]),
+        Term("gradients of projector and tower", 4 * (vision + shape.projector) // n, "4 P_vision / N", PHASES[3:]),
+    ]
+
+
 def _activations(shape: Shape, setting: Setting) -> list[Term]:
     stream = 4 if setting.shards == 1 else 2
     text, vision = shape.text, shape.vision
     patches, tokens = setting.rows * setting.tiles * shape.patches, setting.rows * setting.tokens
     kept = 0 if setting.frozen_vision else stream * patches * vision.hidden * vision.layers
-    both = ("forward", "backward")
+    both = ("forward", "backward begins")
     side = round(shape.patches**0.5) * 14
     learned = setting.rows * setting.supervised
     return [
-        Term("pixels", 4 * setting.rows * setting.tiles * 3 * side**2, "12 B T side^2", both),
-        Term("checkpoints of the vision tower", kept, f"{stream} B T patches D L, 0 if frozen", both),
+        Term("pixels", 4 * setting.rows * setting.tiles * 3 * side**2, "12 B T side^2", PHASES[:4]),
+        Term("checkpoints of the vision tower", kept, f"{stream} B T patches D L, 0 if frozen", PHASES[:3]),
         Term(
             "checkpoints of the language model",
             stream * tokens * text.hidden * text.layers,
@@ -211,18 +170,17 @@ def _activations(shape: Shape, setting: Setting) -> list[Term]:
             both,
         ),
         _recomputed(text, vision, tokens, patches, frozen=setting.frozen_vision),
-        Term("logits and their gradient", 14 * learned * shape.vocabulary, "14 B targets V", ("backward",)),
+        Term("logits and their gradient", 14 * learned * shape.vocabulary, "14 B targets V", ("backward begins",)),
     ]
 
 
 def _recomputed(text: Tower, vision: Tower, tokens: int, patches: int, *, frozen: bool) -> Term:
     """What one layer keeps while its backward pass runs: the larger of both towers."""
-    sizes = {
-        "B S (28 D + 12 D + 12 K + 14 I), language model": tokens * (40 * text.hidden + 12 * text.keys + 14 * text.inner),
-        "B T patches (24 D + 12 D + 8 I), vision tower": 0 if frozen else patches * (36 * vision.hidden + 8 * vision.inner),
-    }
+    spoken = tokens * (40 * text.hidden + 12 * text.keys + 14 * text.inner)
+    seen = 0 if frozen else patches * (36 * vision.hidden + 8 * vision.inner)
+    sizes = {"B S (40 D + 12 K + 14 I), language": spoken, "B T patches (36 D + 8 I), vision": seen}
     formula = max(sizes, key=lambda name: sizes[name])
-    return Term("largest recomputed layer", sizes[formula], formula, ("backward",))
+    return Term("largest recomputed layer", sizes[formula], formula, _BACKWARD)
 
 
 def _held(shape: Shape, setting: Setting) -> int:
@@ -235,74 +193,3 @@ def _held(shape: Shape, setting: Setting) -> int:
 
 def _tied(shape: Shape) -> bool:
     return shape.words == shape.vocabulary * shape.text.hidden
-
-
-def shape_of(base: str) -> Shape:
-    """The shape of a base checkpoint: one of the published sizes, or a folder's own config; no weights are read.
-
-    Raises:
-        RecipeError: Neither.
-        CheckpointError: A folder without a LLaVA-OneVision config.
-    """
-    if (Path(base) / "config.json").is_file():
-        return count(load_config(Path(base)))
-    record = catalog.find(base.partition("@")[0])
-    name = (record.name if record else base).lower()
-    for size, words in (("0.5b", ("mini", "0.5b")), ("7b", ("7b", "q-sit"))):
-        if any(word in name for word in words):
-            return count(published(size))
-    hint = "Download it and give its folder as model.base."
-    raise RecipeError.about("model.base", base, "a folder, or a checkpoint of 0.5B or 7B", hint)
-
-
-def published(size: str) -> Any:
-    """The config of the published LLaVA-OneVision of a size, "0.5b" or "7b".
-
-    Reference:
-        config.json of llava-hf/llava-onevision-qwen2-0.5b-ov-hf and -7b-ov-hf.
-    """
-    from transformers import LlavaOnevisionConfig
-
-    vision = {
-        "model_type": "siglip_vision_model", "hidden_size": _VISION["hidden"], "num_attention_heads": 16,
-        "num_hidden_layers": _VISION["layers"], "intermediate_size": _VISION["inner"], "image_size": 384,
-        "patch_size": 14, "vision_use_head": False,
-    }  # fmt: skip
-    names = (
-        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-        "vocab_size", "tie_word_embeddings",
-    )  # fmt: skip
-    values = {"0.5b": (896, 24, 14, 2, 4864, 152000, True), "7b": (3584, 28, 28, 4, 18944, 152064, False)}[size]
-    text = {"model_type": "qwen2", **dict(zip(names, values, strict=True))}
-    return LlavaOnevisionConfig(vision_config=vision, text_config=text, tie_word_embeddings=values[-1])
-
-
-def count(config: Any) -> Shape:
-    """Count a model's weights exactly, on the meta device: nothing is allocated.
-
-    Args:
-        config: A `LlavaOnevisionConfig`.
-    """
-    from transformers import LlavaOnevisionForConditionalGeneration
-
-    with torch.device("meta"):
-        model = LlavaOnevisionForConditionalGeneration(config)
-    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
-    vision, text = config.vision_config, config.text_config
-    words = _sum(sizes, "embed_tokens") + _sum(sizes, "lm_head")
-    projector = _sum(sizes, "multi_modal_projector") + _sum(sizes, "image_newline")
-    tower = _sum(sizes, "vision_tower")
-    seen = _tower(vision, tower, _sum(sizes, "encoder.layers.0."), vision.hidden_size)
-    keys = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
-    rest = sum(sizes.values()) - words - projector - tower
-    spoken = _tower(text, rest, _sum(sizes, "language_model.layers.0."), keys)
-    patches = (vision.image_size // vision.patch_size) ** 2
-    return Shape(seen, replace(spoken), projector, words, text.vocab_size, patches)
-
-
-def _tower(config: Any, weights: int, layer: int, keys: int) -> Tower:
-    return Tower(config.num_hidden_layers, config.hidden_size, config.intermediate_size, keys, layer, weights)
-
-
-def _sum(sizes: dict[str, int], part: str) -> int:
-    return sum(size for name, size in sizes.items() if part in name)

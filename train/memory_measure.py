@@ -17,7 +17,8 @@ from qsit_metric.tiling import plan
 
 from .chat import IGNORED
 from .errors import RunError
-from .memory import SUPERVISED, TEXT, count, published
+from .memory import SUPERVISED, TEXT
+from .memory_shape import published
 from .model import JointModel, mark_trainable, parameter_groups
 from .recipe import Model, Optim
 
@@ -142,6 +143,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-__all__ = ["SHAPES", "Measured", "config_of", "count", "measure", "take_steps"]

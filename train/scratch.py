@@ -63,10 +63,10 @@ class Scratch:
         RecipeError: A size below 1, or sizes that do not divide each other.
     """
 
-    tile: int = 48
+    tile: int = 32
     patch: int = 8
-    rows: int = 2
-    cols: int = 2
+    rows: int = 3
+    cols: int = 3
     max_tiles: int = 1
     vision_width: int = 96
     vision_layers: int = 2
@@ -78,7 +78,7 @@ class Scratch:
     text_kv_heads: int = 2
     text_intermediate: int = 256
     positions: int = 2048
-    vocabulary: int = 768
+    vocabulary: int = 1024
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -15,7 +15,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
 
     Args:
         path: The file; its folder must exist.
-        content: Text (written as UTF-8) or bytes.
+        content: Text (written as UTF-8; file names that are no text come out as on disk) or bytes.
 
     Raises:
         OSError: It cannot be written; what was there stays.
@@ -31,7 +31,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from .. import files
 from .errors import EvaluationError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -52,19 +51,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises:
         EvaluationError: It cannot be written; a file that was there before is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("xb") as file:
-            file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        files.write_atomic(path, content)
     except OSError as error:
         hint = f"The system says: {error.strerror or error}."
         raise EvaluationError.about("path", str(path), "a file that can be written", hint) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_results(path: PathLike, fields: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

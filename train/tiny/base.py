@@ -1,0 +1,69 @@
+"""The bases of the tiny run: untrained checkpoints whose vision tower has learned to see degradations."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from qsit_metric.files import write_atomic
+
+from ..model import load_parts
+from ..recipe import Model
+from ..scratch import Scratch, build_base
+from .eyes import Seen, open_eyes, take_crops
+
+SEEN = "tower.json"
+
+
+def make_base(
+    spec: Scratch, texts: Sequence[str], folder: Path, *, crops: int, steps: int, seed: int
+) -> Path:
+    """Write a base, or hand back the one that is there.
+
+    Args:
+        spec: Its sizes.
+        texts: What its tokenizer is trained on.
+        folder: Where it goes; whole or not there.
+        crops: Crops that the tower sees.
+        steps: Optimiser steps of the tower.
+        seed: Of weights and crops.
+
+    Returns:
+        The folder; `tower.json` in it says what the tower can do.
+    """
+    if folder.is_dir():
+        return folder
+    taken = take_crops(crops, spec.tile, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        blank = build_base(spec, texts, Path(place) / "blank", seed, taken.pixels[:512])
+        parts = load_parts(Model(base=str(blank), gradient_checkpointing=False), "train")
+        seen = open_eyes(parts.model, taken, steps, seed)
+        parts.save(Path(place) / "base")
+        _note(Path(place) / "base", seen)
+        os.replace(Path(place) / "base", folder)
+    return folder
+
+
+def single_thread() -> None:
+    """For processes that work side by side: each takes one core, and stays quiet."""
+    torch.set_num_threads(1)
+    silence()
+
+
+def silence() -> None:
+    """No bars and warnings of transformers."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _note(folder: Path, seen: Seen) -> None:
+    write_atomic(folder / SEEN, json.dumps(asdict(seen), indent=1) + "\n")

@@ -1,0 +1,295 @@
+"""`python -m train tiny`: Algorithm 1 from raw pictures to an exported model, in one go. Thin shell.
+
+Every stage writes into its own folder below the output and is skipped, or gone on with, when the command is run again.
+The independent runs of a sweep share the cores, one each: at this size a second core hardly speeds up one run.
+
+Paper: Q-SiT, arXiv 2503.09197, Sec. III-C, Algorithm 1. Deviations, for size alone: 7 points twice instead of 19 three
+times, a polynomial of degree 2, models of under a million parameters, drawn pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from qsit_metric.files import write_atomic
+
+from ..data.freezing import Frozen
+from ..errors import RunError
+from ..export import export
+from ..fitting import Fit
+from ..loop import train
+from ..outcome import Outcome
+from ..proxy import proxy
+from ..recipe import TrainingRecipe, load_recipe
+from ..scratch import Scratch, count_parameters
+from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec
+from .base import SEEN, make_base, single_thread
+from .data import Amounts, all_texts, make_data
+
+Say = Callable[[str], None]
+SMALL = Scratch()
+PRIMARY = replace(SMALL, text_width=128, text_layers=4, text_intermediate=320)
+DEGREE = 2
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        amounts: Rows of each set.
+        fractions: Of the smaller side in step 1; n of them give 2 n - 1 points.
+        ratios: |D2* + D3*| : D1 in step 2.
+        repeats: Runs at each point.
+        crops: Crops that a tower sees before.
+        tower_steps: Its optimiser steps.
+        base_epochs: Epochs over the base's rows.
+        small_epochs: Epochs of the small model at most.
+        primary_epochs: Epochs of the primary model.
+    """
+
+    amounts: Amounts = field(default_factory=Amounts)
+    fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+    repeats: int = 2
+    crops: int = 4000
+    tower_steps: int = 500
+    base_epochs: int = 3
+    small_epochs: int = 6
+    primary_epochs: int = 3
+
+
+FULL = Effort()
+FAST = Effort(
+    Amounts(d1=64, d2=60, d3=60, questions=40, base=40),
+    fractions=(0.5, 0.75, 1.0),
+    ratios=(0.5, 1.0, 1.5, 2.0),
+    repeats=1,
+    crops=200,
+    tower_steps=10,
+    base_epochs=1,
+    small_epochs=2,
+    primary_epochs=2,
+)
+
+
+def run_tiny(output: Path, seed: int = 0, effort: Effort = FULL, say: Say = lambda _: None) -> dict[str, Any]:
+    """Run the whole recipe.
+
+    Args:
+        output: Its folder; what is finished there is not done again.
+        seed: Of the data, the models and the sweeps.
+        effort: How much is done.
+        say: Told what is being done.
+
+    Returns:
+        What is written to `summary.json`.
+
+    Raises:
+        RunError: The folder holds a run with another seed or effort, or a stage failed.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    _check_same(output, {"seed": seed, **json.loads(json.dumps(asdict(effort)))})
+    return _Tiny(output, seed, effort, say).run()
+
+
+class _Tiny:
+    def __init__(self, output: Path, seed: int, effort: Effort, say: Say) -> None:
+        self.output, self.seed, self.effort, self._say = output, seed, effort, say
+        self.seconds: dict[str, float] = _read(output / "seconds.json")
+
+    def run(self) -> dict[str, Any]:
+        with self._stage("data"):
+            self.data, base = make_data(self.output / "data", self.effort.amounts, self.seed)
+        with self._stage("bases"):
+            self._bases(base)
+        with self._stage("step 1"):
+            first = self._sweep(1, None)
+        with self._stage("step 2"):
+            second = self._sweep(2, first.best_ratio)
+        with self._stage("small model"):
+            small = self._small()
+        with self._stage("primary model"):
+            primary = self._primary(small)
+        with self._stage("export"):
+            used = self._use()
+        return self._summary(first, second, small, primary, used)
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self._say(f"{name} ...")
+        started = time.monotonic()
+        yield
+        self.seconds.setdefault(name, round(time.monotonic() - started, 1))  # of a run that goes on: its first part
+        write_atomic(self.output / "seconds.json", json.dumps(self.seconds, indent=1) + "\n")
+
+    def _bases(self, rows: Frozen) -> None:
+        texts = all_texts(self.data, rows)
+        work = [
+            (_teach_base, (spec, texts, self._base_recipe(name, rows), self.output, name, self.effort, self.seed))
+            for name, spec in (("primary", PRIMARY), ("small", SMALL))
+        ]
+        _side_by_side(work, self._say)
+
+    def _base_recipe(self, name: str, rows: Frozen) -> TrainingRecipe:
+        """General rows only; the recipe's own sets are still unseen."""
+        return load_recipe("tiny").changed(
+            name=f"tiny-base-{name}",
+            model={"base": str(self.output / "models" / name / "tower")},
+            data={"folder": str(rows.folder)},
+            mixture={"sizes": [0, 0, rows.counts.d3]},
+            optim={"lr": 2e-3},
+            stop={"epochs": self.effort.base_epochs, "patience": None},
+            seed=self.seed,
+        )
+
+    def _recipe(self, name: str, **sections: Any) -> TrainingRecipe:
+        base = self.output / "models" / name / "run" / "last"
+        merged = {"model": {"base": str(base)}, "data": {"folder": str(self.data.folder)}, "seed": self.seed}
+        return load_recipe("tiny").changed(**{"name": f"tiny-{name}", **merged, **sections})
+
+    def _sweep(self, step: int, r_star: float | None) -> Fit:
+        recipe, folder = self._recipe("small"), self.output / f"step{step}"
+        plan = self._plan(step, r_star, recipe)
+        plan.save(folder)
+        _side_by_side([(_proxy_run, (folder, index, recipe)) for index in pending(folder)], self._say)
+        fit = fit_folder(folder, DEGREE)
+        low, high = fit.interval
+        self._say(f"step {step}: best ratio {fit.best_ratio:.2f} ({low:.2f} to {high:.2f}) {fit.warning}".rstrip())
+        return fit
+
+    def _plan(self, step: int, r_star: float | None, recipe: TrainingRecipe) -> Plan:
+        common = {"seed": self.seed, "degree": DEGREE, "repeats": self.effort.repeats}
+        digests = {"data_digest": self.data.digest, "recipe_digest": recipe.digest}
+        if r_star is None:
+            return plan_step1(self.data.counts, fractions=self.effort.fractions, **common, **digests)  # type: ignore[arg-type]
+        return plan_step2(self.data.counts, r_star, ratios=self.effort.ratios, **common, **digests)  # type: ignore[arg-type]
+
+    def _mixture(self) -> dict[str, Any]:
+        return {"fits": [str(self.output / f"step{step}" / "fit.json") for step in (1, 2)]}
+
+    def _small(self) -> Outcome:
+        """To the plateau, at the ratios that the sweeps found; gives lambda."""
+        stop = {"epochs": self.effort.small_epochs}
+        return train(self._recipe("small", mixture=self._mixture(), stop=stop), self.output / "small", quiet=True)
+
+    def _primary(self, small: Outcome) -> Outcome:
+        """A set number of epochs, the mixture adjusted after each towards lambda."""
+        recipe = self._recipe(
+            "primary",
+            mixture=self._mixture(),
+            stop={"epochs": self.effort.primary_epochs, "patience": None},
+            balance={"reference": str(self.output / "small")},
+        )
+        self._say(f"lambda = L_S / L_I = {small.metrics['ratio']:.3g}")
+        return train(recipe, self.output / "primary", quiet=True)
+
+    def _use(self) -> dict[str, Any]:
+        """Export, load as anyone would, score and ask."""
+        from qsit_metric import QSiT
+
+        folder = self.output / "q-sit-tiny"
+        if not folder.is_dir():
+            export(self.output / "primary", folder, which="last", dtype="float32")
+        metric = QSiT(folder)
+        picture = self.data.root("questions") / self.data.val_questions[0].image
+        question = "How is the sharpness of this image?"
+        return {
+            "model": folder.name,
+            "picture": picture.name,
+            "score": round(float(metric.score(picture)), 3),
+            "question": question,
+            "answer": str(metric.ask(picture, question, max_new_tokens=16)),
+        }
+
+    def _summary(
+        self, first: Fit, second: Fit, small: Outcome, primary: Outcome, used: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        found = {
+            "seed": self.seed,
+            "rows": asdict(self.data.counts),
+            "parameters": {"small": count_parameters(SMALL), "primary": count_parameters(PRIMARY)},
+            "tower": {name: _read(self.output / "models" / name / "tower" / SEEN) for name in ("small", "primary")},
+            "r": _fitted(first),
+            "q": _fitted(second),
+            "chance": _chance(self.data),
+            "small": dict(small.metrics),
+            "lambda": small.metrics["ratio"],
+            "primary": dict(primary.metrics),
+            "mixture": _history(self.output / "primary"),
+            "used": dict(used),
+            "seconds": {**self.seconds, "total": round(sum(self.seconds.values()), 1)},
+        }
+        write_atomic(self.output / "summary.json", json.dumps(found, indent=1) + "\n")
+        return found
+
+
+def _teach_base(
+    spec: Scratch, texts: Sequence[str], recipe: TrainingRecipe, output: Path, name: str, effort: Effort, seed: int
+) -> str:
+    """One base: tower, then general rows. Runs in a process of its own."""
+    folder = output / "models" / name
+    make_base(spec, texts, folder / "tower", crops=effort.crops, steps=effort.tower_steps, seed=seed)
+    train(recipe, folder / "run", quiet=True)
+    return f"base of the {name} model"
+
+
+def _proxy_run(folder: Path, index: int, recipe: TrainingRecipe) -> str:
+    """One run of a sweep. Runs in a process of its own."""
+    result = run_spec(folder, index, proxy(recipe, quiet=True))
+    return f"run {index:03d} at ratio {result['ratio']:.2f}: {result['seconds']:.0f} s"
+
+
+def _side_by_side(work: Sequence[tuple[Callable[..., str], tuple[Any, ...]]], say: Say) -> None:
+    """Do pieces of work in as many processes as there are cores; the first error ends them all."""
+    if not work:
+        return
+    cores = min(len(work), os.cpu_count() or 1)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=context, initializer=single_thread) as pool:
+        waiting = [pool.submit(function, *arguments) for function, arguments in work]
+        try:
+            for done in as_completed(waiting):
+                say(done.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fitted(fit: Fit) -> dict[str, Any]:
+    kept = ("best_ratio", "interval", "edge", "performance", "residual_std")
+    return {name: value for name, value in fit.as_dict().items() if name in kept}
+
+
+def _chance(data: Frozen) -> float:
+    """Accuracy of guessing."""
+    return sum(1 / len(question.choices) for question in data.val_questions) / len(data.val_questions)
+
+
+def _history(run: Path) -> list[list[int]]:
+    """Sizes of D1, D2 and D3 in each epoch, as logged."""
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [event["sizes"] for event in events if event["kind"] == "epoch"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _check_same(output: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder of another run."""
+    path = output / "settings.json"
+    if path.is_file() and _read(path) != dict(settings):
+        hint = "Remove it, or pass another folder."
+        raise RunError.about("output", str(output), "a folder of this seed and effort", hint)
+    write_atomic(path, json.dumps(settings, indent=1) + "\n")
+
