@@ -150,8 +150,10 @@ class Engine:
 
 
 def _on_cpu() -> bool:
-    """Whether to train without an accelerator: as asked, or because there is none. accelerate must be told either way,
-    else it takes the processes of a CPU launch for strangers to each other."""
+    """Whether to train without an accelerator: as asked, or because there is none.
+
+    accelerate must be told either way, else it takes the processes of a CPU launch for strangers to each other.
+    """
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return asked or not torch.accelerator.is_available()
 

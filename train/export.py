@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from qsit_metric.backends.base import LoadOptions
 from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
 from qsit_metric.backends.loading import load_model
 from qsit_metric.errors import QSiTError
+from qsit_metric.files import commit_folder
 from qsit_metric.hub import fingerprint, verify
 from qsit_metric.prompts import CHATML, Recipe
 
@@ -99,7 +99,7 @@ def export(
             text = card(output.name, training, events, dtype, licence, _scoring(source))
             (work / "README.md").write_text(text, encoding="utf-8")
             score = _try(work, dtype)
-            _commit(work, output, Path(place) / "old")
+            commit_folder(work, output)
     except OSError as error:
         if isinstance(error, QSiTError):
             raise
@@ -162,33 +162,6 @@ def _picture() -> Image.Image:
 
     ramp = Image.linear_gradient("L").resize((64, 48))
     return Image.merge("RGB", (ramp, ramp.rotate(90, expand=False), ramp.rotate(180)))
-
-
-def _commit(work: Path, output: Path, old: Path) -> None:
-    """Give the folder its name once its bytes are on the disk; an older folder goes only then."""
-    for path in [*(path for path in work.rglob("*") if path.is_file()), work]:
-        _sync(path)
-    if output.exists():
-        output.rename(old)
-    try:
-        work.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    _sync(output.parent)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_output(output: Path, force: bool) -> None:

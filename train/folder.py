@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from qsit_metric.files import locked, write_atomic
+from qsit_metric.files import commit_folder, locked, write_atomic
 
 from .errors import RunError
 
@@ -93,15 +92,7 @@ class RunFolder:
 
     def commit(self, partial: Path) -> Path:
         """Make a written folder durable and give it its name; an older one of that name goes."""
-        for file in [*(path for path in partial.rglob("*") if path.is_file()), partial]:
-            _sync(file)
-        target = partial.with_name(partial.name.removeprefix(_PARTIAL))
-        if target.exists():
-            target.rename(target.with_name(f"{_PARTIAL}old"))
-        partial.rename(target)
-        shutil.rmtree(target.with_name(f"{_PARTIAL}old"), ignore_errors=True)
-        _sync(target.parent)
-        return target
+        return commit_folder(partial, partial.with_name(partial.name.removeprefix(_PARTIAL)))
 
     def point(self, name: str, model: Path) -> None:
         """Let `best` or `last` name a model."""
@@ -154,7 +145,7 @@ class RunFolder:
                 write_atomic(path, "".join(line + "\n" for line in keep))
 
     def _sweep(self) -> None:
-        for left in self.path.glob(f"*/{_PARTIAL}*"):
+        for left in (*self.path.glob(f"*/{_PARTIAL}*"), *self.path.glob("*/.*.old")):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -164,12 +155,3 @@ def _logged(line: str, step: int) -> bool:
         return int(json.loads(line)["total"]) <= step
     except (ValueError, KeyError, TypeError):
         return False
-
-
-def _sync(path: Path) -> None:
-    if os.name != "nt":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -35,6 +35,7 @@ _SIGMA = 0.5  # standard deviation of pixels that are scaled to -1..1
 _CHROMA = 0.1  # variance of a colour difference relative to brightness, in natural pictures
 _AXES = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])  # brightness, red-blue, green-purple
 _LUMA = 2 / 3  # share of the filters that see brightness
+_QUIET = 0.3  # of the language model's residual branches: louder ones drown the words, and it learns half as fast
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ def _spread(name: str, weight: torch.Tensor, layers: int) -> float:
         )  # unit-length words and image tokens; the tied head then starts with unit logits
     gain = weight.shape[-1] ** -0.5
     residual = name.endswith(("out_proj.weight", "o_proj.weight", "fc2.weight", "down_proj.weight"))
-    return gain / math.sqrt(2 * layers) if residual and layers else gain
+    quiet = _QUIET if "language_model" in name else 1.0
+    return quiet * gain / math.sqrt(2 * layers) if residual and layers else gain
 
 
 def _patches(model: Any) -> str:

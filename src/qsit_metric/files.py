@@ -1,10 +1,11 @@
-"""Files that are whole or not there, and locks that end with their process."""
+"""Files and folders that are whole or not there, and locks that end with their process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,35 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def commit_folder(written: Path, target: Path) -> Path:
+    """Give a folder that is written its place, once its bytes are on the disk; an older one goes only then.
+
+    Args:
+        written: The folder; on the file system of `target`.
+        target: Its place, empty or another folder.
+
+    Returns:
+        `target`.
+
+    Raises:
+        OSError: It cannot be done; what was there before stays.
+    """
+    for path in [*(path for path in written.rglob("*") if path.is_file()), written]:
+        _sync(path)
+    old = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.old")
+    if target.exists():
+        target.rename(old)
+    try:
+        written.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
 
 
 def lock(descriptor: int) -> bool:
@@ -78,3 +108,13 @@ def locked(path: Path) -> Iterator[bool]:
         except OSError:
             held = True
         yield held
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+from qsit_metric.files import commit_folder
 
 from ..errors import DataError
 
@@ -43,33 +44,15 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     """
     target = target.resolve()
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    old = fresh.with_name(f"{fresh.name}.old")
     try:
         fresh.mkdir(parents=True)
         write(fresh)
-        if target.exists():
-            target.rename(old)
-        try:
-            fresh.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        commit_folder(fresh, target)
     except OSError as error:
-        raise DataError.about(
-            "output", str(target), "a folder that can be written", f"The system says: {error}."
-        ) from error
+        hint = f"The system says: {error}."
+        raise DataError.about("output", str(target), "a folder that can be written", hint) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def sha256_of(path: Path) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 
 from qsit_metric.evaluation import Question, read_llvisionqa, write_llvisionqa
 from qsit_metric.evaluation.manifest import Item, Manifest
+from qsit_metric.files import write_atomic
 
 from ..errors import DataError
 from ..mixture import SETS, Sizes
-from .folders import check_target, replace_folder, sha256_of, write_text
+from .folders import check_target, replace_folder, sha256_of
 from .rows import Row, read_llava, to_jsonl
 from .scoring import level_in
 
@@ -196,14 +197,14 @@ def freeze(
 
     def write(place: Path) -> None:
         for name, text in texts.items():
-            write_text(place / (FILES | LISTS)[name], text)
+            write_atomic(place / (FILES | LISTS)[name], text)
         if validation.questions:
             write_llvisionqa(place / FILES["questions"], validation.questions)
         else:
-            write_text(place / FILES["questions"], "[]\n")
+            write_atomic(place / FILES["questions"], "[]\n")
         record = _describe(place, counts, {name: _portable(root, target) for name, root in (roots or {}).items()})
         record |= {"how": dict(how or {}), "report": dict(report or {})}
-        write_text(place / MANIFEST, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(place / MANIFEST, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     replace_folder(target, write)
     return Frozen.load(target)
