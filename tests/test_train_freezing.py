@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from qsit_metric.evaluation import Item, Question
+from qsit_metric.files import write_atomic
 from train.data import folders, freezing
 from train.data.freezing import FILES, LISTS, Frozen, Validation, freeze
 from train.data.rows import Row
@@ -195,9 +196,9 @@ def test_a_full_disk_leaves_what_was_there(place, monkeypatch, fail_at):
     def full(path, text):
         if path.name == fail_at:
             raise OSError(28, "No space left on device")
-        folders.write_text(path, text)
+        write_atomic(path, text)
 
-    monkeypatch.setattr(freezing, "write_text", full)
+    monkeypatch.setattr(freezing, "write_atomic", full)
     with pytest.raises(DataError, match="a folder that can be written. The system says: .*No space left"):
         freeze({"d1": D1[1:]}, Validation(), place, force=True)
     assert Frozen.load(place).digest == before
