@@ -125,7 +125,6 @@ def stream(
         collate_fn=collate,
         num_workers=min(workers, len(picks)),
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_single_threaded if workers else None,
         generator=torch.Generator(),  # the global one belongs to dropout: a resumed run must not draw from it again
     )

@@ -31,25 +31,22 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: Made if it is not there.
-
-    Raises:
-        RunError: It cannot be made.
+        path: Made by `held` if it is not there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self.writing("the run's folder"):
-            for name in ("states", "models"):
-                (path / name).mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other runs out until the block, or the process, ends.
 
         Raises:
-            RunError: Another run is writing here.
+            RunError: Another run is writing here, or nothing can be written.
         """
+        with self.writing("the run's folder"):
+            for name in ("states", "models"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
         with locked(self.path / ".lock") as got:
             if not got:
                 hint = "Wait for it, or use another folder."

@@ -7,6 +7,7 @@ under `accelerate launch`; every process draws the same rows and takes its share
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def train(recipe: TrainingRecipe, output: Path, *, max_steps: int | None = None,
             died, the disk is full, or the run was interrupted. The last good state is kept in each case.
     """
     logging.disable_progress_bar()  # of transformers: the run has a bar of its own
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forks, and each reads one row at a time
     folder = RunFolder(output)
     if done := Outcome.load(folder, recipe):
         return done

@@ -125,8 +125,8 @@ def main() -> None:
     """Entry point of the process."""
     shape, width, height, name = sys.argv[1:]
     device = torch.device(name)
-    take_steps(config_of("small"), 384, 384, device)  # kernels load their libraries once
     config = config_of(shape)
+    take_steps(config_of("small"), 384, 384, device)  # kernels load their libraries once
     if device.type == "cuda":
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()

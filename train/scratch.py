@@ -10,14 +10,14 @@ are chosen so that it learns in minutes, not in GPU-years:
   scale; the projector brings them to the scale of the word embeddings.
 - The output head is the embedding (tied), as in the published 0.5B model.
 
-Architecture: LLaVA-OneVision, arXiv 2408.03326; file format: `llava-hf/llava-onevision-qwen2-*-ov-hf`, transformers 4.45.
+Architecture: LLaVA-OneVision, arXiv 2408.03326. File format: `llava-hf/llava-onevision-qwen2-*-ov-hf` of transformers
+4.45.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -139,7 +139,7 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
             _write_json(work / name, fields)
         if folder.is_dir():
             folder.rmdir()
-        os.replace(work, folder)
+        work.replace(folder)
     return folder
 
 
@@ -172,7 +172,7 @@ def initialise(model: Any, spec: Scratch, seed: int, crops: torch.Tensor | None 
                 weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
             else:
                 layers = next((count for part, count in depth.items() if part in name), 0)
-                weight.normal_(0.0, _spread(name, weight, layers), generator=noise)
+                weight.normal_(0.0, _spread(name, weight.shape[-1], layers), generator=noise)
         model.model.image_newline.normal_(0.0, spec.text_width**-0.5, generator=noise)
         kernel, bias = patch_filters(spec.patch, spec.vision_width, crops)
         patches = model.get_submodule(_patches(model))
@@ -189,23 +189,20 @@ def _model(spec: Scratch, places: Mapping[str, int]) -> Any:
     return LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(**fields))
 
 
-def _spread(name: str, weight: torch.Tensor, layers: int) -> float:
+def _spread(name: str, inputs: int, layers: int) -> float:
     """Standard deviation of a fresh matrix."""
     if "position_embedding" in name:
         return 0.2  # a fifth of a feature: a place is known, and does not drown what is there
-    if "embed_tokens" in name or name.endswith("projector.linear_2.weight"):
-        return (
-            weight.shape[-1] ** -0.5
-        )  # unit-length words and image tokens; the tied head then starts with unit logits
-    gain = weight.shape[-1] ** -0.5
+    if "embed_tokens" in name or "projector.linear_2" in name:
+        return 1 / math.sqrt(inputs)  # words of unit length: the tied head then starts with logits of unit size
     residual = name.endswith(("out_proj.weight", "o_proj.weight", "fc2.weight", "down_proj.weight"))
     quiet = _QUIET if "language_model" in name else 1.0
-    return quiet * gain / math.sqrt(2 * layers) if residual and layers else gain
+    return (quiet / math.sqrt(2 * layers) if residual and layers else 1.0) / math.sqrt(inputs)
 
 
 def _patches(model: Any) -> str:
     """Name of the patch embedding; transformers 4 wraps the SigLIP encoder once more."""
-    return next(name for name, _ in model.named_modules() if name.endswith("embeddings.patch_embedding"))
+    return next(str(name) for name, _ in model.named_modules() if name.endswith("embeddings.patch_embedding"))
 
 
 def patch_filters(patch: int, width: int, crops: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,7 +1,7 @@
 """What stands beside the weights of a LLaVA-OneVision checkpoint, for a model of any size. Pure.
 
-Layout and keys: `llava-hf/llava-onevision-qwen2-*-ov-hf` as transformers 4.45 writes it. Only keys that 4.45 to 5.x read
-alike are written, so one folder serves all of them.
+Layout and keys: `llava-hf/llava-onevision-qwen2-*-ov-hf` as transformers 4.45 writes it. Only keys that 4.45 to 5.x
+read alike are written, so one folder serves all of them.
 """
 
 from __future__ import annotations

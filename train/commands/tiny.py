@@ -27,7 +27,8 @@ def tiny_command(
         terminal.out().print(table)
     used = found["used"]
     terminal.say(f"{used['picture']}: {used['score']}  {used['question']} {used['answer']}")
-    terminal.say(f"model {output / used['model']}, figures {output}/step1/fit.png and step2/fit.png, all numbers {output}/summary.json")
+    terminal.say(f"model {output / used['model']}, all numbers {output / 'summary.json'}")
+    terminal.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
 
 
 def _tables(found: dict[str, Any]) -> list[Any]:

@@ -1,1 +1,1 @@
-"""The whole recipe at a size that two CPU cores finish in minutes, on pictures drawn by seed: `python -m train tiny`."""
+"""The whole recipe at a size that two CPU cores finish in minutes, on drawn pictures: `python -m train tiny`."""

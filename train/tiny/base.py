@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,9 +20,7 @@ from .eyes import Seen, open_eyes, take_crops
 SEEN = "tower.json"
 
 
-def make_base(
-    spec: Scratch, texts: Sequence[str], folder: Path, *, crops: int, steps: int, seed: int
-) -> Path:
+def make_base(spec: Scratch, texts: Sequence[str], folder: Path, *, crops: int, steps: int, seed: int) -> Path:
     """Write a base, or hand back the one that is there.
 
     Args:
@@ -47,7 +44,7 @@ def make_base(
         seen = open_eyes(parts.model, taken, steps, seed)
         parts.save(Path(place) / "base")
         _note(Path(place) / "base", seen)
-        os.replace(Path(place) / "base", folder)
+        (Path(place) / "base").replace(folder)
     return folder
 
 

@@ -25,13 +25,13 @@ from ..data.scoring import Scale, scoring_row
 from ..data.splitting import hold_out
 from ..errors import DataError
 from .pictures import DEGRADATIONS, as_image, degrade, draw, quality
-from .rows import WRITER, Shot, content, feedback, general, questions
+from .rows import WRITER, Shot, asked, choice, content, feedback, general, question
 
 SCALES: Mapping[str, Scale] = MappingProxyType({"north": Scale(0.0, 100.0), "south": Scale(1.0, 5.0)})
 _SPREAD = 0.1  # standard deviation by which viewers differ, in points on 1..5
 _VALIDATION = 0.25  # share of D1
 # Kinds of D2 in a hundred rows, about as the paper has them; conversations are long, and little of them is tested.
-_KINDS = MappingProxyType({"pathway": 25, "yes_no": 20, "what_how": 20, "choice": 33, "conversation": 2})
+_KINDS = MappingProxyType({"pathway": 20, "yes_no": 18, "what_how": 20, "conversation": 2})
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Amounts:
     d2: int = 600
     d3: int = 600
     questions: int = 160
-    base: int = 3000
+    base: int = 1600
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 40:
@@ -77,10 +77,10 @@ def make_data(folder: Path, amounts: Amounts, seed: int) -> tuple[Frozen, Frozen
     camera = _Camera(folder / "images", seed)
     d1 = [_scored(camera, number) for number in range(amounts.d1)]
     split = hold_out(d1, _VALIDATION, seed)
-    asked = _questions(camera, amounts.questions, seed)
+    examined = _questions(camera, amounts.questions, seed)
     sets = {"d1": split.train, "d2": _interpreting(camera, amounts.d2, seed), "d3": _general(camera, amounts.d3)}
     taught = [general(camera.shot("base"), number, camera.rng) for number in range(amounts.base)]
-    validation = Validation(split.validation, tuple(asked))
+    validation = Validation(split.validation, tuple(examined))
     roots = dict.fromkeys(("d1", "d2", "d3", "scoring", "questions"), folder / "images")
     data = freeze(sets, validation, folder / "data", roots=_relative(roots), how=how, force=True)
     base = freeze({"d3": taught}, validation, folder / "base", roots=_relative(roots), how=how, force=True)
@@ -90,9 +90,8 @@ def make_data(folder: Path, amounts: Amounts, seed: int) -> tuple[Frozen, Frozen
 def all_texts(*frozen: Frozen) -> list[str]:
     """Every question and answer, for the tokenizer."""
     rows = [row for one in frozen for name in ("d1", "d2", "d3") for row in one.rows(name)]
-    asked = [question for one in frozen for question in one.val_questions]
     said = [text for row in rows for turn in row.turns for text in turn]
-    return said + [text for one in asked for text in (one.question, *one.choices)]
+    return said + [text for one in frozen[0].val_questions for text in (one.question, *one.choices)]
 
 
 class _Camera:
@@ -122,10 +121,14 @@ def _scored(camera: _Camera, number: int) -> Row:
 
 
 def _interpreting(camera: _Camera, count: int, seed: int) -> list[Row]:
+    """The builder's rows, and beside them questions whose options stand in their natural order."""
     limits = {kind: count * share // 100 for kind, share in _KINDS.items()}
-    said = [feedback(camera.shot("said"), camera.rng) for _ in range(limits["choice"])]
-    rows = build(said, WRITER, seed=seed, limits=limits)
-    return rows
+    shots = [camera.shot("said") for _ in range(count * 2 // 5)]
+    said = [feedback(shot, camera.rng) for shot in shots]
+    rows = build(said, WRITER, list(_KINDS), seed, limits=limits)
+    # Pictures are asked about twice, in other words.
+    drawn = [one for turn in range(2) for one in asked(shots, len(shots), seed + 2 * turn + 1)]
+    return rows + [choice(one, number) for number, one in enumerate(drawn[: count - len(rows)])]
 
 
 def _general(camera: _Camera, count: int) -> list[Row]:
@@ -135,7 +138,8 @@ def _general(camera: _Camera, count: int) -> list[Row]:
 
 
 def _questions(camera: _Camera, count: int, seed: int) -> list[Question]:
-    return questions([camera.shot("asked") for _ in range(count + count // 4)], count, seed)
+    found = asked([camera.shot("asked") for _ in range(count + count // 4)], count, seed)
+    return [question(one, number) for number, one in enumerate(found)]
 
 
 def _relative(roots: Mapping[str, Path]) -> dict[str, Path]:

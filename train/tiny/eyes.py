@@ -1,7 +1,7 @@
 """The base's first stage: the vision tower alone learns to tell degradations and their strength apart.
 
 A published base brings a tower that has seen millions of pictures; an untrained one sees nothing, and a language model
-on top of it learns answers by heart instead. On drawn crops, with a linear head that is thrown away, this takes seconds.
+on top of it learns answers by heart instead. On drawn crops, with a linear head that is thrown away, it takes seconds.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def blocks(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 def fade(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Lower contrast around the mean, down to 15 %."""
     mean = pixels.mean(axis=(0, 1))
-    return mean + (pixels - mean) * (1 - 0.85 * strength)
+    return np.asarray(mean + (pixels - mean) * (1 - 0.85 * strength))
 
 
 def darken(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:

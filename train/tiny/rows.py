@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from qsit_metric.evaluation import Question
 from qsit_metric.evaluation.llvisionqa import Concern
-from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import LETTERS, multiple_choice
 
 from ..data.interpreting import Feedback, Task, TemplateWriter
-from ..data.interpreting.choices import ask, positions
-from ..data.interpreting.vocabulary import ATTRIBUTES
+from ..data.interpreting.choices import INSTRUCTION
+from ..data.interpreting.vocabulary import ATTRIBUTES, QUALITY
+from ..data.interpreting.writer import Draft
 from ..data.rows import Refusals, Row
 from ..data.scoring import Scale
-from .pictures import COLOURS, COUNTS, DEGRADATIONS, PLACES, SHAPES, Drawing, quality
+from .pictures import COLOURS, COUNTS, DEGRADATIONS, PLACES, SCENES, SHAPES, Drawing, quality
 
 _SCALE = Scale(1.0, 5.0)
 _NONE, _LIGHT = 0.15, 0.5  # strengths below which nothing, and only a light degradation, is to be seen
@@ -35,7 +37,8 @@ _ALIKE = {"blur": ("blocks",), "noise": ("blocks",), "blocks": ("blur",), "fade"
 _OTHER = ("contrast", "exposure")  # Q-Bench counts them as "other", not as distortions
 
 _NAMED = {name for name, *_ in _SAID.values()}
-WRITER = TemplateWriter([attribute for attribute in ATTRIBUTES if attribute.name in _NAMED])
+WRITER_ATTRIBUTES = tuple(attribute for attribute in ATTRIBUTES if attribute.name in _NAMED)
+WRITER = TemplateWriter(WRITER_ATTRIBUTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,36 +72,78 @@ def feedback(shot: Shot, rng: np.random.Generator) -> Feedback:
     return Feedback(shot.image, attributes, f"Thus, the quality of the image is {level}.", "tiny", None)
 
 
-def questions(shots: Sequence[Shot], count: int, seed: int) -> list[Question]:
-    """LLVisionQA questions, of the three types in turn, about different pictures as far as they go.
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A question of the D2 builder's with its options in their natural order: Yes before No, a scale from bad to good.
 
-    The words are those of the D2 builder; the right option stands in each place equally often, and yes is right as
-    often as no.
+    A model of this size does not learn within minutes to look a letter up among shuffled options; with a fixed order
+    the letter says what it sees. Over all questions each place is right about equally often.
+
+    Attributes:
+        shot: The picture.
+        draft: Question and answer.
+        options: All options.
+        place: Index of the right one.
+    """
+
+    shot: Shot
+    draft: Draft
+    options: tuple[str, ...]
+    place: int
+
+
+def asked(shots: Sequence[Shot], count: int, seed: int) -> list[Asked]:
+    """Questions of the three types in turn about different pictures; fewer if the pictures give no more.
+
+    Args:
+        shots: The pictures; each gives one question at most.
+        count: Most questions.
+        seed: Decides wording and choice.
     """
     rng = np.random.default_rng([seed, 1])
-    drafts = []
+    found: list[Asked] = []
+    right: Counter[tuple[int, int]] = Counter()  # how often each place of so many was right
     for number, shot in enumerate(shots):
-        said = feedback(shot, rng)
-        kinds: list[tuple[str, str]] = [("yes_no", "Yes"), ("what_how", ""), ("yes_no", "No"), ("what_how", "")]
-        task, answer = kinds[number % len(kinds)]
-        found = next(WRITER.write([Task(said, task, number=number, seed=seed)], Refusals()))  # type: ignore[arg-type]
-        fitting = [draft for draft in found if not answer or draft.answer == answer]
-        if fitting:
-            drafts.append((shot, fitting[rng.integers(len(fitting))]))
-    drafts = drafts[:count]
-    options = [draft.distractors or ({"Yes": "No", "No": "Yes"}[draft.answer],) for _, draft in drafts]
-    sizes = [(1 + len(wrong), draft.answer) for (_, draft), wrong in zip(drafts, options, strict=True)]
-    found_questions = []
-    for number, ((shot, draft), wrong, place) in enumerate(zip(drafts, options, positions(sizes, seed), strict=True)):
-        choices = [str(option) for option in rng.permutation(np.array(wrong, dtype=object))]
-        choices.insert(place, draft.answer)
-        concern: Concern = "other" if _SAID[shot.kind][0] in _OTHER else "distortion"
-        kind = "yes-no" if draft.kind == "yes_no" else draft.kind
-        found_questions.append(
-            Question(str(number), shot.image, draft.question, tuple(choices), place, kind, concern)  # type: ignore[arg-type]
-        )
-    return found_questions
+        kind: Literal["yes_no", "what_how"] = ("yes_no", "what_how")[number % 2]
+        task = Task(feedback(shot, rng), kind, number=number, seed=seed)
+        drafts = [draft for draft in next(WRITER.write([task], Refusals())) if draft.kind != "what" or number % 4 == 1]
+        chances = [_natural(shot, draft) for index in rng.permutation(len(drafts)) for draft in [drafts[index]]]
+        if chances:
+            best = min(chances, key=lambda one: right[len(one.options), one.place])
+            right[len(best.options), best.place] += 1
+            found.append(best)
+    return found[:count]
 
+
+def question(one: Asked, number: int) -> Question:
+    """As LLVisionQA has it."""
+    concern: Concern = "other" if _SAID[one.shot.kind][0] in _OTHER else "distortion"
+    kind: Any = "yes-no" if one.draft.kind == "yes_no" else one.draft.kind
+    return Question(str(number), one.shot.image, one.draft.question, one.options, one.place, kind, concern)
+
+
+def choice(one: Asked, number: int) -> Row:
+    """As D2 has it: with the instruction, or as LLVisionQA asks."""
+    text = multiple_choice(one.draft.question, one.options) + (INSTRUCTION if number % 2 else "")
+    return Row(f"choice/{number:06d}", one.shot.image, ((text, LETTERS[one.place]),), "tiny")
+
+
+def _natural(shot: Shot, draft: Draft) -> Asked:
+    options = (draft.answer, *draft.distractors) if draft.distractors else ("Yes", "No")
+    ordered = tuple(sorted(options, key=_ORDER.__getitem__))
+    return Asked(shot, draft, ordered, ordered.index(draft.answer))
+
+
+def _order() -> dict[str, int]:
+    """Place of every option among those that may stand beside it."""
+    words = ["Yes", "No"]
+    for attribute in (*WRITER_ATTRIBUTES, QUALITY):
+        words += [word[:1].upper() + word[1:] for step in attribute.steps for word in step.asked]
+    words += sorted({step.problem for attribute in WRITER_ATTRIBUTES for step in attribute.steps if step.problem})
+    return {word: place for place, word in enumerate(words)}
+
+
+_ORDER = _order()
 
 _CONTENT: dict[str, tuple[tuple[str, ...], Sequence[str]]] = {
     "colour": (("What colour are the shapes?", "Which colour do the shapes have?"), tuple(COLOURS)),
@@ -120,25 +165,24 @@ def content(shot: Shot, number: int, rng: np.random.Generator) -> Row:
 
 
 def general(shot: Shot, number: int, rng: np.random.Generator) -> Row:
-    """A row for the base: which change was made and how strong it is, or the content, freely or with options.
+    """A row for the base: which change was made, how strong it is, and the content, each freely or with options.
 
-    It gives the base what a published one brings along: eyes for detail, and the form of a question with options.
+    It gives the base what a published one brings along: words for what the tower sees, and questions with options.
     """
-    makers: tuple[Callable[[], tuple[str, str, Sequence[str]]], ...] = (
-        lambda: ("Which change was made to the image?", shot.kind, tuple(DEGRADATIONS)),
-        lambda: ("How strong is the change?", _strength(shot.strength), _STRENGTHS),
-        lambda: _asked_content(shot, rng),
-    )
-    question, answer, known = makers[rng.integers(len(makers))]()
-    answer, known = answer.capitalize(), [option.capitalize() for option in known]
-    if rng.random() < 0.5:
-        return Row(f"general/{number:05d}", shot.image, ((question, f"{answer}."),), "base")
-    wrong = [str(option) for option in rng.permutation([option for option in known if option != answer])]
-    wrong = wrong[: rng.integers(1, min(len(wrong), 3) + 1)]
-    turn = ask(question, answer, wrong, int(rng.integers(len(wrong) + 1)), f"{number}")
-    if rng.random() < 0.5:  # as LLVisionQA asks, without the instruction
-        turn = (multiple_choice(question, _options(turn[0])), turn[1])
-    return Row(f"general/{number:05d}", shot.image, (turn,), "base")
+    facts: list[tuple[str, str, Sequence[str]]] = [
+        ("Which change was made to the image?", shot.kind, tuple(DEGRADATIONS)),
+        ("How strong is the change?", _strength(shot.strength), _STRENGTHS),
+        _asked_content(shot, rng),
+    ]
+    turns = []
+    for index in rng.permutation(len(facts)):
+        text, answer, known = facts[index]
+        options = [option.capitalize() for option in known]
+        if rng.random() < 0.5:
+            turns.append((text, f"{answer.capitalize()}."))
+        else:
+            turns.append((multiple_choice(text, options), LETTERS[list(known).index(answer)]))
+    return Row(f"general/{number:05d}", shot.image, tuple(turns), "base")
 
 
 _STRENGTHS = ("none", "weak", "medium", "strong", "extreme")
@@ -150,27 +194,11 @@ def _strength(strength: float) -> str:
 
 def _asked_content(shot: Shot, rng: np.random.Generator) -> tuple[str, str, Sequence[str]]:
     if shot.drawing.scene != "shapes":
-        return "What does the image show?", shot.drawing.scene, ("leaves", "texture", "shapes")
+        return "What does the image show?", shot.drawing.scene, SCENES
     name = _one(tuple(_CONTENT), rng)
     texts, known = _CONTENT[name]
     return _one(texts, rng), str(getattr(shot.drawing, name)), known
 
 
-def _options(question: str) -> list[str]:
-    """The options of a question with options."""
-    lines = question.split("\n")
-    return [line.partition(". ")[2] for line in lines if line[:1] in LETTERS and line[1:3] == ". "]
-
-
 def _one(texts: Sequence[str], rng: np.random.Generator) -> str:
-    return texts[rng.integers(len(texts))]
-
-
-def level_of_strength(strength: float) -> str:
-    """The level of a degraded picture on the tiny data's own scale, 1..5.
-
-    Example:
-        >>> level_of_strength(0.0), level_of_strength(0.5), level_of_strength(1.0)
-        ('excellent', 'fair', 'bad')
-    """
-    return LEVELS[LEVELS.index(_SCALE.level(quality(strength)))]
+    return texts[int(rng.integers(len(texts)))]

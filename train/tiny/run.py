@@ -61,9 +61,9 @@ class Effort:
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
     repeats: int = 2
-    crops: int = 4000
-    tower_steps: int = 500
-    base_epochs: int = 3
+    crops: int = 5000
+    tower_steps: int = 800
+    base_epochs: int = 2
     small_epochs: int = 6
     primary_epochs: int = 3
 
@@ -148,6 +148,7 @@ class _Tiny:
             data={"folder": str(rows.folder)},
             mixture={"sizes": [0, 0, rows.counts.d3]},
             optim={"lr": 2e-3},
+            validation={"scores": False},
             stop={"epochs": self.effort.base_epochs, "patience": None},
             seed=self.seed,
         )
@@ -292,4 +293,3 @@ def _check_same(output: Path, settings: Mapping[str, Any]) -> None:
         hint = "Remove it, or pass another folder."
         raise RunError.about("output", str(output), "a folder of this seed and effort", hint)
     write_atomic(path, json.dumps(settings, indent=1) + "\n")
-
