@@ -16,7 +16,8 @@ from qsit_metric import Recipe
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 
 ROOT = HERE.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md",
+                ROOT / "train" / "README.md"])  # fmt: skip
 
 
 def blocks(page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,13 @@ def test_validations_are_spread_over_an_epoch():
     assert validation_steps(3, 0.2) == {1, 2, 3}
     assert validation_steps(7, 1.0) == {7}
     assert steps_in(130, 64) == 2
+
+
+def test_the_readme_names_every_key_and_every_recipe():
+    text = (Path(__file__).parent.parent / "train" / "README.md").read_text()
+    fields = load_recipe("q-sit").as_dict()
+    for section, values in fields.items():
+        assert f"`{section}" in text, section
+        for key in values if isinstance(values, dict) else ():
+            assert re.search(rf"`(\w+)?\.{key}`|{key}[,}}`]|`{key}", text), f"{section}.{key}"
+    assert all(f"recipes/{name}.yaml" in text for name in recipes())

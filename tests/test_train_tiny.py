@@ -18,11 +18,13 @@ from qsit_metric.evaluation import srcc
 from train.data.freezing import Frozen
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError, RunError
+from train.mixture import Sizes
+from train.sweep import plan_step2
 from train.tiny.data import SCALES, Amounts, all_texts, make_data
 from train.tiny.eyes import open_eyes, take_crops
 from train.tiny.pictures import DEGRADATIONS, SCENES, degrade, draw, quality
 from train.tiny.rows import Shot, asked, choice, feedback, question
-from train.tiny.run import FAST, FULL, run_tiny
+from train.tiny.run import FAST, FULL, _ratios, run_tiny
 
 FEW = Amounts(d1=64, d2=60, d3=60, questions=40, base=40)
 
@@ -163,6 +165,14 @@ def test_a_tower_learns_to_see_in_seconds() -> None:
     assert seen.accuracy > 0.4
     assert seen.srcc > 0.3
     assert torch.equal(before, model.model.language_model.layers[0].mlp.up_proj.weight)
+
+
+@given(st.integers(40, 900), st.integers(40, 900), st.integers(40, 900), st.floats(0.1, 15))
+@settings(max_examples=60, deadline=None)
+def test_ratios_of_step_2_never_fall_together(d1: int, d2: int, d3: int, r: float) -> None:
+    counts = Sizes(d1, d2, d3)
+    plan = plan_step2(counts, r, ratios=_ratios(counts, r, 7), repeats=1, degree=2)
+    assert len({run.ratio for run in plan.runs}) == 7
 
 
 def test_the_whole_recipe_runs_is_skipped_when_done_and_refuses_other_settings(tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
+from ..balance import capped, coarse_sizes
 from ..data.freezing import Frozen
 from ..errors import RunError
 from ..export import export
 from ..fitting import Fit
 from ..loop import train
+from ..mixture import Sizes
 from ..outcome import Outcome
 from ..proxy import proxy
 from ..recipe import TrainingRecipe, load_recipe
@@ -34,11 +36,14 @@ from ..scratch import Scratch, count_parameters
 from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec
 from .base import SEEN, make_base, single_thread
 from .data import Amounts, all_texts, make_data
+from .summary import chance, fitted, history
 
 Say = Callable[[str], None]
 SMALL = Scratch()
 PRIMARY = replace(SMALL, text_width=128, text_layers=4, text_intermediate=320)
 DEGREE = 2
+_LOWEST = 1 / 8  # of the ratios of step 2, as a share of the highest
+_ENDLESS = 1000.0  # a ratio that no data reaches
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Effort:
     Attributes:
         amounts: Rows of each set.
         fractions: Of the smaller side in step 1; n of them give 2 n - 1 points.
-        ratios: |D2* + D3*| : D1 in step 2.
+        points: Points of step 2, from an eighth of the largest |D2* + D3*| : D1 that the rows allow up to it.
         repeats: Runs at each point.
         crops: Crops that a tower sees before.
         tower_steps: Its optimiser steps.
@@ -58,8 +63,8 @@ class Effort:
     """
 
     amounts: Amounts = field(default_factory=Amounts)
-    fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+    fractions: tuple[float, ...] = (0.15, 0.4, 0.7, 1.0)
+    points: int = 7
     repeats: int = 2
     crops: int = 5000
     tower_steps: int = 800
@@ -72,7 +77,7 @@ FULL = Effort()
 FAST = Effort(
     Amounts(d1=64, d2=60, d3=60, questions=40, base=40),
     fractions=(0.5, 0.75, 1.0),
-    ratios=(0.5, 1.0, 1.5, 2.0),
+    points=4,
     repeats=1,
     crops=200,
     tower_steps=10,
@@ -173,7 +178,8 @@ class _Tiny:
         digests = {"data_digest": self.data.digest, "recipe_digest": recipe.digest}
         if r_star is None:
             return plan_step1(self.data.counts, fractions=self.effort.fractions, **common, **digests)  # type: ignore[arg-type]
-        return plan_step2(self.data.counts, r_star, ratios=self.effort.ratios, **common, **digests)  # type: ignore[arg-type]
+        ratios = _ratios(self.data.counts, r_star, self.effort.points)
+        return plan_step2(self.data.counts, r_star, ratios=ratios, **common, **digests)  # type: ignore[arg-type]
 
     def _mixture(self) -> dict[str, Any]:
         return {"fits": [str(self.output / f"step{step}" / "fit.json") for step in (1, 2)]}
@@ -220,13 +226,13 @@ class _Tiny:
             "rows": asdict(self.data.counts),
             "parameters": {"small": count_parameters(SMALL), "primary": count_parameters(PRIMARY)},
             "tower": {name: _read(self.output / "models" / name / "tower" / SEEN) for name in ("small", "primary")},
-            "r": _fitted(first),
-            "q": _fitted(second),
-            "chance": _chance(self.data),
+            "r": fitted(first),
+            "q": fitted(second),
+            "chance": chance(self.data),
             "small": dict(small.metrics),
             "lambda": small.metrics["ratio"],
             "primary": dict(primary.metrics),
-            "mixture": _history(self.output / "primary"),
+            "mixture": history(self.output / "primary"),
             "used": dict(used),
             "seconds": {**self.seconds, "total": round(sum(self.seconds.values()), 1)},
         }
@@ -266,20 +272,11 @@ def _side_by_side(work: Sequence[tuple[Callable[..., str], tuple[Any, ...]]], sa
             raise
 
 
-def _fitted(fit: Fit) -> dict[str, Any]:
-    kept = ("best_ratio", "interval", "edge", "performance", "residual_std")
-    return {name: value for name, value in fit.as_dict().items() if name in kept}
-
-
-def _chance(data: Frozen) -> float:
-    """Accuracy of guessing."""
-    return sum(1 / len(question.choices) for question in data.val_questions) / len(data.val_questions)
-
-
-def _history(run: Path) -> list[list[int]]:
-    """Sizes of D1, D2 and D3 in each epoch, as logged."""
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [event["sizes"] for event in events if event["kind"] == "epoch"]
+def _ratios(counts: Sizes, r_star: float, points: int) -> list[float]:
+    """Ratios in equal steps of their logarithm, none beyond the rows at hand: points would fall together there."""
+    most = capped(coarse_sizes(counts, r_star, _ENDLESS), counts).sizes
+    highest = (most.d2 + most.d3) / counts.d1
+    return [round(highest * _LOWEST ** (1 - point / (points - 1)), 3) for point in range(points - 1)] + [highest]
 
 
 def _read(path: Path) -> dict[str, Any]:
