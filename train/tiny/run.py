@@ -1,7 +1,7 @@
 """`python -m train tiny`: Algorithm 1 from raw pictures to an exported model, in one go. Thin shell.
 
 Every stage writes into its own folder below the output and is skipped, or gone on with, when the command is run again.
-The independent runs of a sweep share the cores, one each: at this size a second core hardly speeds up one run.
+The independent runs of a sweep share the cores, one each, so that no core waits for another.
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. III-C, Algorithm 1. Deviations, for size alone: 7 points twice instead of 19 three
 times, a polynomial of degree 2, models of under a million parameters, drawn pictures.
@@ -63,7 +63,7 @@ class Effort:
     """
 
     amounts: Amounts = field(default_factory=Amounts)
-    fractions: tuple[float, ...] = (0.15, 0.4, 0.7, 1.0)
+    fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     points: int = 7
     repeats: int = 2
     crops: int = 5000

@@ -46,7 +46,9 @@ def denoise(x: Floats, variance: float, rng: np.random.Generator) -> npt.NDArray
     sigma = math.sqrt(variance)
     noisy = np.clip(x + _normal(x, variance, rng), 0, 1)
     return np.asarray(
-        denoise_nl_means(noisy, patch_size=3, patch_distance=4, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=2)
+        denoise_nl_means(
+            noisy, patch_size=3, patch_distance=4, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=2
+        )
     )
 
 

@@ -1,0 +1,239 @@
+"""Make the whole data set: pictures in parallel processes, rows about them, frozen like any other data.
+
+Each picture follows from the seed, its set and its number alone; so the number of processes does not matter, and a run
+that was cut goes on where it was: pictures are made in portions, and the record of a portion is written once all of its
+pictures are there.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from qsit_metric.files import write_atomic
+
+from ...errors import DataError
+from ..freezing import Frozen, Validation, freeze
+from ..interpreting import build
+from ..rows import Row
+from .content_rows import content_row
+from .contents import SIZES, content, draw_name
+from .photographs import Split
+from .rows import WRITER, feedback, questions, scored
+from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_of
+
+Format = Literal["png", "webp"]
+PORTION = 50
+_SETS = ("d1", "d2", "d3", "scoring", "questions")
+_PRISTINE = 0.06  # share of untouched pictures in D1; a type has less
+_MOST_LOST = 2.0  # level up to which pictures about contents are degraded
+_KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
+# Kinds of D2 in a hundred rows, about as the paper has them.
+_KINDS = MappingProxyType({"pathway": 25, "yes_no": 20, "what_how": 20, "choice": 25, "conversation": 10})
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is made.
+
+    Attributes:
+        d1: Scoring rows; one picture each.
+        d2: Interpreting rows; one picture for four rows.
+        d3: Rows about contents; one picture each.
+        scoring: Scoring rows to validate on, of held-out photographs and new drawings.
+        questions: Questions to validate on, of the same.
+    """
+
+    d1: int = 20000
+    d2: int = 20000
+    d3: int = 10000
+    scoring: int = 500
+    questions: int = 600
+
+    def __post_init__(self) -> None:
+        if min(asdict(self).values()) < 12:
+            raise DataError.about("amounts", tuple(asdict(self).values()), "12 or more of each")
+
+    def pictures(self, name: str) -> int:
+        """How many pictures a set needs."""
+        count: int = getattr(self, name)
+        return {"d2": -(-count // 4) + 4, "questions": 2 * count + 12}.get(name, count)
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Some pictures of a set."""
+
+    folder: Path
+    name: str
+    start: int
+    stop: int
+    seed: int
+    form: Format
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "shots" / f"{self.name}-{self.start:07d}.jsonl"
+
+
+def make_dataset(
+    folder: Path, amounts: Amounts, seed: int = 0, workers: int = 0, *, form: Format = "png", quiet: bool = False
+) -> Frozen:
+    """Make pictures and rows and freeze them, or go on with a folder that was begun, or read one that is done.
+
+    Args:
+        folder: Gets `images/`, `shots/` (what is known of each picture) and `data/`.
+        amounts: How much of each set.
+        seed: Any whole number of 0 or more; equal arguments give equal files, whatever `workers` is.
+        workers: Processes; 0 takes as many as there are cores, 1 works in this one.
+        form: "png" (quick), or "webp" (lossless, about a third smaller, several times slower).
+        quiet: No progress bar.
+
+    Returns:
+        The data, verified.
+
+    Raises:
+        DataError: The folder holds data of another seed, amount or form; or a number is off its range.
+    """
+    how = {"seed": seed, "form": form, **asdict(amounts)}
+    _check(folder, how, workers)
+    if (folder / "data" / "data.json").is_file():
+        return Frozen.load(folder / "data")
+    (folder / "shots").mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "making.json", json.dumps(how, indent=1) + "\n")
+    portions = list(_portions(folder, amounts, seed, form))
+    _do([one for one in portions if not one.record.is_file()], workers or os.cpu_count() or 1, quiet)
+    shots = {name: [shot for one in portions if one.name == name for shot in _read(one)] for name in _SETS}
+    sets, validation = rows_of(shots, amounts, seed)
+    roots = {name: Path(*(folder / "images").parts) for name in _SETS}
+    return freeze(sets, validation, folder / "data", roots=roots, how=how)
+
+
+def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[dict[str, list[Row]], Validation]:
+    """All rows about the pictures of the five sets. Pure."""
+    rng = np.random.default_rng([seed, 3])
+    said = [feedback(shot, rng) for shot in shots["d2"]]
+    limits = {kind: amounts.d2 * share // 100 for kind, share in _KINDS.items()}
+    sets = {
+        "d1": [scored(shot) for shot in shots["d1"]],
+        "d2": build(said, WRITER, seed=seed, limits=limits),
+        "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
+    }
+    asked = questions(shots["questions"], amounts.questions, seed)
+    return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
+
+
+def take(name: str, number: int, seed: int, images: Path | None = None, form: Format = "png") -> Shot:
+    """Make one picture of a set, and write it if there is a folder for it.
+
+    Args:
+        name: "d1", "d2", "d3", "scoring" or "questions".
+        number: Which one.
+        seed: Of the whole data set.
+        images: The image root; None writes nothing.
+        form: Of the file.
+    """
+    rng = np.random.default_rng([seed, _SETS.index(name), number])
+    split: Split = "held_out" if name in ("scoring", "questions") else "train"
+    size = SIZES[rng.integers(len(SIZES))]
+    made = content(draw_name(rng, size, split), size, rng, split)
+    degradations, image = _drawn(name, rng), made.image
+    for degradation in degradations:
+        image = degradation.apply(image, int(rng.integers(1 << 31)))
+    path = f"{name}/{number // 1000:04d}/{number:07d}.{form}"
+    if images is not None:
+        target = images / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        options = {"compress_level": 1} if form == "png" else {"lossless": True, "method": 0, "quality": 20}
+        image.save(target, **options)
+    return Shot(path, made.name, made.facts, tone_of(made.image), degradations)
+
+
+def _drawn(name: str, rng: np.random.Generator) -> tuple[Degradation, ...]:
+    if name in ("d1", "scoring"):
+        return () if rng.random() < _PRISTINE else (draw_degradation(rng),)
+    if name == "d3":
+        kind = _KEEPS_CONTENT[rng.integers(len(_KEEPS_CONTENT))]
+        return () if rng.random() < 0.5 else (Degradation(kind, round(float(rng.uniform(1, _MOST_LOST)), 3)),)
+    return draw_degradations(rng, pristine=0.06, corrupted=0.2, pairs=0.15)
+
+
+def _portions(folder: Path, amounts: Amounts, seed: int, form: Format) -> Iterator[_Portion]:
+    for name in _SETS:
+        count = amounts.pictures(name)
+        for start in range(0, count, PORTION):
+            yield _Portion(folder, name, start, min(count, start + PORTION), seed, form)
+
+
+def _fill(portion: _Portion) -> int:
+    """Make the pictures of a portion, then its record."""
+    images = portion.folder / "images"
+    numbers = range(portion.start, portion.stop)
+    shots = [take(portion.name, number, portion.seed, images, portion.form) for number in numbers]
+    write_atomic(portion.record, "".join(json.dumps(shot.as_dict()) + "\n" for shot in shots))
+    return len(shots)
+
+
+def _read(portion: _Portion) -> list[Shot]:
+    lines = portion.record.read_text(encoding="utf-8").splitlines()
+    if len(lines) != portion.stop - portion.start:
+        expected = f"{portion.stop - portion.start} lines"
+        raise DataError.about("file", str(portion.record), expected, "Remove it, and the pictures are made again.")
+    return [Shot.from_dict(json.loads(line)) for line in lines]
+
+
+def _do(portions: Sequence[_Portion], workers: int, quiet: bool) -> None:
+    """All portions, side by side; the first error ends the others."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    total = sum(one.stop - one.start for one in portions)
+    with Progress(*columns, console=Console(stderr=True), disable=quiet or not total) as bar:
+        task = bar.add_task("pictures", total=total)
+        for count in _done(portions, workers):
+            bar.advance(task, count)
+
+
+def _done(portions: Sequence[_Portion], workers: int) -> Iterator[int]:
+    """How many pictures each portion had, as the portions get done."""
+    if workers == 1 or len(portions) < 2:
+        yield from map(_fill, portions)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(portions)), mp_context=context, initializer=_single) as pool:
+        waiting = [pool.submit(_fill, portion) for portion in portions]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _single() -> None:
+    """Each process takes one core: libraries that are not loaded yet see this."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _check(folder: Path, how: dict[str, object], workers: int) -> None:
+    seed = how["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise DataError.about("seed", seed, "a whole number of 0 or more")
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise DataError.about("workers", workers, "a whole number of 0 or more")
+    if how["form"] not in ("png", "webp"):
+        raise DataError.about("form", how["form"], "'png' or 'webp'")
+    begun = folder / "making.json"
+    if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != how:
+        raise DataError.about("folder", str(folder), f"one of {how}", "Name another folder.")

@@ -1,0 +1,185 @@
+"""The photographs that scikit-image brings along, with their licences, and crops of them.
+
+Only files that lie in the installed package are used (nothing is fetched), and only those whose licence the package
+states in `skimage/data/_fetchers.py` (scikit-image 0.24 to 0.26). Left out: the moon, the page, the motorcycle (no
+licence stated), the clock (blurred), and what is no photograph or too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from ...errors import DataError
+from ..corruptions import Floats
+
+Split = Literal["train", "held_out"]
+
+# Dark and light ends of a tint, for photographs without colour: a grey picture looks like one whose colour is gone.
+_TINTS = (
+    ((0.10, 0.07, 0.04), (1.00, 0.93, 0.80)),
+    ((0.03, 0.08, 0.02), (0.86, 1.00, 0.66)),
+    ((0.02, 0.05, 0.12), (0.82, 0.93, 1.00)),
+    ((0.14, 0.04, 0.02), (1.00, 0.80, 0.66)),
+    ((0.06, 0.03, 0.10), (1.00, 0.86, 0.92)),
+    ((0.00, 0.08, 0.09), (0.95, 0.95, 0.78)),
+)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph.
+
+    Attributes:
+        file: Its name in scikit-image's data folder.
+        subject: What it shows, to be named in an answer; with its article.
+        kind: Kind of subject, a key of `contents.KINDS`.
+        licence: As the package states it.
+        author: Who made or gave it.
+        width: In pixels.
+        height: In pixels.
+        split: "train", or "held_out" for those that are never trained on.
+        turnable: Whether it has no up and down, so that quarter turns are natural.
+        least: Largest share of its size at which it is sharp.
+        text: Whether there is writing in it.
+    """
+
+    file: str
+    subject: str
+    kind: str
+    licence: str
+    author: str
+    width: int
+    height: int
+    split: Split = "train"
+    turnable: bool = False
+    least: float = 1.0
+    text: bool = False
+
+
+_PUBLIC = "No known copyright restrictions, public domain"
+PHOTOGRAPHS: Mapping[str, Photograph] = MappingProxyType(
+    {
+        "astronaut": Photograph(
+            "astronaut.png", "an astronaut", "person", _PUBLIC, "NASA", 512, 512, text=True
+        ),
+        "brick": Photograph("brick.png", "a brick wall", "texture", "CC0", "CC0Textures", 512, 512, turnable=True),
+        "camera": Photograph("camera.png", "a man with a camera", "person", "CC0", "Lav Varshney", 512, 512),
+        "chelsea": Photograph("chelsea.png", "a cat", "animal", "CC0", "Stefan van der Walt", 451, 300),
+        "coffee": Photograph("coffee.png", "a cup of coffee", "object", "CC0", "Rachel Michetti", 600, 400),
+        "coins": Photograph(
+            "coins.png", "old coins", "object", "No known copyright restrictions", "Brooklyn Museum", 384, 303, "held_out"
+        ),
+        "grass": Photograph("grass.png", "grass", "texture", "CC0", "linolafett", 512, 512, turnable=True),
+        "gravel": Photograph(
+            "gravel.png", "gravel", "texture", "CC0", "CC0Textures", 512, 512, "held_out", turnable=True
+        ),
+        "hubble": Photograph(
+            "hubble_deep_field.jpg", "stars and galaxies", "sky", "Public domain", "NASA", 1000, 872,
+            turnable=True, least=0.8,
+        ),
+        "ihc": Photograph(
+            "ihc.png", "stained tissue under a microscope", "texture", "No known copyright restrictions", "CMMI",
+            512, 512, turnable=True,
+        ),
+        "retina": Photograph("retina.jpg", "the back of an eye", "eye", "CC0", "Mikael Häggström", 1411, 1411, least=0.5),
+        "rocket": Photograph("rocket.jpg", "a rocket before its launch", "object", _PUBLIC, "SpaceX", 640, 427, "held_out"),
+    }
+)  # fmt: skip
+
+
+def names(split: Split, size: tuple[int, int] | None = None) -> list[str]:
+    """Photographs of a split, in order.
+
+    Args:
+        split: "train" or "held_out".
+        size: (width, height) of a crop that they must be large enough for; None is any.
+    """
+    found = [name for name, one in PHOTOGRAPHS.items() if one.split == split]
+    return [name for name in found if size is None or fits(PHOTOGRAPHS[name], size)]
+
+
+def fits(photograph: Photograph, size: tuple[int, int]) -> bool:
+    """Whether a crop of this size needs no enlarging; an enlarged photograph would not be sharp."""
+    width, height = photograph.width * photograph.least, photograph.height * photograph.least
+    wide, high = size
+    return (wide <= width and high <= height) or (photograph.turnable and wide <= height and high <= width)
+
+
+def load(name: str) -> Image.Image:
+    """A whole photograph in mode RGB.
+
+    Raises:
+        DataError: An unknown name, or the file is not in the installed scikit-image.
+    """
+    if name not in PHOTOGRAPHS:
+        raise DataError.about("photograph", name, f"one of {', '.join(PHOTOGRAPHS)}")
+    return _read(name).copy()
+
+
+def crop(name: str, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    """A part of a photograph at a random scale, perhaps mirrored, turned where that is natural, in slightly other light.
+
+    Args:
+        name: One of `PHOTOGRAPHS`.
+        size: (width, height) of the result.
+        rng: Equal generators give equal crops.
+
+    Raises:
+        DataError: An unknown name, or the photograph is too small.
+    """
+    image, one = load(name), PHOTOGRAPHS[name]
+    if not fits(one, size):
+        raise DataError.about("size", size, f"a part of {one.width}x{one.height} pixels times {one.least}")
+    # Turned before the crop: the turned photograph must hold it, too.
+    turns = [turn for turn in range(4) if turn == 0 or one.turnable]
+    held = [t for t in turns if _holds(image.size[:: -1 if t % 2 else 1], size, one.least)]
+    image = image.rotate(90 * held[rng.integers(len(held))], expand=True)
+    if rng.random() < 0.5 and not one.text:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    most = min(image.width / size[0], image.height / size[1])
+    share = float(np.exp(rng.uniform(-np.log(one.least), np.log(most))))  # source pixels per pixel
+    wide, high = min(size[0] * share, image.width), min(size[1] * share, image.height)
+    left, top = rng.uniform(0, image.width - wide), rng.uniform(0, image.height - high)
+    if most == 1:
+        left, top = float(int(left)), float(int(top))
+    part = image.resize(size, Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
+    return _other_light(part, name, rng)
+
+
+def _holds(whole: tuple[int, ...], part: tuple[int, int], least: float) -> bool:
+    return part[0] <= whole[0] * least and part[1] <= whole[1] * least
+
+
+def _other_light(image: Image.Image, name: str, rng: np.random.Generator) -> Image.Image:
+    """Slightly other tone and tint; photographs without colour get one."""
+    x: Floats = np.asarray(image, dtype=np.float32) / np.float32(255)
+    if _is_grey(name):
+        dark, light = (np.array(end, dtype=np.float32) for end in _TINTS[rng.integers(len(_TINTS))])
+        x = dark + (light - dark) * x
+    gamma = np.exp(rng.uniform(-0.15, 0.15))
+    x = x**gamma * rng.uniform(0.95, 1.05, 3).astype(np.float32)
+    return Image.fromarray(np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8))
+
+
+def _is_grey(name: str) -> bool:
+    return name in ("brick", "camera", "coins", "grass", "gravel")
+
+
+@cache
+def _read(name: str) -> Image.Image:
+    import skimage
+
+    path = Path(skimage.__file__).parent / "data" / PHOTOGRAPHS[name].file
+    if not path.is_file():
+        hint = "Install the train extra: pip install 'qsit-metric[train]'."
+        raise DataError.about("photograph", name, f"the file {path.name} in the installed scikit-image", hint)
+    with Image.open(path) as image:
+        return image.convert("RGB")

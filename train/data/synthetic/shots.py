@@ -1,0 +1,166 @@
+"""A made picture and all that is known of it: content, degradations, score; and how one is drawn. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..corruptions import CORRUPTIONS, corrupt
+from .distortions import DISTORTIONS, distort
+from .facts import Facts
+from .labels import mean_mos
+from .words import BY_NAME, HIDES, SAYINGS, Saying
+
+ABSENT, SLIGHT, STRONG, SEVERE = range(4)
+_GRADES = ((4.3, ABSENT), (3.3, SLIGHT), (2.1, STRONG))  # lowest score of a grade
+# At these severities a corruption is slight, by KADID-10k's scores of the same strength; all others are strong.
+_LIGHT_SEVERITIES = {"jpeg_compression": 2, "brightness": 1, "elastic_transform": 1}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What was done to a picture.
+
+    Attributes:
+        kind: One of `DISTORTIONS`, or of `CORRUPTIONS`.
+        level: 1.0 to 5.0; a whole number for a corruption.
+        corruption: Which of the two; some names are in both.
+    """
+
+    kind: str
+    level: float
+    corruption: bool = False
+
+    def apply(self, image: Image.Image, seed: int) -> Image.Image:
+        """The degraded picture."""
+        if self.corruption:
+            return corrupt(image, self.kind, int(self.level), seed)
+        return distort(image, self.kind, self.level, seed)
+
+    @property
+    def saying(self) -> Saying:
+        """The words for it."""
+        side = "+" if self.level < 3 else "-"
+        return SAYINGS[f"{self.kind}{side}" if f"{self.kind}{side}" in SAYINGS and not self.corruption else self.kind]
+
+    @property
+    def grade(self) -> int:
+        """How much of it is seen: ABSENT, SLIGHT, STRONG or SEVERE."""
+        if self.corruption:
+            light = self.level <= _LIGHT_SEVERITIES.get(self.kind, 0)
+            return SLIGHT if light else SEVERE if self.level >= 4 else STRONG
+        if self.kind == "contrast_change":  # its scores do not peak at the untouched picture's
+            return ABSENT if abs(self.level - 3) < 0.4 else SLIGHT if abs(self.level - 3) < 1.4 else STRONG
+        mos = mean_mos(self.kind, self.level)
+        return next((grade for least, grade in _GRADES if mos >= least), SEVERE)
+
+    @property
+    def family(self) -> str:
+        """Family of its attribute."""
+        return BY_NAME[self.saying.attribute].family
+
+
+@dataclass(frozen=True)
+class Tone:
+    """Measured on the pristine picture, each 0..1: mean and deviation of the light, mean saturation."""
+
+    light: float
+    contrast: float
+    saturation: float
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture.
+
+    Attributes:
+        image: Its path below the image root.
+        name: Its content's name.
+        facts: What it shows.
+        tone: Of the pristine picture.
+        degradations: None, one or two, in the order in which they were applied.
+    """
+
+    image: str
+    name: str
+    facts: Facts
+    tone: Tone
+    degradations: tuple[Degradation, ...] = ()
+
+    @property
+    def mos(self) -> float | None:
+        """The score, if it has one: an untouched picture, or one with a single degradation of KADID-10k."""
+        if not self.degradations:
+            return mean_mos(None)
+        if len(self.degradations) > 1 or self.degradations[0].corruption:
+            return None
+        return round(mean_mos(self.degradations[0].kind, self.degradations[0].level), 4)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Shot:
+        """The inverse of `as_dict`."""
+        found = tuple(Degradation(**one) for one in fields["degradations"])
+        return cls(fields["image"], fields["name"], Facts(**fields["facts"]), Tone(**fields["tone"]), found)
+
+
+def tone_of(image: Image.Image) -> Tone:
+    """Measure a picture."""
+    x = np.asarray(image.resize((64, 64), Image.Resampling.BOX), dtype=np.float64) / 255
+    light = x @ np.array((0.299, 0.587, 0.114))
+    value = x.max(axis=2)
+    saturation = np.ptp(x, axis=2) / np.maximum(value, 0.05)
+    return Tone(round(float(light.mean()), 3), round(float(light.std()), 3), round(float(saturation.mean()), 3))
+
+
+def draw_degradation(rng: np.random.Generator) -> Degradation:
+    """One of the 25, each equally often; levels 1 to 5, two fifths of them whole."""
+    kind = DISTORTIONS[rng.integers(len(DISTORTIONS))]
+    return Degradation(kind, _level(rng))
+
+
+def draw_degradations(
+    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float
+) -> tuple[Degradation, ...]:
+    """None, one or two degradations, attributes equally often, so that no answer is the usual one.
+
+    Args:
+        rng: Random numbers.
+        pristine: Share of untouched pictures.
+        corrupted: Share of pictures with one of the fifteen corruptions.
+        pairs: Share of pictures with two degradations.
+    """
+    share = rng.random()
+    if share < pristine:
+        return ()
+    if share < pristine + corrupted:
+        return (Degradation(CORRUPTIONS[rng.integers(len(CORRUPTIONS))], float(rng.integers(1, 6)), True),)
+    first = _by_attribute(rng)
+    if share >= pristine + corrupted + pairs:
+        return (first,)
+    while True:
+        second = _by_attribute(rng)
+        far = second.family not in (first.family, *HIDES[first.family]) and first.family not in HIDES[second.family]
+        if far:
+            return first, second
+
+
+def _by_attribute(rng: np.random.Generator) -> Degradation:
+    level = _level(rng)
+    groups: dict[str, list[Degradation]] = {}
+    for kind in DISTORTIONS:
+        one = Degradation(kind, level)
+        groups.setdefault(one.saying.attribute, []).append(one)
+    found = groups[sorted(groups)[rng.integers(len(groups))]]
+    return found[rng.integers(len(found))]
+
+
+def _level(rng: np.random.Generator) -> float:
+    return float(rng.integers(1, 6)) if rng.random() < 0.4 else round(float(rng.uniform(1, 5)), 3)
