@@ -386,3 +386,14 @@ def test_a_batch_must_fit_the_devices(ground, tmp_path: Path):
         train(small_recipe(*ground, optim={"micro_batch": 3}), tmp_path / "run", quiet=True)
     with pytest.raises(RecipeError, match=r"`optim.batch`: got 64, expected at most 32, the rows of an epoch"):
         train(small_recipe(*ground, optim={"batch": 64}), tmp_path / "run2", quiet=True)
+
+
+def test_trackers_are_told_on_request(ground, tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = small_recipe(*ground, saving={"trackers": ["tensorboard"]}, stop={"epochs": 1})
+    train(recipe, tmp_path / "run", quiet=True)
+    [events] = (tmp_path / "run" / "small").glob("events.out.tfevents.*")
+    told = EventAccumulator(str(events.parent)).Reload()
+    assert [event.step for event in told.Scalars("step/loss")] == [1, 2, 3, 4]
+    assert told.Scalars("validation/ratio")[0].value == pytest.approx(_log(tmp_path / "run", "validation")[0]["ratio"])

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from qsit_metric.files import commit_folder
+
 from .errors import RecipeError
 from .scratch_files import config_fields, config_files
 from .scratch_tokenizer import SPECIALS, train_tokenizer
@@ -137,10 +139,7 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
         model.save_pretrained(work)
         for name, fields in config_files(spec, vocabulary.places).items():
             _write_json(work / name, fields)
-        if folder.is_dir():
-            folder.rmdir()
-        work.replace(folder)
-    return folder
+        return commit_folder(work, folder)
 
 
 def count_parameters(spec: Scratch) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from qsit_metric.files import write_atomic
+from qsit_metric.files import commit_folder, write_atomic
 
 from ..model import load_parts
 from ..recipe import Model
@@ -44,8 +44,7 @@ def make_base(spec: Scratch, texts: Sequence[str], folder: Path, *, crops: int, 
         seen = open_eyes(parts.model, taken, steps, seed)
         parts.save(Path(place) / "base")
         _note(Path(place) / "base", seen)
-        (Path(place) / "base").replace(folder)
-    return folder
+        return commit_folder(Path(place) / "base", folder)
 
 
 def single_thread() -> None:

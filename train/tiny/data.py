@@ -46,9 +46,9 @@ class Amounts:
         base: Rows that the bases are taught.
     """
 
-    d1: int = 480
-    d2: int = 600
-    d3: int = 600
+    d1: int = 600
+    d2: int = 800
+    d3: int = 400
     questions: int = 160
     base: int = 1600
 

@@ -1,1 +1,1 @@
-"""Data that the repository makes itself: photographs and drawings, KADID-10k's degradations, their mean human scores."""
+"""Data that the repository makes itself: photographs, drawings, KADID-10k's degradations, mean human scores."""

@@ -37,7 +37,7 @@ class _Asked(NamedTuple):
 _ASKED: Mapping[str, _Asked] = MappingProxyType(
     {
         "subject": _Asked(
-            ("What does the image show?", "What can be seen in this picture?", "What is depicted?", "Name the subject."),
+            ("What does the image show?", "What can be seen in this picture?", "Name the subject."),
             ("The image shows {it}.", "It shows {it}.", "{it}."),
             _PHOTOGRAPHS,
             ("Does the image show {it}?", "Is this a picture of {it}?", "Can {it} be seen here?"),
@@ -148,4 +148,4 @@ def _capital(text: str) -> str:
 
 
 def _one(texts: Sequence[str], rng: np.random.Generator) -> str:
-    return str(texts[rng.integers(len(texts))])
+    return texts[int(rng.integers(len(texts)))]

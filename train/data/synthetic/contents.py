@@ -16,12 +16,12 @@ from PIL import Image
 from ...errors import DataError
 from ..corruptions import Floats
 from . import drawing, drawing_scenes, photographs
-from .facts import KINDS, Facts, dominant_colour, layout
+from .facts import Facts, dominant_colour, layout
 from .photographs import PHOTOGRAPHS, Split
 
 SIZES = (
-    (512, 384), (512, 384), (384, 512), (512, 512), (448, 300), (384, 288), (480, 360), (400, 400), (384, 256), (640, 427),
-    (600, 400), (360, 480), (640, 480),
+    (512, 384), (512, 384), (384, 512), (512, 512), (448, 300), (384, 288), (480, 360), (400, 400), (384, 256),
+    (640, 427), (600, 400), (360, 480), (640, 480),
 )  # fmt: skip
 """(width, height) that pictures are made in; KADID-10k's own twice."""
 
@@ -129,8 +129,3 @@ def _check(name: str, size: tuple[int, int], split: Split) -> None:
     if not photographs.fits(one, size):
         largest = f"{one.width * one.least:.0f}x{one.height * one.least:.0f}"
         raise DataError.about("size", size, f"{largest} pixels at most for {name}, which is not enlarged")
-
-
-_UNKNOWN = set(one.kind for one in PHOTOGRAPHS.values()) - set(KINDS)
-if _UNKNOWN:
-    raise DataError.about("kind", sorted(_UNKNOWN)[0], f"one of {', '.join(KINDS)}")

@@ -135,7 +135,7 @@ def unit_grid(height: int, width: int) -> tuple[Floats, Floats]:
 
 def clip(x: np.ndarray) -> Floats:
     """The picture in 0..1."""
-    return np.clip(x, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(x, 0, 1), dtype=np.float32)
 
 
 def _grain(rng: np.random.Generator, height: int, width: int) -> Floats:

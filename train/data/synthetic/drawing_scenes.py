@@ -1,4 +1,4 @@
-"""Drawn pictures about which more is known: shapes, writing, landscapes, patterns. Pictures are (H, W, 3) in 0..1. Pure."""
+"""Drawn pictures about which more is known: shapes, writing, landscapes, patterns. (H, W, 3) in 0..1. Pure."""
 
 from __future__ import annotations
 
@@ -110,18 +110,17 @@ def _write(mask: Image.Image, word: str, place: str, rng: np.random.Generator) -
     """The word as wide as three quarters of the mask at most, and small lines above or below it."""
     draw = ImageDraw.Draw(mask)
     size = rng.uniform(0.5, 0.8) * mask.width / (0.62 * len(word))
-    large, small = ImageFont.load_default(size=size), ImageFont.load_default(size=rng.uniform(11, 20))
+    fine = rng.uniform(11, 20)
+    large, small = ImageFont.load_default(size=size), ImageFont.load_default(size=fine)
     row = {"top": 0.08, "middle": 0.5, "bottom": 0.92}[place] * mask.height
     row -= {"top": 0.0, "middle": 0.6, "bottom": 1.2}[place] * size
     draw.text((mask.width * rng.uniform(0.05, 0.2), row), word, fill=255, font=large)
-    step, taken = small.size * 1.5, (row - 0.5 * size, row + 1.5 * size)
+    step, taken = fine * 1.5, (row - 0.5 * size, row + 1.5 * size)
     for number in range(int(mask.height / step)):
         top = (number + 0.4) * step
         if top + step < taken[0] or top > taken[1]:
             line = " ".join(WORDS[i] for i in rng.integers(0, len(WORDS), 12) if WORDS[i] != word)
-            draw.text(
-                (mask.width * 0.05, top), line[: int(0.9 * mask.width / (0.55 * small.size))], fill=255, font=small
-            )
+            draw.text((mask.width * 0.05, top), line[: int(0.9 * mask.width / (0.55 * fine))], fill=255, font=small)
 
 
 def _hill(rng: np.random.Generator, found: Floats, level: float, near: float) -> None:

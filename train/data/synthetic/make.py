@@ -15,9 +15,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from qsit_metric.files import write_atomic
 
@@ -132,30 +133,47 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
     return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
 
 
-def take(name: str, number: int, seed: int, images: Path | None = None, form: Format = "png") -> Shot:
-    """Make one picture of a set, and write it if there is a folder for it.
+def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot, Image.Image]:
+    """Make one picture of a set, without a file.
 
     Args:
         name: "d1", "d2", "d3", "scoring" or "questions".
         number: Which one.
         seed: Of the whole data set.
-        images: The image root; None writes nothing.
-        form: Of the file.
+        form: Ending of the path that it would have.
+
+    Returns:
+        What is known of it, and the picture; equal arguments give equal ones.
+
+    Raises:
+        DataError: An unknown set.
+
+    Example:
+        >>> shot, image = shoot("d1", 0, seed=0)
+        >>> shot.image, image.mode, 1 <= shot.mos <= 5
+        ('d1/0000/0000000.png', 'RGB', True)
     """
+    if name not in _SETS:
+        raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
     rng = np.random.default_rng([seed, _SETS.index(name), number])
     split: Split = "held_out" if name in ("scoring", "questions") else "train"
+    degradations = _drawn(name, rng)
     size = SIZES[rng.integers(len(SIZES))]
     made = content(draw_name(rng, size, split), size, rng, split)
-    degradations, image = _drawn(name, rng), made.image
+    image = made.image
     for degradation in degradations:
         image = degradation.apply(image, int(rng.integers(1 << 31)))
     path = f"{name}/{number // 1000:04d}/{number:07d}.{form}"
-    if images is not None:
-        target = images / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        options = {"compress_level": 1} if form == "png" else {"lossless": True, "method": 0, "quality": 20}
-        image.save(target, **options)
-    return Shot(path, made.name, made.facts, tone_of(made.image), degradations)
+    return Shot(path, made.name, made.facts, tone_of(made.image), degradations), image
+
+
+def _take(portion: _Portion, number: int) -> Shot:
+    shot, image = shoot(portion.name, number, portion.seed, portion.form)
+    target = portion.folder / "images" / shot.image
+    target.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"lossless": True, "method": 0, "quality": 20}
+    image.save(target, **({"compress_level": 1} if portion.form == "png" else options))
+    return shot
 
 
 def _drawn(name: str, rng: np.random.Generator) -> tuple[Degradation, ...]:
@@ -176,9 +194,7 @@ def _portions(folder: Path, amounts: Amounts, seed: int, form: Format) -> Iterat
 
 def _fill(portion: _Portion) -> int:
     """Make the pictures of a portion, then its record."""
-    images = portion.folder / "images"
-    numbers = range(portion.start, portion.stop)
-    shots = [take(portion.name, number, portion.seed, images, portion.form) for number in numbers]
+    shots = [_take(portion, number) for number in range(portion.start, portion.stop)]
     write_atomic(portion.record, "".join(json.dumps(shot.as_dict()) + "\n" for shot in shots))
     return len(shots)
 

@@ -75,7 +75,8 @@ PHOTOGRAPHS: Mapping[str, Photograph] = MappingProxyType(
         "chelsea": Photograph("chelsea.png", "a cat", "animal", "CC0", "Stefan van der Walt", 451, 300),
         "coffee": Photograph("coffee.png", "a cup of coffee", "object", "CC0", "Rachel Michetti", 600, 400),
         "coins": Photograph(
-            "coins.png", "old coins", "object", "No known copyright restrictions", "Brooklyn Museum", 384, 303, "held_out"
+            "coins.png", "old coins", "object", "No known copyright restrictions", "Brooklyn Museum",
+            384, 303, "held_out",
         ),
         "grass": Photograph("grass.png", "grass", "texture", "CC0", "linolafett", 512, 512, turnable=True),
         "gravel": Photograph(
@@ -89,8 +90,13 @@ PHOTOGRAPHS: Mapping[str, Photograph] = MappingProxyType(
             "ihc.png", "stained tissue under a microscope", "texture", "No known copyright restrictions", "CMMI",
             512, 512, turnable=True,
         ),
-        "retina": Photograph("retina.jpg", "the back of an eye", "eye", "CC0", "Mikael Häggström", 1411, 1411, least=0.5),
-        "rocket": Photograph("rocket.jpg", "a rocket before its launch", "object", _PUBLIC, "SpaceX", 640, 427, "held_out"),
+        "retina": Photograph(
+            "retina.jpg", "the back of an eye", "eye", "CC0", "Mikael Häggström",
+            1411, 1411, least=0.5,
+        ),
+        "rocket": Photograph(
+            "rocket.jpg", "a rocket before its launch", "object", _PUBLIC, "SpaceX", 640, 427, "held_out"
+        ),
     }
 )  # fmt: skip
 
@@ -125,7 +131,7 @@ def load(name: str) -> Image.Image:
 
 
 def crop(name: str, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """A part of a photograph at a random scale, perhaps mirrored, turned where that is natural, in slightly other light.
+    """A part of a photograph at a random scale, perhaps mirrored or (where natural) turned, in slightly other light.
 
     Args:
         name: One of `PHOTOGRAPHS`.

@@ -18,7 +18,7 @@ from ..rows import Refusals, Row
 from ..scoring import scoring_row
 from .labels import SCALE
 from .shots import ABSENT, SEVERE, SLIGHT, Degradation, Shot
-from .words import BY_NAME, HIDES, SAYINGS
+from .words import BY_NAME, HIDES, PRAISED
 from .writer import SyntheticWriter
 
 SOURCE = "synthetic"
@@ -41,8 +41,6 @@ _UNSCORED = {
     SLIGHT: ("Thus, the image is only lightly affected.", "Overall, this disturbs only at a second look."),
     SEVERE: ("Thus, the image suffers a lot.", "Overall, this spoils the picture to a large degree."),
 }
-# Attributes, as often as they are lowered: praised as often as blamed, so that no question has a usual answer.
-_PRAISED = tuple(sorted({one.attribute for one in SAYINGS.values()}))
 
 
 def scored(shot: Shot) -> Row:
@@ -57,11 +55,11 @@ def scored(shot: Shot) -> Row:
 
 
 def feedback(shot: Shot, rng: np.random.Generator) -> Feedback:
-    """What a careful viewer who knows the degradation would say: it, its cause, something that is right, a conclusion."""
+    """What a careful viewer who knows the degradation would say: it, its cause, something right, a conclusion."""
     said = [one for degradation in shot.degradations for one in _degradation(degradation, rng)]
     named = [name for name, _ in said]
     praised = _fine(shot, rng, named)
-    for name in praised[: 1 if shot.degradations else 2]:
+    for name in praised[: 1 if said else 2]:
         steps = BY_NAME[name].steps
         words = steps[1 if BY_NAME[name].excluding else 2].asked
         said.insert(_gap(said, rng), (name, words[rng.integers(len(words))]))
@@ -102,11 +100,12 @@ def _fine(shot: Shot, rng: np.random.Generator, named: Sequence[str]) -> list[st
         "colour": tone.saturation < 0.35,
         "naturalness": tone.saturation > 0.5,
     }
-    fitting = [name for name in _PRAISED if BY_NAME[name].family not in gone and not unfit.get(name, False)]
+    fitting = [name for name in PRAISED if BY_NAME[name].family not in gone and not unfit.get(name, False)]
     found: list[str] = []
-    for name in rng.permutation(fitting):
+    taken = [str(name) for name in rng.permutation(fitting) if rng.random() < PRAISED[name]]
+    for name in taken or list(rng.permutation(fitting))[: not named]:
         if BY_NAME[name].family not in {BY_NAME[one].family for one in found}:
-            found.append(str(name))
+            found.append(name)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from .words import BY_NAME, HIDES, SAYINGS, Saying
 
 ABSENT, SLIGHT, STRONG, SEVERE = range(4)
 _GRADES = ((4.3, ABSENT), (3.3, SLIGHT), (2.1, STRONG))  # lowest score of a grade
+_GRADES_OF_LIGHT = ((4.3, ABSENT), (4.0, SLIGHT), (2.1, STRONG))  # people mind a wrong exposure less than they see it
 # At these severities a corruption is slight, by KADID-10k's scores of the same strength; all others are strong.
 _LIGHT_SEVERITIES = {"jpeg_compression": 2, "brightness": 1, "elastic_transform": 1}
 
@@ -56,7 +57,8 @@ class Degradation:
         if self.kind == "contrast_change":  # its scores do not peak at the untouched picture's
             return ABSENT if abs(self.level - 3) < 0.4 else SLIGHT if abs(self.level - 3) < 1.4 else STRONG
         mos = mean_mos(self.kind, self.level)
-        return next((grade for least, grade in _GRADES if mos >= least), SEVERE)
+        grades = _GRADES_OF_LIGHT if self.kind in ("brighten", "darken", "mean_shift") else _GRADES
+        return next((grade for least, grade in grades if mos >= least), SEVERE)
 
     @property
     def family(self) -> str:
@@ -141,7 +143,8 @@ def draw_degradations(
     if share < pristine:
         return ()
     if share < pristine + corrupted:
-        return (Degradation(CORRUPTIONS[rng.integers(len(CORRUPTIONS))], float(rng.integers(1, 6)), True),)
+        severity = float(rng.integers(1, 6))
+        return (_one_attribute([Degradation(kind, severity, True) for kind in CORRUPTIONS], rng),)
     first = _by_attribute(rng)
     if share >= pristine + corrupted + pairs:
         return (first,)
@@ -154,9 +157,12 @@ def draw_degradations(
 
 def _by_attribute(rng: np.random.Generator) -> Degradation:
     level = _level(rng)
+    return _one_attribute([Degradation(kind, level) for kind in DISTORTIONS], rng)
+
+
+def _one_attribute(candidates: Sequence[Degradation], rng: np.random.Generator) -> Degradation:
     groups: dict[str, list[Degradation]] = {}
-    for kind in DISTORTIONS:
-        one = Degradation(kind, level)
+    for one in candidates:
         groups.setdefault(one.saying.attribute, []).append(one)
     found = groups[sorted(groups)[rng.integers(len(groups))]]
     return found[rng.integers(len(found))]

@@ -14,7 +14,8 @@ from ..interpreting.vocabulary import ATTRIBUTES, _graded
 _MORE = (
     _graded(
         "fringes", "fringes, chromatic aberration", "rendering of edges, colour registration",
-        "colour-fringed, marred by colour fringes, shifted in a colour channel", "colour-fringed, marred by colour fringes",
+        "colour-fringed, marred by colour fringes, shifted in a colour channel",
+        "colour-fringed, marred by colour fringes",
         "free of colour fringes, well registered in colour", "free of colour fringes, well registered in colour",
         "Colour fringes", "fringes",
     ),
@@ -50,7 +51,8 @@ _MORE = (
     ),
     _graded(
         "squares", "squares, coloured squares", "view of the scene",
-        "covered by coloured squares, hidden behind coloured squares", "covered by coloured squares, hidden behind coloured squares",
+        "covered by coloured squares, hidden behind coloured squares",
+        "covered by coloured squares, hidden behind coloured squares",
         "uncovered, free of coloured squares", "uncovered, free of coloured squares",
         "Coloured squares", "squares",
     ),
@@ -108,7 +110,9 @@ SAYINGS: Mapping[str, Saying] = MappingProxyType(
             "bleeding", ("smeared in colour", "marred by colour bleeding"), ("coarse coding of the colour channels",)
         ),
         "color_shift": Saying(
-            "fringes", ("colour-fringed", "marred by colour fringes"), ("a colour channel that was moved", "a simple lens")
+            "fringes",
+            ("colour-fringed", "marred by colour fringes"),
+            ("a colour channel that was moved", "a simple lens"),
         ),
         "color_quantization": Saying(
             "banding", ("reduced to few tones", "posterized"), ("saving with a small colour palette",)
@@ -136,22 +140,30 @@ SAYINGS: Mapping[str, Saying] = MappingProxyType(
             "scatter", ("frayed", "scattered in its pixels"), ("pixels that were read from places nearby",)
         ),
         "non_eccentricity_patch": Saying(
-            "patches", ("broken by displaced patches", "incoherent in places"), ("small parts that were copied to a wrong place",)
+            "patches",
+            ("broken by displaced patches", "incoherent in places"),
+            ("small parts that were copied to a wrong place",),
         ),
         "pixelate": Saying(
             "pixelation", ("pixelated", "coarse in resolution"), ("enlarging a small picture without interpolation",)
         ),
         "quantization": Saying("banding", ("banded", "posterized"), ("storing too few levels of each channel",)),
         "color_block": Saying(
-            "squares", ("covered by coloured squares",), ("lost parts of the file that were filled in", "drawing over the picture")
+            "squares",
+            ("covered by coloured squares",),
+            ("lost parts of the file that were filled in", "drawing over the picture"),
         ),
-        "high_sharpen": Saying("sharpening", ("oversharpened", "marred by halos"), ("unsharp masking that went too far",)),
+        "high_sharpen": Saying(
+            "sharpening", ("oversharpened", "marred by halos"), ("unsharp masking that went too far",)
+        ),
         # the fifteen corruptions
         "gaussian_noise": Saying("noise", ("noisy", "grainy"), _NOISE),
         "shot_noise": Saying("noise", ("noisy", "grainy"), _NOISE),
         "defocus_blur": Saying("focus", ("out of focus", "defocused"), ("a lens that was set to the wrong distance",)),
         "glass_blur": Saying("sharpness", ("blurry", "unsharp"), ("frosted glass before the lens",)),
-        "zoom_blur": Saying("motion", ("motion-blurred", "smeared by motion"), ("a lens that zoomed during the exposure",)),
+        "zoom_blur": Saying(
+            "motion", ("motion-blurred", "smeared by motion"), ("a lens that zoomed during the exposure",)
+        ),
         "snow": Saying("overlay", ("covered by snow or ice",), ("a storm in front of the lens",)),
         "frost": Saying("overlay", ("covered by snow or ice",), ("a frozen window or lens",)),
         "fog": Saying("haze", ("hazy", "veiled by haze"), ("humid or dusty air before the camera",)),
@@ -165,12 +177,12 @@ SAYINGS: Mapping[str, Saying] = MappingProxyType(
         "contrast_change+": _HARSH,
         "contrast_change-": _FLAT,
     }
-)  # fmt: skip
+)
 
 HIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "noise": ("blur", "coding", "banding", "geometry", "sharpening", "fringes", "tint"),
-        "blur": ("coding", "geometry", "fringes", "sharpening", "noise"),
+        "noise": ("blur", "coding", "banding", "geometry", "sharpening"),
+        "blur": ("coding", "geometry", "fringes", "sharpening"),
         "coding": ("blur", "banding", "geometry", "tint", "fringes", "patches", "noise"),
         "banding": ("noise", "coding", "contrast", "colour", "tint"),
         "colour": ("tint", "contrast", "fringes"),
@@ -236,3 +248,17 @@ MORE_KNOWLEDGE: Mapping[str, Knowledge] = MappingProxyType(
     }
 )
 ALL_KNOWLEDGE: Mapping[str, Knowledge] = MappingProxyType({**KNOWLEDGE, **MORE_KNOWLEDGE})
+
+PRAISED: Mapping[str, float] = MappingProxyType(
+    {
+        "banding": 0.04, "bleeding": 0.03, "colour": 0.09, "compression": 0.07, "contrast": 0.02, "detail": 0.09,
+        "exposure": 0.01, "focus": 0.11, "fringes": 0.05, "geometry": 0.02, "haze": 0.01, "motion": 0.07,
+        "naturalness": 0.04, "noise": 0.07, "overlay": 0.01, "patches": 0.03, "pixelation": 0.09, "scatter": 0.04,
+        "sharpening": 0.04, "sharpness": 0.12, "squares": 0.04,
+    }
+)  # fmt: skip
+"""Chance that an attribute that is right is said to be so.
+
+Solved by simulation of `shots.draw_degradations`, so that each is praised half as often as it is blamed: then its three
+steps are about equally frequent, and the question alone does not tell the answer.
+"""

@@ -18,6 +18,8 @@ _KNOWING = ("causes", "advice", "tools")
 class SyntheticWriter:
     """Writes as `TemplateWriter` does; of problems that only we know about, it writes the conversations itself.
 
+    Of how-questions it keeps as many as there are what-questions.
+
     Example:
         >>> from train.data.interpreting import Feedback
         >>> said = Feedback("a.jpg", (("banding", "banded"),), "Thus, the quality of the image is poor.")
@@ -34,8 +36,19 @@ class SyntheticWriter:
     def write(self, tasks: Sequence[Task], refusals: Refusals) -> Iterator[list[Draft]]:
         """See `Writer.write`; nothing is ever refused."""
         for task, drafts in zip(tasks, self._templates.write(tasks, refusals), strict=True):
+            if task.kind == "what_how":
+                yield _as_many(drafts, task)
+                continue
             own = _conversation(task) if task.kind == "conversation" and task.topic in _KNOWING else None
             yield drafts if own is None else [own]
+
+
+def _as_many(drafts: list[Draft], task: Task) -> list[Draft]:
+    """One how-question for each what-question, and one where there is none: the templates have four times as many."""
+    how = [draft for draft in drafts if draft.kind == "how"]
+    what = [draft for draft in drafts if draft.kind == "what"]
+    rng = random.Random(f"how {task.seed} {task.number} {task.feedback.image}")
+    return what + rng.sample(how, min(len(how), max(1, len(what))))
 
 
 def _conversation(task: Task) -> Draft | None:
