@@ -72,6 +72,8 @@ class Parts:
         if dtype is not None:
             weights = {name: weight.to(dtype) for name, weight in weights.items()}
         self.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        for file in folder.glob("*.safetensors"):
+            file.chmod((folder / "config.json").stat().st_mode)  # the library makes weights private to their writer
         self.tokenizer.chat_template = None  # in a file of its own, which every release of transformers reads
         self.tokenizer.save_pretrained(folder)
         (folder / "chat_template.jinja").write_text(self.scoring.template or CHATML, encoding="utf-8")

@@ -40,7 +40,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        history: Sizes of every epoch so far, the present one last.
+        history: Sizes of every epoch so far, the present one (begun or not) last.
         epoch: Whole epochs done.
         step: Steps done in the present epoch.
         total: Steps since the start.
@@ -56,6 +56,11 @@ class Progress:
     validations: list[Measured] = field(default_factory=list)
     best: int | None = None
     stale: int = 0
+
+    @property
+    def begun(self) -> list[Sizes]:
+        """Sizes of the epochs that rows were seen of; at the end of an epoch the next one's are in `history` already."""
+        return self.history[: self.epoch + (self.step > 0)]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain fields for `progress.json`."""

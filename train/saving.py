@@ -160,7 +160,7 @@ class Saver:
             "epoch": state.epoch,
             "step": state.step,
             "total": state.total,
-            "mixture": {"sizes": [list(sizes) for sizes in state.history]},
+            "mixture": {"sizes": [list(sizes) for sizes in state.begun]},
             "versions": {
                 "qsit_metric": qsit_metric.__version__,
                 "torch": torch.__version__,

@@ -61,13 +61,13 @@ class Amounts:
     questions: int = 600
 
     def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 12:
-            raise DataError.about("amounts", tuple(asdict(self).values()), "12 or more of each")
+        if min(asdict(self).values()) < 6:
+            raise DataError.about("amounts", tuple(asdict(self).values()), "6 or more of each")
 
     def pictures(self, name: str) -> int:
         """How many pictures a set needs."""
         count: int = getattr(self, name)
-        return {"d2": -(-count // 4) + 4, "questions": 2 * count + 12}.get(name, count)
+        return {"d2": -(-count // 4) + 4, "questions": 2 * count + 6}.get(name, count)
 
 
 @dataclass(frozen=True)

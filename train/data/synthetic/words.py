@@ -91,7 +91,7 @@ _DARK = Saying(
 _BRIGHT = Saying(
     "exposure", ("too bright", "overexposed"), ("an exposure that was too long", "a tone curve that was bent up")
 )
-_FLAT = Saying("contrast", ("low in contrast", "flat"), ("a flat tone curve", "stray light in the lens"))
+_FLAT = Saying("contrast", ("low in contrast", "flat"), ("a tone curve of little slope", "stray light in the lens"))
 _HARSH = Saying(
     "contrast", ("high in contrast", "strong in contrast"), ("a steep tone curve", "strong editing of the tones")
 )
@@ -154,7 +154,7 @@ SAYINGS: Mapping[str, Saying] = MappingProxyType(
             ("lost parts of the file that were filled in", "drawing over the picture"),
         ),
         "high_sharpen": Saying(
-            "sharpening", ("oversharpened", "marred by halos"), ("unsharp masking that went too far",)
+            "sharpening", ("oversharpened", "marred by halos"), ("a sharpening filter that went too far",)
         ),
         # the fifteen corruptions
         "gaussian_noise": Saying("noise", ("noisy", "grainy"), _NOISE),
@@ -192,7 +192,6 @@ HIDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "exposure": ("contrast", "colour", "haze", "tint", "banding"),
         "contrast": ("exposure", "haze", "colour", "tint"),
         "haze": ("contrast", "exposure", "colour", "blur", "noise"),
-        "overlay": ("contrast", "exposure", "blur", "noise", "colour"),
         "geometry": ("blur", "noise", "coding", "patches"),
         "patches": ("geometry", "coding"),
         "squares": (),
