@@ -14,7 +14,9 @@ from train.data.freezing import Validation, freeze
 from train.data.rows import Row
 
 
-def small_data(folder: Path, rows: int = 24, size: tuple[int, int] = (48, 40)) -> Path:
+def small_data(
+    folder: Path, rows: int = 24, size: tuple[int, int] = (48, 40), questions: bool = True, without: str = ""
+) -> Path:
     """`rows` of each of D1, D2, D3, and half as many to validate on; answers follow the picture's brightness."""
     images = folder / "images"
     images.mkdir(parents=True)
@@ -35,11 +37,12 @@ def small_data(folder: Path, rows: int = 24, size: tuple[int, int] = (48, 40)) -
         "d2": [asking(index, "d2", "Is the image sharp?") for index in range(rows)],
         "d3": [asking(index, "d3", "Is there a cat?\nLook twice.") for index in range(rows)],
     }
-    questions = tuple(
+    asked = tuple(
         Question(str(index), f"{index}.png", "Is it sharp?", ("Yes", "No"), index % 2, "yes-no", "distortion")
-        for index in range(rows // 2)
+        for index in range(rows // 2 if questions else 0)
     )
-    validation = Validation(tuple(scoring(index, "val") for index in range(rows // 2)), questions)
+    sets.pop(without, None)
+    validation = Validation(tuple(scoring(index, "val") for index in range(rows // 2)), asked)
     roots = dict.fromkeys(("d1", "d2", "d3", "scoring", "questions"), images)
     freeze(sets, validation, folder / "frozen", roots=roots)
     return folder / "frozen"

@@ -60,18 +60,28 @@ def test_json(tmp_path):
     ("edit", "message"),
     [
         ({"correct_ans": "low"}, "row 1: correct_ans 'low' is none of"),
-        ({"candidates": ["High"], "correct_ans": "High"}, r"row 1: `choices`: got \('High',\), expected 2 to 26"),
+        ({"candidates": ["High"], "correct_ans": "High"}, r"row 1: `candidates`: got \('High',\), expected 2 to 26"),
         ({"candidates": "High", "correct_ans": "H"}, "row 1: candidates are 'High', expected a list"),
-        ({"candidates": ["High", " "], "correct_ans": "High"}, "row 1: `choices`"),
+        ({"candidates": ["High", " "], "correct_ans": "High"}, "row 1: `candidates`"),
         ({"type": 3}, "row 1: `type`: got 3, expected a number from 0 to 2"),
         ({"concern": "distortion"}, "row 1: `concern`: got 'distortion', expected a number from 0 to 3"),
         ({"question": " "}, "row 1: `question`"),
-        ({"img_path": "../a.jpg"}, "row 1: `image`"),
+        ({"img_path": "../a.jpg"}, "row 1: `img_path`"),
     ],
 )
 def test_rows_that_cannot_be_used(tmp_path, edit, message):
     with pytest.raises(EvaluationError, match=f"1 of 2 questions cannot be used: {message}"):
         read_llvisionqa(dumped(tmp_path, LIGHT, {**LIGHT, **edit}))
+
+
+def test_rows_that_cannot_be_used_may_be_collected(tmp_path):
+    refused = []
+    path = dumped(tmp_path, {**LIGHT, "correct_ans": "low"}, LIGHT, {**LIGHT, "type": 3})
+    questions = read_llvisionqa(path, path, refused=refused)
+    assert [one.id for one in questions] == ["1", "4"]  # places in the files, whatever was left out before
+    assert [reason[:19] for reason in refused] == ["row 0: correct_ans ", "row 2: `type`: got "] * 2
+    with pytest.raises(EvaluationError, match="1 of 1 question cannot be used"):
+        read_llvisionqa(dumped(tmp_path, {**LIGHT, "type": 3}), refused=refused)
 
 
 def test_rows_without_fields_and_other_files(tmp_path):
@@ -181,7 +191,7 @@ def test_a_path_inside_parquet_leads_nowhere_else(tmp_path):
         ({"correct_choice": ["D", "A"]}, "row 0: correct_choice 'D' is none of A, B, C"),
         ({"correct_choice": ["AB", "A"]}, "row 0: correct_choice 'AB' is none"),
         ({"option0": ["N/A", "Yes"]}, "row 0: an option is missing"),
-        ({"option1": ["Low", "N/A"]}, r"row 1: `choices`: got \('Yes',\)"),
+        ({"option1": ["Low", "N/A"]}, r"row 1: `option0 to option3`: got \('Yes',\)"),
         (
             {"image": [b"text", b"text"]},
             "2 of 2 questions cannot be used: row 0: `image`: got b'text', expected a picture in JPEG",

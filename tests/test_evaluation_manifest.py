@@ -45,7 +45,7 @@ def test_paths_that_are_not_below_the_root_are_refused(image):
     "mos", [float("nan"), float("inf"), "-inf", "nan", "", "three", None, True, "1_0", [3], 10**400]
 )
 def test_scores_that_are_no_finite_numbers_are_refused(mos):
-    with pytest.raises(EvaluationError, match="`score`: got .* a finite number"):
+    with pytest.raises(EvaluationError, match="`mos`: got .* a finite number"):
         Item("a.jpg", mos, "a")
 
 
@@ -86,7 +86,7 @@ def test_an_empty_manifest_is_refused():
 def test_an_image_with_two_scores_is_refused_and_one_that_stands_twice_is_not():
     assert len(Manifest("mine", [A, A], ".")) == 2
     with pytest.raises(
-        EvaluationError, match=r"`mine`: 1 of 3 images cannot be used: 'a.jpg' has the scores 3.0 and 4.0"
+        EvaluationError, match=r"`mine`: 1 of 2 images cannot be used: 'a.jpg' has the scores 3.0 and 4.0"
     ):
         Manifest("mine", [A, B, Item("a.jpg", 4, "a2")], ".")
 
@@ -147,12 +147,13 @@ def test_a_file_of_qbench_loads(tmp_path):
     [
         ([], "at least one element"),
         ({}, "a JSON list"),
-        ([{"img_path": "a.jpg"}], "1 of 1 rows cannot be used: row 0: no gt_score"),
+        ([{"img_path": "a.jpg"}], "1 of 1 row cannot be used: row 0: no gt_score. Repair it"),
         ([{"gt_score": 1}], "row 0: no img_path"),
         ([{}], "row 0: no img_path and no gt_score"),
         ([7], "row 0: it is 7, expected an object"),
-        ([{"img_path": "a.jpg", "gt_score": "NaN"}], "row 0: `score`: got 'NaN'"),
-        ([{"img_path": "a.jpg", "gt_score": 1}, {"img_path": "a.jpg", "gt_score": 2}], "'a.jpg' has the scores 1.0 and 2.0"),
+        ([{"img_path": "a.jpg", "gt_score": "NaN"}], "row 0: `gt_score`: got 'NaN'"),
+        ([{"img_path": "a.jpg", "gt_score": 1}, {"img_path": "a.jpg", "gt_score": 2}], r"m.json`: 2 of 2 rows cannot be used: row 0: 'a.jpg' has the scores 1.0 and 2.0; row 1: 'a.jpg'"),
+        ([{"img_path": "/a.jpg", "gt_score": 1}], "row 0: `img_path`: got '/a.jpg'"),
         ([{"img_path": "a.jpg", "gt_score": 1}, *[{"img_path": "b.jpg"}] * 7], "7 of 8 rows cannot be used: row 1: .*; row 5: no gt_score; ..."),
     ],
 )  # fmt: skip

@@ -139,7 +139,7 @@ def test_warnings_name_scores_outside_the_scale_and_absent_images(tmp_path, capl
     with (tmp_path / "set" / "dmos.csv").open("a") as file:
         file.write("I02_01_01.png,I02.png,45.7,0.5\n")
     read_iqa("kadid", tmp_path / "set")
-    assert "1 scores outside 1..5, first I02_01_01.png 45.7" in caplog.text
+    assert "1 score outside 1..5, first I02_01_01.png 45.7" in caplog.text
     assert "5 images are not in" in caplog.text
 
 
@@ -199,9 +199,9 @@ def test_csv_round_trip(tmp_path_factory, rows):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,mos\na.jpg,\n", "1 of 1 rows cannot be used: line 2: `score`: got ''"),
+        ("image,mos\na.jpg,\n", "1 of 1 row cannot be used: line 2: `mos`: got ''"),
         ("image,mos\na.jpg,3\nb.jpg\nc.jpg,3,4\nd.jpg,x\n", "3 of 4 rows cannot be used: line 3: not 2 fields; line 4: not 2 fields; line 5"),
-        ("image,mos\na.jpg,3\na.jpg,4\n", "'a.jpg' has the scores 3.0 and 4.0"),
+        ("image,mos\na.jpg,3\na.jpg,4\n", "labels.csv`: 2 of 2 rows cannot be used: line 2: 'a.jpg' has the scores 3.0 and 4.0; line 3: 'a.jpg' has"),
         ("image,mos\n/data/a.jpg,3\n", "line 2: `image`: got '/data/a.jpg'"),
         ("image,mos\n", "<no items>"),
         ('image,mos\na.jpg,3\n"b.jpg,4\nc.jpg,5\n', "a csv file. After line 2: unexpected end"),
@@ -215,6 +215,54 @@ def test_csv_round_trip(tmp_path_factory, rows):
 def test_csv_files_that_cannot_be_used(tmp_path, text, message):
     with pytest.raises(EvaluationError, match=message):
         read_scores(plain(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("csv", "image,mos\na.jpg,3\nb.jpg,\n", "line 3: `mos`: got '', expected a finite number"),
+        ("koniq", "image_name,MOS_zscore\na.jpg,3\nb.jpg,x\n", "line 3: `MOS_zscore`: got 'x', expected a finite number"),
+        ("kadid", "dist_img,ref_img,dmos\na.jpg,I01.png,3\n,I01.png,3\n", "line 3: `dist_img`: got ''"),
+        ("tid2013", "3 a.jpg\n- b.jpg\n", "line 2: `mos`: got '-', expected a finite number"),
+        ("qbench", '[{"img_path": "a.jpg", "gt_score": 3}, {"img_path": "b.jpg"}]', "row 1: no gt_score"),
+        ("conversations", json.dumps([{"id": "a.jpg->3", "image": "a.jpg", "conversations": [{"value": "good"}]}, 7]), "row 1: it is 7"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_used_may_be_collected(tmp_path, name, text, reason):
+    refused = []
+    manifest = read_scores(plain(tmp_path, text), name, refused=refused)
+    assert [(item.image, item.mos) for item in manifest.items] == [("a.jpg", 3.0)]
+    assert len(refused) == 1
+    assert refused[0].startswith(reason)
+    with pytest.raises(EvaluationError, match="1 of 2 rows cannot be used"):
+        read_scores(plain(tmp_path, text), name)
+
+
+def test_excel_and_matlab_rows_may_be_collected(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["Image name", "MOS"], ["1.jpg", 3], ["2.jpg", None]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    refused = []
+    assert [item.image for item in read_scores(tmp_path / "a.xlsx", refused=refused).items] == ["1.jpg"]
+    assert refused == ["row 3: `MOS`: got None, expected a finite number"]
+    livec(tmp_path / "set", names=("/t1.bmp", "t2.bmp"), scores=2)
+    assert [item.id for item in read_iqa("livec", tmp_path / "set", refused=refused).items] == ["t2.bmp"]
+    assert refused[1].startswith("row 0: `AllImages_release`: got '/t1.bmp'")
+
+
+def test_of_an_image_with_two_scores_no_row_is_left(tmp_path):
+    refused = []
+    path = plain(tmp_path, "image,mos\na.jpg,3\nb.jpg,1\na.jpg,4\nc.jpg,2\nc.jpg,2\n")
+    assert [item.image for item in read_scores(path, refused=refused).items] == ["b.jpg", "c.jpg", "c.jpg"]
+    assert refused == [f"line {line}: 'a.jpg' has the scores 3.0 and 4.0" for line in (2, 4)]
+
+
+def test_a_file_without_one_usable_row_is_an_error_all_the_same(tmp_path):
+    refused = []
+    with pytest.raises(EvaluationError, match=r"labels.csv`: 2 of 2 rows cannot be used: line 2: .*Repair them\.$"):
+        read_scores(plain(tmp_path, "image,mos\na.jpg,\nb.jpg,\n"), refused=refused)
+    assert refused == []
 
 
 def test_a_format_that_is_forced_must_fit(tmp_path):
@@ -243,7 +291,7 @@ def test_xlsx_with_other_columns_or_bad_rows(tmp_path):
     for row in (["1.jpg", 3], ["2.jpg"], [None, 4]):
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
-    with pytest.raises(EvaluationError, match="2 of 3 rows cannot be used: row 3: `score`: got None.*; row 4: `image`"):
+    with pytest.raises(EvaluationError, match="2 of 3 rows cannot be used: row 3: `MOS`: got None.*; row 4: `Image name`"):
         read_scores(tmp_path / "a.xlsx")
 
 
@@ -300,8 +348,8 @@ def test_conversations(tmp_path):
         (row(conversations=[]), "the answer None ends in none"),
         (row(conversations=[{"from": "gpt"}]), "the answer None ends in none"),
         (row(id="1.jpg"), r"row 1: no gt_score \(or -> in id\)"),
-        (row(id="1.jpg->x"), "row 1: `score`: got 'x'"),
-        (row(gt_score=None), "row 1: `score`: got None"),
+        (row(id="1.jpg->x"), r"row 1: `gt_score \(or -> in id\)`: got 'x'"),
+        (row(gt_score=None), r"row 1: `gt_score \(or -> in id\)`: got None"),
         (row(image=None), "row 1: `image`: got None"),
         ({"id": "1.jpg->3", "conversations": []}, "no image or img_path"),
         ("text", "row 1: it is 'text', expected an object"),

@@ -204,7 +204,7 @@ def test_a_folder_is_a_list_of_its_images(tmp_path):
         ("a.txt", "/data/a.jpg\n", DataError, "cannot be kept out of training"),
         ("a.json", "", EmptyFileError, "not an empty file"),
         ("a.csv", "file,score\na.jpg,1\n", EvaluationError, "a label file in a known format"),
-        ("a.csv", "image,mos\na.jpg,high\n", EvaluationError, "1 of 1 rows cannot be used"),
+        ("a.csv", "image,mos\na.jpg,high\n", EvaluationError, "1 of 1 row cannot be used"),
     ],
 )  # fmt: skip
 def test_a_list_that_is_read_in_part_is_refused(tmp_path, name, text, error, message):

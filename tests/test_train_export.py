@@ -60,6 +60,7 @@ def run(tmp_path: Path) -> Path:
     TRAIN.save(model)
     (model / "training.json").write_text(json.dumps(FACTS))
     (run / "best").symlink_to(Path("models") / "step-0000120")
+    (run / "recipe.yaml").write_text("name: small\nstop: {patience: 3}\n")
     (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
     return run
 
@@ -380,3 +381,13 @@ def test_what_cannot_be_pushed_is_refused_before_the_work(run, tmp_path, at):
     with pytest.raises(HubError, match="`license`"):
         export_command(run, tmp_path / "mine", push="owner/mine", token="t")
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_run_of_so_many_epochs_gives_its_last_model(run):
+    """Provenance: the paper's primary model is the one after its last epoch; only the small one stops at a plateau."""
+    shutil.copytree(run / "models" / "step-0000120", run / "models" / "step-0000200")
+    (run / "last").symlink_to(Path("models") / "step-0000200")
+    assert checkpoint_of(run).name == "step-0000120"
+    (run / "recipe.yaml").write_text("name: large\nstop: {epochs: 3, patience: null}\n")
+    assert checkpoint_of(run).name == "step-0000200"
+    assert checkpoint_of(run, "best").name == "step-0000120"

@@ -15,6 +15,7 @@ from tiny_models import golden_processor
 from train.batches import Batch, Collator, RowDataset, RowSet
 from train.chat import IGNORED, Encoder
 from train.data.rows import Row
+from train.errors import RecipeError
 from train.model import JointModel, load_parts, mark_trainable, parameter_groups
 from train.recipe import Lora, Model, Optim
 from training import small_base
@@ -142,6 +143,14 @@ def test_frozen_modules_do_not_learn(small):
     learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert learning
     assert all("multi_modal_projector" in name or "image_newline" in name for name in learning)
+    every = ("vision_tower", "multi_modal_projector", "language_model")
+    with pytest.raises(RecipeError, match="expected something that learns"):
+        load_parts(Model(base=str(small), frozen=every), "train")
+
+
+def test_an_untied_head_is_frozen_with_its_language_model():
+    model = load_parts(Model(base=str(GOLDEN / "untied"), frozen=("language_model",)), "train").model
+    assert not model.get_output_embeddings().weight.requires_grad
 
 
 def test_adapters_merge_to_the_same_scores(small, tmp_path: Path):

@@ -111,6 +111,27 @@ def test_mixtures_become_sizes():
     assert sizes(sizes=[5, 6, 7]) == (5, 6, 7)
 
 
+def test_a_set_that_is_left_out_does_not_lower_the_others():
+    recipe = load_recipe("q-sit-mini").changed(mixture={"without": ["d2"]})
+    assert tuple(first_sizes(recipe.mixture, Sizes(100, 50, 1000)).sizes) == (100, 0, 104)
+
+
+def test_a_set_can_be_left_out_of_any_mixture():
+    recipe = load_recipe("q-sit-mini", ["mixture.ratio=[1, 1, 0.5]", "mixture.without=[d3]"])
+    assert (recipe.mixture.ratio, recipe.mixture.without, recipe.mixture.preset) == ((1, 1, 0.5), ("d3",), None)
+
+
+def test_words_mean_what_they_mean_in_a_file():
+    assert load_recipe("q-sit-mini", ["optim.precision=no"]).optim.precision == "no"
+    with pytest.raises(RecipeError, match=r"expected a value in YAML"):
+        load_recipe("q-sit-mini", ["data.images={d1: a, d1: b}"])
+
+
+def test_a_recipe_elsewhere_extends_one_by_name(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("extends: q-sit-mini\nname: mine\n")
+    assert load_recipe(tmp_path / "mine.yaml").validation.every == 0.2
+
+
 def test_the_rate_rises_and_falls_by_progress():
     rates = [rate(step / 1000, 0.03) for step in range(1001)]
     assert rates[0] == 0

@@ -236,7 +236,7 @@ def test_cost_is_a_sum():
     assert both.search_hours == pytest.approx(a.search_hours + b.search_hours)
     assert both.optimiser_steps == a.optimiser_steps + b.optimiser_steps
     assert cost(one, epochs=2).sample_passes == 2 * a.sample_passes
-    assert cost(small(), batch=64).optimiser_steps == sum(math.ceil(run.sizes.total / 64) for run in small().runs)
+    assert cost(small(), batch=64).optimiser_steps == sum(run.sizes.total // 64 for run in small().runs)
 
 
 # Runs
@@ -501,7 +501,9 @@ def command(tmp_path, monkeypatch):
     from train.data.freezing import Frozen
 
     rows = [SimpleNamespace(source="mine")] * 100 + [SimpleNamespace(source="koniq")] * 20
-    frozen = SimpleNamespace(counts=Sizes(120, 300, 200), digest="d" * 64, rows=lambda name: rows)
+    frozen = SimpleNamespace(
+        counts=Sizes(120, 300, 200), digest="d" * 64, rows=lambda name: rows, val_questions=rows, val_scoring=rows
+    )
     monkeypatch.setattr(Frozen, "load", staticmethod(lambda folder, images=None: frozen))
     app = typer.Typer(pretty_exceptions_enable=False)
     for name, function in (("plan", plan_command), ("fit", fit_command), ("status", status_command)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,12 @@ class Sample(NamedTuple):
     plan: Plan
 
 
+class Refused(NamedTuple):
+    """Why a row cannot be used; said by a worker, raised in the training process."""
+
+    reason: str
+
+
 class Batch(NamedTuple):
     """Rows as `JointModel.forward` takes them: (B, L) ids and labels, all tiles one after the other, B plans."""
 
@@ -59,7 +65,7 @@ class Batch(NamedTuple):
         return int((self.labels[:, 1:] != IGNORED).sum())
 
 
-class RowDataset(Dataset[Sample]):
+class RowDataset(Dataset["Sample | Refused"]):
     """Reads rows by (set, row).
 
     Pictures are read as the authors read them: without turning them by their EXIF orientation.
@@ -77,22 +83,24 @@ class RowDataset(Dataset[Sample]):
         self._geometry = geometry
         self._limit = max_tokens
 
-    def __getitem__(self, pick: Pick) -> Sample:
-        """Read one row.
+    def __getitem__(self, pick: Pick) -> Sample | Refused:
+        """Read one row; one whose picture cannot be read, or that is too long, is named and never replaced by another.
 
-        Raises:
-            DataError: Its picture cannot be read, or it is too long; the row is named, and never replaced by another.
+        An exception would reach the training process with the worker's whole traceback as its message.
         """
         rows = self._sets[pick[0]]
         row = rows.rows[pick[1]]
         try:
             picture = load(rows.root / row.image, exif=False)
         except ImageError as error:
-            raise DataError(f"row {row.id!r}: {error} Training needs every picture that its rows name.") from error
+            hint = (
+                "Training needs every picture that its rows name: replace the file, and start the run again to go on."
+            )
+            return Refused(f"row {row.id!r}: {error} {hint}")
         layout = plan(self._geometry, picture.height, picture.width)
         tokens = self._encoder.encode(row, layout.tokens)
         if len(tokens.ids) > self._limit:
-            raise DataError(f"row {row.id!r}: it has {len(tokens.ids)} tokens, chat.max_tokens is {self._limit}.")
+            return Refused(f"row {row.id!r}: it has {len(tokens.ids)} tokens, chat.max_tokens is {self._limit}.")
         return Sample(torch.tensor(tokens.ids), torch.tensor(tokens.labels), cut(picture, self._geometry), layout)
 
 
@@ -102,8 +110,11 @@ class Collator:
     def __init__(self, padding: int) -> None:
         self._padding = padding
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
+    def __call__(self, found: Sequence[Sample | Refused]) -> Batch | Refused:
         """See the class."""
+        if refused := [one for one in found if isinstance(one, Refused)]:
+            return refused[0]
+        samples = [one for one in found if isinstance(one, Sample)]
         ids = pad_sequence([sample.ids for sample in samples], batch_first=True, padding_value=self._padding)
         labels = pad_sequence([sample.labels for sample in samples], batch_first=True, padding_value=IGNORED)
         tiles = torch.cat([sample.tiles for sample in samples])
@@ -111,7 +122,10 @@ class Collator:
 
 
 def stream(
-    dataset: RowDataset, collate: Callable[[Sequence[Sample]], Batch], picks: Sequence[Sequence[Pick]], workers: int
+    dataset: RowDataset,
+    collate: Collator,
+    picks: Sequence[Sequence[Pick]],
+    workers: int,
 ) -> Iterator[Batch]:
     """Batches in the order of their picks, prepared ahead by worker processes.
 
@@ -119,7 +133,7 @@ def stream(
         DataError: A row cannot be used; see `RowDataset`.
         RunError: A worker process died.
     """
-    loader: DataLoader[Sample] = DataLoader(
+    loader: DataLoader[Sample | Refused] = DataLoader(
         dataset,
         batch_sampler=picks,  # type: ignore[arg-type]
         collate_fn=collate,
@@ -129,7 +143,10 @@ def stream(
         generator=torch.Generator(),  # the global one belongs to dropout: a resumed run must not draw from it again
     )
     try:
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, Refused):
+                raise DataError(batch.reason)
+            yield batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

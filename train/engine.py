@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
+
+from qsit_metric.errors import DependencyError
 
 from .batches import Batch
 from .errors import RecipeError, RunError
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
     from .recipe import TrainingRecipe
 
+_PATIENCE = timedelta(hours=2)  # the others wait while one process writes a large checkpoint
 _SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
@@ -43,16 +49,22 @@ class Engine:
 
     def __init__(self, recipe: TrainingRecipe, parts: Parts, output: Path) -> None:
         optim = recipe.optim
-        state = PartialState(cpu=_on_cpu())
+        state = PartialState(cpu=_on_cpu(), timeout=_PATIENCE)
+        if state.num_processes > 1:
+            _leave_group_at_exit()
         self.accumulation = _accumulation(recipe, state.num_processes)
         AcceleratorState._reset_state()  # another run of this process may have had another precision
+        # FSDP would keep each layer's whole gradient from one micro-batch to the next: share it out after each instead.
+        fsdp = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
         self.accelerator = Accelerator(
             cpu=_on_cpu(),
             mixed_precision=optim.precision,
-            gradient_accumulation_steps=self.accumulation,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(self.accumulation, sync_each_batch=fsdp),
             log_with=list(recipe.saving.trackers) or None,
             project_dir=str(output),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
+        _check_trackers(recipe, self.accelerator)
         torch.backends.cuda.matmul.allow_tf32 = True  # as the authors' script
         self._parts, self._optim = parts, optim
         groups = parameter_groups(parts.model, optim)
@@ -104,8 +116,9 @@ class Engine:
         return total
 
     def close(self) -> None:
-        """Let trackers finish and free the memory."""
-        self.accelerator.end_training()
+        """Let trackers finish and free the memory; the processes stay together, for the next run of a sweep."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         self.accelerator.free_memory()
 
     def _loss(self, losses: RowLosses, targets: float | None) -> torch.Tensor:
@@ -147,6 +160,19 @@ class Engine:
 
             # accelerate's own policy also rounds what the forward pass gives, which is the losses.
             fsdp.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+
+
+def _check_trackers(recipe: TrainingRecipe, accelerator: Accelerator) -> None:
+    """Accelerate leaves out, without a word, a tracker whose package is missing."""
+    found = {str(getattr(one, "value", one)) for one in accelerator.log_with}
+    if absent := [name for name in recipe.saving.trackers if name not in found]:
+        hint = f"Run `pip install {' '.join(absent)}`."
+        raise DependencyError.about("saving.trackers", absent, "packages that are installed", hint)
+
+
+@functools.cache
+def _leave_group_at_exit() -> None:
+    atexit.register(lambda: PartialState().destroy_process_group())
 
 
 def _on_cpu() -> bool:

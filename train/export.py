@@ -26,8 +26,9 @@ from qsit_metric.hub import fingerprint, verify
 from qsit_metric.prompts import CHATML, Recipe
 
 from .card import card, public
-from .errors import RunError
+from .errors import RecipeError, RunError
 from .model import Parts
+from .yaml import load_yaml
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +60,7 @@ def export(
     run: Path,
     output: Path,
     *,
-    which: str = "best",
+    which: str | None = None,
     dtype: str = "bfloat16",
     licence: str | None = None,
     force: bool = False,
@@ -69,7 +70,8 @@ def export(
     Args:
         run: A run's folder, or one of its checkpoints.
         output: The folder to write; must not exist, unless `force`.
-        which: "best" or "last" of the run.
+        which: "best" or "last" of the run; default: "best" if its recipe stops at a plateau, else "last", as the paper
+            takes its models.
         dtype: "float32", "bfloat16" or "float16".
         licence: The weights' licence for the card, an identifier of the Hub ("apache-2.0").
         force: Replace a folder that is there.
@@ -109,12 +111,13 @@ def export(
     return Exported(output, source, fingerprint(output), score, size)
 
 
-def checkpoint_of(run: Path, which: str = "best") -> Path:
+def checkpoint_of(run: Path, which: str | None = None) -> Path:
     """The checkpoint folder that a run's link names, or the given folder if it is a checkpoint itself.
 
     Raises:
         RunError: There is none, or it was not written by a run.
     """
+    which = which or _default(run)
     if which not in ("best", "last"):
         raise RunError.about("which", which, "'best' or 'last'")
     found = run if (run / "config.json").is_file() else run / which
@@ -126,6 +129,15 @@ def checkpoint_of(run: Path, which: str = "best") -> Path:
         raise RunError.about("run", str(run), f"a checkpoint with {TRAINING} beside its weights", hint)
     verify(found, hint="It was damaged after it was written: export another checkpoint of the run.")
     return found.resolve()
+
+
+def _default(run: Path) -> str:
+    """Which model a recipe means: the best of a run to a plateau, the last of one of so many epochs."""
+    try:
+        fields = load_yaml(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else {}
+        return "best" if fields.get("stop", {}).get("patience") else "last"
+    except RecipeError:
+        return "last"
 
 
 def _write(source: Path, work: Path, dtype: torch.dtype) -> None:

@@ -113,6 +113,10 @@ class RunFolder:
             if old.name not in kept:
                 shutil.rmtree(old, ignore_errors=True)
 
+    def drop_states(self) -> None:
+        """A finished run is not gone on with; its states are several times the size of its model."""
+        shutil.rmtree(self.path / "states", ignore_errors=True)
+
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON or YAML file."""
         with self.writing(name):
@@ -133,22 +137,31 @@ class RunFolder:
         with self.writing("log.jsonl"), (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "total": step, **fields}) + "\n")
 
-    def rewind_log(self, step: int) -> None:
-        """Drop what a killed run logged after the state that the new one goes on from."""
+    def rewind_log(self, step: int, begun: bool) -> None:
+        """Drop what a killed run logged after the state that the new one goes on from.
+
+        Args:
+            step: Of that state.
+            begun: Whether its epoch was begun; else the epoch will be announced again.
+        """
         path = self.path / "log.jsonl"
         if path.is_file():
-            keep = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged(line, step)]
+            keep = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged(line, step, begun)]
             with self.writing("log.jsonl"):
                 write_atomic(path, "".join(line + "\n" for line in keep))
 
     def _sweep(self) -> None:
-        for left in (*self.path.glob(f"*/{_PARTIAL}*"), *self.path.glob("*/.*.old")):
+        for left in self.path.glob(f"*/{_PARTIAL}*"):
             shutil.rmtree(left, ignore_errors=True)
+        for old in self.path.glob("*/.*.old"):  # moved aside, and its successor never came
+            place = old.with_name(old.name[1:].partition(".")[0])
+            shutil.rmtree(old, ignore_errors=True) if place.exists() else old.rename(place)
 
 
-def _logged(line: str, step: int) -> bool:
-    """Whether a line is whole and not of a later step."""
+def _logged(line: str, step: int, begun: bool) -> bool:
+    """Whether a line is whole and not of a later step or epoch."""
     try:
-        return int(json.loads(line)["total"]) <= step
+        event = json.loads(line)
+        return int(event["total"]) < step + (begun or event["kind"] != "epoch")
     except (ValueError, KeyError, TypeError):
         return False

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from accelerate.utils import set_seed
-from transformers.utils import logging
 
 from .balance import Rule, adjust
 from .batches import Batch, Collator, RowDataset, RowSet, share, stream
@@ -25,11 +24,12 @@ from .mixture import SETS, Epoch, Sizes, draw_epoch
 from .model import load_parts
 from .outcome import Outcome
 from .progress import Progress, Stopper
+from .quiet import silence
 from .recipe import TrainingRecipe
 from .saving import Saver
 from .schedule import progress, steps_in, validation_steps
 from .signals import Interrupts
-from .sizes import first_sizes, reference_ratio
+from .sizes import check_scoring, check_validation, first_sizes, reference_ratio
 from .validation import Validator
 from .watch import Watch
 
@@ -53,7 +53,7 @@ def train(recipe: TrainingRecipe, output: Path, *, max_steps: int | None = None,
         RunError: Another run has the folder or the folder belongs to another recipe, the loss is not finite, a worker
             died, the disk is full, or the run was interrupted. The last good state is kept in each case.
     """
-    logging.disable_progress_bar()  # of transformers: the run has a bar of its own
+    silence()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forks, and each reads one row at a time
     folder = RunFolder(output)
     if done := Outcome.load(folder, recipe):
@@ -73,11 +73,15 @@ class Run:
 
     def __init__(self, recipe: TrainingRecipe, folder: RunFolder, frozen: Frozen, quiet: bool) -> None:
         self.recipe, self.folder = recipe, folder
-        set_seed(recipe.seed)  # adapters begin with random weights
-        parts = load_parts(recipe.model, recipe.chat.scoring)
         self._sets = [_row_set(frozen, name, recipe) for name in SETS]
         self._counts = Sizes(*(len(rows.rows) for rows in self._sets))
+        self._first = first_sizes(recipe.mixture, self._counts)
+        steps_in(len(draw_epoch(self._counts, [self._first.sizes], recipe.seed)), recipe.optim.batch)
         self._reference = reference_ratio(recipe)
+        check_validation(recipe, frozen)
+        set_seed(recipe.seed)  # adapters begin with random weights
+        parts = load_parts(recipe.model, recipe.chat.scoring)
+        check_scoring((*self._sets[0].rows, *frozen.val_scoring), parts.scoring)
         encoder = Encoder(parts.tokenizer, parts.scoring.system, recipe.chat.mask)
         for name, rows in zip(SETS, self._sets, strict=True):
             check_rows(encoder, rows.rows, name)
@@ -85,10 +89,9 @@ class Run:
         self._collate = Collator(parts.tokenizer.pad_token_id or 0)
         self.engine = Engine(recipe, parts, folder.path)
         self._validator = Validator(recipe, frozen, parts, self.engine.accelerator)
-        self._saver = Saver(recipe, folder, frozen, self._counts, self.engine, parts)
+        self._saver = Saver(recipe, folder, frozen, self._counts, self._reference, self.engine, parts)
         self._stopper = Stopper(recipe.stop)
         self._watch = Watch(folder, self.engine.accelerator, quiet)
-        self._first = first_sizes(recipe.mixture, self._counts)
         self.state = Progress([self._first.sizes])
 
     def run(self, max_steps: int | None = None) -> Outcome:
@@ -96,19 +99,25 @@ class Run:
         with self._saver.held(), self._watch.shown(), Interrupts() as interrupts:
             self.state = self._saver.resume(self.state)
             self._begin()
-            while not self._finished():
+            while not (self._finished() or self._enough(max_steps)):
                 for _ in self._epoch():
+                    if self._enough(max_steps):
+                        break
                     self._stop_if(interrupts.seen, "The run was interrupted")
-                    if max_steps is not None and self.state.total >= max_steps:
-                        return self._saver.finish(self.state, finished=False)
-            return self._saver.finish(self.state, finished=True)
+            return self._saver.finish(self.state, self._finished())
+
+    def _enough(self, max_steps: int | None) -> bool:
+        return max_steps is not None and self.state.total >= max_steps
 
     def close(self) -> None:
         """Free the memory."""
         self.engine.close()
 
     def _begin(self) -> None:
-        self._watch.start(self.state, self.recipe, self._counts, self._first.notes)
+        notes = list(self._first.notes)
+        if self.engine.sharded and self.recipe.validation.scores:
+            notes.append("The weights are sharded: validations give losses only. Score the checkpoints afterwards.")
+        self._watch.start(self.state, self.recipe, self._counts, notes)
         if not self.state.validations and self.recipe.stop.patience is not None:
             self._validate(scores=False)  # the plateau is measured against the losses before training
 

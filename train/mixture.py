@@ -97,7 +97,10 @@ def _draw(name: str, count: int, sizes: Sequence[int], key: list[int]) -> npt.ND
     """Rows of one set in the last of the epochs: whole copies, then the rows seen least often in remainders."""
     if sizes[-1] and not count:
         raise RecipeError.about(
-            f"mixture.{name}", sizes[-1], f"0, as there are no rows of {name}", "Add data or set the size to 0."
+            f"mixture.{name}",
+            sizes[-1],
+            f"0, as there are no rows of {name}",
+            f"Add rows, or leave the set out: --set 'mixture.without=[{name}]'.",
         )
     seen = np.zeros(count, dtype=np.int64)
     least = np.zeros(0, dtype=np.int64)

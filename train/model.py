@@ -28,11 +28,18 @@ from qsit_metric.prompts import CHATML, Recipe, recipe_named
 from qsit_metric.tiling import Plan, normalise
 
 from .chat import IGNORED
+from .errors import RecipeError
 from .lora import add_adapters, merged_state
 
 if TYPE_CHECKING:
     from .recipe import Model, Optim
 
+# What belongs to a module that is not trained; a tied head is the embedding, an untied one goes with it.
+_FROZEN = {
+    "vision_tower": ("vision_tower.",),
+    "multi_modal_projector": ("multi_modal_projector.", "image_newline"),
+    "language_model": ("language_model.", "lm_head."),
+}
 _CARRIED = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
 
 
@@ -110,10 +117,12 @@ def mark_trainable(model: Any, spec: Model) -> None:
     model.requires_grad_(True)
     if spec.lora:
         add_adapters(model, spec.lora)
-    unused = _unused_layers(model)
+    still = [*_unused_layers(model), *(part for module in spec.frozen for part in _FROZEN[module])]
     for name, weight in model.named_parameters():
-        if any(f"{part}." in name for part in (*spec.frozen, *unused)) and "lora_" not in name:
+        if any(part in name for part in still) and "lora_" not in name:
             weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise RecipeError.about("model.frozen", spec.frozen, "something that learns")
     if spec.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -121,8 +130,8 @@ def mark_trainable(model: Any, spec: Model) -> None:
 def _unused_layers(model: Any) -> list[str]:
     layer, count = model.config.vision_feature_layer, model.config.vision_config.num_hidden_layers
     last = layer + count + 1 if layer < 0 else layer  # hidden_states[k] comes out of layer k - 1
-    return ["post_layernorm", "vision_tower.head", "vision_model.head"] + [
-        f"encoder.layers.{index}" for index in range(last, count)
+    return ["post_layernorm.", "vision_tower.head.", "vision_model.head."] + [
+        f"encoder.layers.{index}." for index in range(last, count)
     ]
 
 

@@ -59,7 +59,7 @@ class Progress:
 
     @property
     def begun(self) -> list[Sizes]:
-        """Sizes of the epochs that rows were seen of; at the end of an epoch the next one's are in `history` already."""
+        """Sizes of the epochs of which rows were seen; after an epoch the next one's are in `history` already."""
         return self.history[: self.epoch + (self.step > 0)]
 
     def as_dict(self) -> dict[str, Any]:

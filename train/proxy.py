@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,10 @@ def proxy(recipe: TrainingRecipe, *, quiet: bool = False) -> Callable[[RunSpec, 
     """
 
     def run(spec: RunSpec, folder: Path) -> Mapping[str, float | None]:
-        return train(proxy_recipe(recipe, spec), folder / "run", quiet=quiet).metrics
+        metrics = train(proxy_recipe(recipe, spec), folder / "run", quiet=quiet).metrics
+        shutil.rmtree(
+            folder / "run" / "models", ignore_errors=True
+        )  # a sweep reads numbers only; 114 models fill disks
+        return metrics
 
     return run

@@ -20,10 +20,11 @@ from pydantic.dataclasses import dataclass
 from qsit_metric.errors import shorten
 
 from .errors import RecipeError
-from .yaml import load_yaml
+from .yaml import load_yaml, parse_yaml
 
 _STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1)]
+_AMOUNTS = frozenset(("preset", "ratio", "sizes", "fits"))  # of a mixture: they exclude each other
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -283,11 +284,12 @@ def build(fields: Mapping[str, Any], where: str) -> TrainingRecipe:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace fields, section by section; a mixture is replaced as a whole, since its keys exclude each other."""
+    """Replace fields, section by section; a mixture that says how much is replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        deep = isinstance(value, Mapping) and isinstance(old, Mapping) and key != "mixture"
+        whole = key == "mixture" and isinstance(value, Mapping) and not _AMOUNTS.isdisjoint(value)
+        deep = isinstance(value, Mapping) and isinstance(old, Mapping) and not whole
         merged[key] = merge(old, value) if deep else value  # type: ignore[arg-type]
     return merged
 
@@ -312,13 +314,14 @@ def _resolved(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return fields
     if path in seen:
         raise RecipeError.about("extends", str(path), "recipes that do not extend each other in a circle")
-    return merge(_resolved(_find(path.parent / str(parent)), (*seen, path)), fields)
+    named = recipes().get(str(parent), path.parent / str(parent))
+    return merge(_resolved(_find(named), (*seen, path)), fields)
 
 
 def _value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError.about("--set", text, "a value in YAML") from error
 
 

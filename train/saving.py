@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .model import Parts
     from .recipe import TrainingRecipe
 
-_PROGRESS, _TRAINING = "progress.json", "training.json"
+RUN, _PROGRESS, _TRAINING = "run.json", "progress.json", "training.json"
 
 
 class Saver:
@@ -38,13 +38,23 @@ class Saver:
         folder: Where.
         frozen: Its data; the digest goes into every checkpoint.
         counts: Rows at hand.
+        reference: The loss ratio that the balance holds to, or None.
         engine: The wrapped model.
         parts: The model itself.
     """
 
     def __init__(
-        self, recipe: TrainingRecipe, folder: RunFolder, frozen: Frozen, counts: Sizes, engine: Engine, parts: Parts
+        self,
+        recipe: TrainingRecipe,
+        folder: RunFolder,
+        frozen: Frozen,
+        counts: Sizes,
+        reference: float | None,
+        engine: Engine,
+        parts: Parts,
     ) -> None:
+        self._reference = reference
+        self._saved: int | None = None  # step of the state that this process wrote or read last
         self._recipe, self._folder, self._engine, self._parts = recipe, folder, engine, parts
         self._data = {"digest": frozen.digest, "folder": recipe.data.folder, "counts": list(counts)}
         self._main = engine.accelerator.is_main_process
@@ -62,29 +72,39 @@ class Saver:
         Raises:
             RunError: The folder belongs to another recipe or other data.
         """
-        own = {"recipe_sha256": self._recipe.digest, "data": self._data["digest"]}
-        theirs = self._folder.read("run.json")
-        if theirs and theirs != own:
-            what = "recipe" if theirs["recipe_sha256"] != own["recipe_sha256"] else "data"
-            hint = "Use another folder, or go on with what it was begun with (its recipe.yaml)."
-            raise RunError.about("output", str(self._folder.path), f"a folder begun with this {what}", hint)
-        if self._main and not theirs:
-            self._folder.write("recipe.yaml", self._recipe.as_dict())
-            self._folder.write("run.json", own)
-        self._engine.accelerator.wait_for_everyone()
         state = self._folder.latest_state()
+        self._own(self._folder.read(RUN) if state else None, list(start.history[0]))
         if state is None:
             if self._main:
-                self._folder.rewind_log(-1)
+                self._folder.rewind_log(-1, begun=False)
             return start
         found = Progress.from_dict(json.loads((state / _PROGRESS).read_text(encoding="utf-8")))
         self._engine.accelerator.load_state(str(state))
+        self._saved = found.total
         if self._main:
-            self._folder.rewind_log(found.total)
+            self._folder.rewind_log(found.total, begun=found.step > 0)
         return found
 
+    def _own(self, theirs: Mapping[str, Any] | None, sizes: list[int]) -> None:
+        """Make the folder this run's, or refuse one that was begun with something else.
+
+        What the recipe only points at is held to as well: the sizes that fits gave, and the reference that a run gave.
+        """
+        own = {"recipe": self._recipe.digest, "data": self._data["digest"], "sizes": sizes, "lambda": self._reference}
+        if theirs is None:
+            if self._main:
+                self._folder.write("recipe.yaml", self._recipe.as_dict())
+                self._folder.write(RUN, own)
+        elif differing := [name for name, value in own.items() if theirs.get(name) != value]:
+            hint = "Use another folder, or go on with what it was begun with (its recipe.yaml)."
+            expected = f"a folder begun with this {' and '.join(differing)}"
+            raise RunError.about("output", str(self._folder.path), expected, hint)
+        self._engine.accelerator.wait_for_everyone()
+
     def state(self, state: Progress) -> None:
-        """Write what the run could go on from, and drop older ones."""
+        """Write what the run could go on from, if that is not done yet, and drop older ones."""
+        if self._saved == state.total:
+            return
         accelerator = self._engine.accelerator
         with self._folder.writing("a state"):
             if self._main:
@@ -99,6 +119,7 @@ class Saver:
                 self._folder.commit(partial)
                 self._folder.prune(self._recipe.saving.keep, self._kept(state))
         accelerator.wait_for_everyone()
+        self._saved = state.total
 
     def model(self, state: Progress) -> None:
         """Write a checkpoint that `QSiT` loads, and let `last` and perhaps `best` name it."""
@@ -111,7 +132,7 @@ class Saver:
                 write_atomic(partial / _TRAINING, json.dumps(self._facts(state), indent=1))
                 model = self._folder.commit(partial)
                 self._folder.point("last", model)
-                if state.best in (state.total, None) or self._folder.model("best") is None:
+                if state.best == state.total:
                     self._folder.point("best", model)
         accelerator.wait_for_everyone()
 
@@ -122,16 +143,22 @@ class Saver:
             self.model(state)
         if not finished:
             self.state(state)
-        best, last = self._folder.model("best"), self._folder.model("last")
-        if best is None or last is None:
-            raise RunError.about("output", str(self._folder.path), "links to the models that were just saved")
+        last = self._folder.model("last")
+        if last is None:
+            raise RunError.about("output", str(self._folder.path), "a link to the model that was just saved")
         plateau = self._recipe.stop.patience is not None
+        if finished and plateau and state.best == 0:
+            hint = "Start again, in another folder, with a smaller optim.lr."
+            raise RunError.about("validation losses", "<never below those before training>", "a run that learns", hint)
+        best = self._folder.model("best") or last
         measured = state.at(_step_of(best) if plateau else state.total)
         metrics = measured.metrics if measured else {}
         outcome = Outcome(metrics, state.total, finished, best, last, self._recipe.digest)
         if self._main:
             self._folder.write(OUTCOME, outcome.as_dict())
             self._folder.log("end", state.total, outcome.as_dict())
+            if finished:
+                self._folder.drop_states()
         self._engine.accelerator.wait_for_everyone()
         return outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ class Interrupts:
 
     def _note(self, _: int, __: FrameType | None) -> None:
         self.seen = True
+        sys.stderr.write("\nStopping after this step; once more stops at once.\n")
         self._restore()
 
     def _restore(self) -> None:

@@ -93,7 +93,7 @@ class Watch:
         fields = {"epoch": state.epoch, "before": list(before), "reference": reference, **found}
         self._log("balance", state.total, {**fields, "sizes": list(found["sizes"].values())})
         if self._main and not self._bar.disable:
-            grown = f"{list(before)} -> {fields['sizes']}"
+            grown = f"{list(before)} -> {fields['sizes']}{', capped' if found['capped'] else ''}"
             self._bar.console.print(f"balance: {found['action']} (ratio {found['ratio']:.4g}, {grown})")
 
     def _log(self, kind: str, total: int, fields: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError.about("file", str(path), "a readable UTF-8 file", f"The system says: {error}.") from error
     try:
-        found = yaml.load(text, Loader=_Loader)  # a safe loader: plain types only
+        found = parse_yaml(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a scalar that is not what its tag says
         raise RecipeError(f"`{path}`{_line(error)}: {_problem(error)}") from error
     if found is None:
@@ -42,6 +42,19 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RecipeError.about("file", str(path), f"`key: value` lines at the top, not a {type(found).__name__}")
     return found
+
+
+def parse_yaml(text: str) -> Any:
+    """A value in the YAML of recipe files: `no` is text, `1e-5` a number.
+
+    Raises:
+        yaml.YAMLError, ValueError: It is none.
+
+    Example:
+        >>> parse_yaml("no"), parse_yaml("1e-5"), parse_yaml("[1, two]")
+        ('no', 1e-05, [1, 'two'])
+    """
+    return yaml.load(text, Loader=_Loader)  # a safe loader: plain types only
 
 
 def _line(error: Exception) -> str:

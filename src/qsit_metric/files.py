@@ -7,8 +7,10 @@ import os
 import secrets
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -103,11 +105,27 @@ def locked(path: Path) -> Iterator[bool]:
     A file system without locks counts as having given it.
     """
     with path.open("a+b") as file:
+        close_in_children(file)
         try:
             held = lock(file.fileno())
         except OSError:
             held = True
         yield held
+
+
+def close_in_children(file: IO[Any]) -> None:
+    """Let forks of this process close a file, so that its lock ends with this process and not with the last of them."""
+    if not _OPEN and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_close_all)
+    _OPEN.add(file)
+
+
+_OPEN: weakref.WeakSet[IO[Any]] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for file in list(_OPEN):
+        file.close()
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qsit_metric.commands import terminal
+from qsit_metric.evaluation.errors import counted
 from qsit_metric.levels import LEVELS
 
 from ..data.building import freeze_recipe
@@ -31,10 +32,22 @@ def freeze_command(
     check_images: Annotated[
         bool, typer.Option("--check-images/--no-check-images", help="Refuse rows whose image file is missing.")
     ] = True,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode/--no-decode", help="Decode every picture once, and refuse rows whose picture is broken."
+        ),
+    ] = True,
 ) -> None:
     """Read, clean and split training data, and freeze it to a folder with hashes."""
     frozen = freeze_recipe(
-        recipe, output, drop_refused=drop_refused, force=force, check_images=check_images, say=terminal.say
+        recipe,
+        output,
+        drop_refused=drop_refused,
+        force=force,
+        check_images=check_images,
+        decode=decode,
+        say=terminal.say,
     )
     _show(frozen)
 
@@ -52,8 +65,8 @@ def _show(frozen: Frozen) -> None:
     console.print(_files(record))
     console.print(_levels(record["report"]))
     console.print(_cleaned(record["report"]))
-    refused = record["refused"]["rows"]
-    console.print(Text(f"digest {frozen.digest}; {refused} rows refused; {record['removed']['rows']} rows cleaned out"))
+    refused, removed = (counted(record[name]["rows"], "row") for name in ("refused", "removed"))
+    console.print(Text(f"digest {frozen.digest}; {refused} refused; {removed} cleaned out"))
 
 
 def _files(record: Mapping[str, Any]) -> Table:

@@ -29,7 +29,10 @@ class Dtype(str, Enum):
 def export_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its checkpoints.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder to write.")],
-    which: Annotated[Which, typer.Option("--which", help="Which of the run's models.")] = Which.BEST,
+    which: Annotated[
+        Which | None,
+        typer.Option("--which", help="Which of the run's models; default: best if it stops at a plateau, else last."),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option("--dtype", help="Type of the weights.")] = Dtype.BFLOAT16,
     push: Annotated[str | None, typer.Option("--push", metavar="OWNER/REPO", help="Upload it to the Hub.")] = None,
     private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
@@ -43,10 +46,12 @@ def export_command(
     from ..export import export
     from ..pushing import check_target
     from ..pushing import push as upload
+    from ..quiet import silence
 
+    silence()
     if push is not None:
         check_target(push, token, licence)
-    done = export(run, output, which=which.value, dtype=dtype.value, licence=licence, force=force)
+    done = export(run, output, which=which and which.value, dtype=dtype.value, licence=licence, force=force)
     terminal.say(f"wrote {done.folder} ({done.size / 1e6:.1f} MB, {done.fingerprint}) from {done.source}")
     terminal.say(f"tried with QSiT: the test picture scores {done.score:.3f}")
     if push is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe, for example optim.lr=2e-5."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def rank() -> int:
+    """This process among those of one training; the first speaks for all."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def run_command(
@@ -31,6 +37,8 @@ def run_command(
     from ..recipe import load_recipe
 
     outcome = train(load_recipe(recipe, changes or ()), output, max_steps=max_steps, quiet=quiet)
+    if rank():
+        return
     for name, value in outcome.metrics.items():
         terminal.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
     terminal.say(f"best {outcome.best}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from qsit_metric.files import write_atomic
 
 from ..errors import RecipeError
 from ..mixture import Sizes
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..recipe import TrainingRecipe
 
+RECIPE = "recipe.yaml"  # beside the plan; `sweep run` trains it
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The sweep's folder; machines may share it.")]
 
 
@@ -53,7 +57,7 @@ def plan_command(
     from ..sweep import cost, plan_step1, plan_step2
 
     made = load_recipe(recipe, overrides or ())
-    counts, digest = _data(made)
+    counts, digest = _data(made, step)
     points = _numbers(grid)
     if step == 1:
         _refuse(step, {"--step1": step1, "--r": r_star})
@@ -80,6 +84,7 @@ def plan_command(
             recipe_digest=made.digest,
         )
     plan.save(folder)
+    write_atomic(folder / RECIPE, json.dumps(made.as_dict(), indent=1) + "\n")  # JSON is YAML, too
     out().print(_points_table(plan))
     for line in (*plan.notes, *_said(cost(plan, batch=made.optim.batch))):
         out().print(line, markup=False)
@@ -138,11 +143,14 @@ def status_command(folder: Folder) -> None:
     out().print(f"{done} of {len(plan.runs)} runs done, {len(started)} begun", markup=False)
 
 
-def _data(recipe: TrainingRecipe) -> tuple[Sizes, str]:
+def _data(recipe: TrainingRecipe, step: int) -> tuple[Sizes, str]:
     """Rows at hand in the data that a recipe names, and their hash."""
     from ..data.freezing import Frozen
 
     frozen = Frozen.load(recipe.data.folder)
+    if not frozen.val_questions or (step == 2 and not frozen.val_scoring):
+        lacking = "scoring rows" if frozen.val_questions else "questions"
+        raise RecipeError.about("data.folder", recipe.data.folder, f"data with {lacking} to measure runs with")
     counts = frozen.counts
     if sources := recipe.data.d1_sources:
         counts = dataclasses.replace(counts, d1=sum(row.source in sources for row in frozen.rows("d1")))
@@ -183,12 +191,16 @@ def _points_table(plan: Plan) -> Table:
     return table
 
 
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
 def _said(found: Cost) -> list[str]:
     from ..sweep.cost import ASSUMPTION
 
     return [
         f"{found.runs} runs, {found.sample_passes:,} sample passes, {found.optimiser_steps:,} optimiser steps.",
-        f"About {found.search_hours:,.0f} A800 hours with the small model and {found.primary_hours:,.0f} to train the "
-        f"primary one, against {found.direct_hours:,.0f} for the same runs with the primary one.",
+        f"About {_hours(found.search_hours)} A800 hours with the small model and {_hours(found.primary_hours)} to "
+        f"train the primary one, against {_hours(found.direct_hours)} for the same runs with the primary one.",
         f"({ASSUMPTION}.)",
     ]

@@ -10,14 +10,13 @@ import typer
 
 from qsit_metric.commands import terminal
 
-from .run import Quiet, Set
+from .run import Quiet, rank
+from .sweep import RECIPE
 
 
 def sweep_run_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The sweep's folder (`sweep plan`).")],
     runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers; default: all pending.")] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="The recipe that it was planned with.")] = "q-sit-mini",
-    changes: Set = None,
     quiet: Quiet = False,
 ) -> None:
     """Train planned runs. Without numbers: each that has no result and that no other process has taken."""
@@ -26,16 +25,18 @@ def sweep_run_command(
     from ..recipe import load_recipe
     from ..sweep import Plan, TakenError, pending, run_spec
 
-    made = load_recipe(recipe, changes or ())
+    made = load_recipe(folder / RECIPE)
     Plan.load(folder).check(Frozen.load(made.data.folder).digest, made.digest)
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
     for index in runs or pending(folder):
         try:
-            result = run_spec(folder, index, proxy(made, quiet=quiet), rank=rank)
+            result = run_spec(folder, index, proxy(made, quiet=quiet), rank=rank())
         except TakenError as error:
             if runs or world > 1:  # the other processes of this training would wait for the one that skips
                 raise
             terminal.say(f"run {index}: {error}", "yellow")
+            continue
+        if rank():
             continue
         shown = "  ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if value is not None)
         terminal.say(f"run {index}: {shown}")

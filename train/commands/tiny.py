@@ -18,7 +18,7 @@ def tiny_command(
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
-    from ..tiny.base import silence
+    from ..quiet import silence
     from ..tiny.run import FAST, FULL, run_tiny
 
     silence()

@@ -26,6 +26,7 @@ from .cleaning import Cleaned, Listed, Removal, clean, clean_by_hash, removal_co
 from .folders import check_target, sha256_of
 from .freezing import MANIFEST, Frozen, Validation, freeze
 from .gathering import conversation_rows, excluded, ledger, scoring_rows, validation_questions
+from .pictures import Pictures
 from .recipe import DataRecipe, load_recipe
 from .rows import Row
 from .scoring import level_in
@@ -60,6 +61,7 @@ def build(
     name: str = "recipe",
     drop_refused: bool = False,
     check_images: bool = True,
+    decode: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Built:
     """Make training data in memory.
@@ -70,6 +72,7 @@ def build(
         name: What messages call the recipe.
         drop_refused: Leave rows out that cannot be used, and list them, instead of stopping.
         check_images: Refuse rows whose image file is missing.
+        decode: With `check_images`: also refuse rows whose picture cannot be decoded; reads every picture once.
         say: Told what is being done.
 
     Returns:
@@ -80,7 +83,7 @@ def build(
         RecipeError: The recipe does not fit its files.
         EvaluationError: A label or question file cannot be used.
     """
-    book = ledger(recipe, base, check_images)
+    book = ledger(recipe, base, Pictures(check_images, decode, say))
     say("Reading the lists ...")
     gathered = {"d1": scoring_rows(recipe.d1, book)}
     gathered |= {one: conversation_rows(one, getattr(recipe, one), book) for one in ("d2", "d3")}
@@ -112,16 +115,18 @@ def freeze_recipe(
     drop_refused: bool = False,
     force: bool = False,
     check_images: bool = True,
+    decode: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Frozen:
     """Freeze the data of a recipe file; see `build` and `train.data.freezing.freeze`."""
     check_target(output, MANIFEST, force)  # before the work, not only after it
     recipe = load_recipe(path)
-    built = build(recipe, path.parent, name=path.name, drop_refused=drop_refused, check_images=check_images, say=say)
+    checks = {"drop_refused": drop_refused, "check_images": check_images, "decode": check_images and decode}
+    built = build(recipe, path.parent, name=path.name, **checks, say=say)
     how = {
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "recipe_sha256": sha256_of(path),
-        "arguments": {"drop_refused": drop_refused, "check_images": check_images},
+        "arguments": checks,
         "seed": recipe.seed,
         "versions": {"qsit-metric": __version__, "numpy": np.__version__, "python": platform.python_version()},
     }

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from qsit_metric.evaluation import Question, read_llvisionqa, write_llvisionqa
-from qsit_metric.evaluation.manifest import Item, Manifest
+from qsit_metric.evaluation.errors import counted
 from qsit_metric.files import write_atomic
 
 from ..errors import DataError
 from ..mixture import SETS, Sizes
 from .folders import check_target, replace_folder, sha256_of
 from .rows import Row, read_llava, to_jsonl
-from .scoring import level_in
 
 VERSION = 1
 MANIFEST = "data.json"
@@ -31,7 +30,7 @@ FILES: dict[str, str] = {name: f"{name}.jsonl" for name in SETS} | {
     "questions": "val_questions.json",
 }
 LISTS: dict[str, str] = {"refused": "refused.jsonl", "removed": "removed.jsonl"}
-_SHOWN = 5
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -117,41 +116,45 @@ class Frozen:
             raise DataError.about("set", name, f"one of {', '.join(FILES)}")
         if name not in self._roots:
             raise DataError.about(
-                f"images.{name}", "<nothing>", f"the folder of its images: none was frozen in {self.folder}"
+                f"images.{name}",
+                "<nothing>",
+                f"the folder of its images: none was frozen in {self.folder}",
+                f"Say where they are: --set 'data.images={{{name}: FOLDER}}'.",
             )
         return self._roots[name]
-
-    def validation_manifest(self) -> Manifest:
-        """The scoring rows as a manifest; each item's split is its source, so `subset("koniq")` is one MOS scale.
-
-        Raises:
-            DataError: There are none, or one has no MOS.
-        """
-        if lacking := [row.id for row in self.val_scoring if row.mos is None]:
-            raise DataError.about("val_scoring", lacking[0], "a MOS for each row")
-        if not self.val_scoring:
-            raise DataError.about("val_scoring", "<no rows>", f"scoring rows to validate on in {self.folder}")
-        items = [Item(row.image, row.mos or 0.0, row.id, row.source, level_in(row)) for row in self.val_scoring]
-        return Manifest("validation", items, self.root("scoring"))
 
     def check_images(self) -> None:
         """Look that every image is there.
 
         Raises:
-            DataError: Some are not; the message counts them and names the first five.
+            DataError: Some are not; the message counts them by set, names the first ones, and says how to go on.
         """
         named: dict[str, Iterable[str]] = {name: (row.image for row in rows) for name, rows in self._sets.items()}
         named["scoring"] = (row.image for row in self.val_scoring)
         named["questions"] = (question.image for question in self.val_questions)
-        missing: dict[Path, None] = {}
+        lacking: dict[str, str] = {}
+        count = 0
         for name, found in named.items():
             images = dict.fromkeys(found)
-            root = self.root(name) if images else Path()
-            missing |= {path: None for image in images if not (path := root / image).is_file()}
-        if missing:
-            shown = ", ".join(str(path) for path in list(missing)[:_SHOWN]) + (" ..." if len(missing) > _SHOWN else "")
-            hint = "Pass the right image folders, or freeze again with --drop-refused."
-            raise DataError(f"`{self.folder}`: {len(missing)} images are missing: {shown}. {hint}")
+            if missing := [image for image in images if not self._is_there(name, image)]:
+                count += len(missing)
+                lacking[name] = self._lacking(name, missing, len(images))
+        if lacking:
+            folders = ", ".join(f"{name}: FOLDER" for name in lacking)
+            hint = f"Say where they are: --set 'data.images={{{folders}}}', or freeze again with --drop-refused."
+            are = "image is" if count == 1 else "images are"
+            raise DataError(f"`{self.folder}`: {count} {are} missing: {'; '.join(lacking.values())}. {hint}")
+
+    def _is_there(self, name: str, image: str) -> bool:
+        return name in self._roots and (self._roots[name] / image).is_file()
+
+    def _lacking(self, name: str, missing: Sequence[str], total: int) -> str:
+        """What one set lacks, in words."""
+        count = f"{name}: {len(missing)} of {total}"
+        if name not in self._roots:
+            return f"{count}, no folder was frozen"
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        return f"{count} in {self._roots[name]} ({shown})"
 
 
 def freeze(
@@ -268,7 +271,9 @@ def _verified(place: Path, record: Mapping[str, Any]) -> dict[str, dict[str, Any
 def _read(place: Path, name: str, entry: Mapping[str, Any], read: Callable[[Path], Iterable[Any]]) -> tuple[Any, ...]:
     rows = tuple(read(place / FILES[name])) if entry["rows"] else ()
     if len(rows) != entry["rows"]:
-        raise DataError.about(f"{place / FILES[name]}", f"<{len(rows)} rows>", f"{entry['rows']}, as {MANIFEST} says")
+        raise DataError.about(
+            f"{place / FILES[name]}", f"<{counted(len(rows), 'row')}>", f"{entry['rows']}, as {MANIFEST} says"
+        )
     return rows
 
 

@@ -15,6 +15,7 @@ from qsit_metric.evaluation.manifest import Item, Manifest
 from ..errors import DataError, RecipeError
 from .cleaning import Listed
 from .listing import images_in
+from .pictures import Pictures
 from .recipe import ConversationSource, DataRecipe, Exclude, ScoringSource, ValidationSource
 from .rows import EmptyFileError, Refusals, Row, read_llava
 from .sampling import read_mix_yaml, take
@@ -29,7 +30,7 @@ class Ledger:
         base: Folder to which the recipe's paths are relative.
         seed: The recipe's seed.
         strategies: Sampling strategies by file name, from `mix`.
-        check_images: Refuse rows whose image file is missing.
+        pictures: Refuses rows whose image file is missing or cannot be decoded.
         refused: One entry for each refused row: set, file, reason.
         lists: For each list of each set, what it gave.
     """
@@ -37,7 +38,7 @@ class Ledger:
     base: Path
     seed: int = 0
     strategies: dict[str, str] = field(default_factory=dict)
-    check_images: bool = True
+    pictures: Pictures = field(default_factory=Pictures)
     refused: list[dict[str, Any]] = field(default_factory=list)
     lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -59,13 +60,13 @@ class Ledger:
         Refusals([f"{one['set']}, {one['file']}: {one['reason']}" for one in self.refused]).check(recipe, allowed)
 
 
-def ledger(recipe: DataRecipe, base: Path, check_images: bool = True) -> Ledger:
+def ledger(recipe: DataRecipe, base: Path, pictures: Pictures) -> Ledger:
     """Start a ledger; reads `mix`.
 
     Raises:
         RecipeError: An entry of the mix belongs to no source, or two belong to the same.
     """
-    found = Ledger(base, recipe.seed, check_images=check_images)
+    found = Ledger(base, recipe.seed, pictures=pictures)
     if recipe.mix is None:
         return found
     entries = read_mix_yaml(found.place(recipe.mix))
@@ -91,20 +92,22 @@ def conversation_rows(name: str, sources: Sequence[ConversationSource], book: Le
 
 
 def validation_questions(source: ValidationSource, book: Ledger) -> tuple[tuple[Question, ...], Path]:
-    """Read the validation questions; refused are those without an answer and, if images are checked, without an image.
+    """Read the validation questions; refused are malformed ones, those without an answer or without a usable image.
 
     Raises:
-        EvaluationError: The file is none, or has rows that cannot be used.
+        EvaluationError: The file is none, or has no row that can be used.
     """
     if source.questions is None:
         return (), Path()
     path, refusals, kept = book.place(source.questions), Refusals(), []
     root = book.place(source.images) if source.images else path.parent
-    for question in read_llvisionqa(path):
+    questions = read_llvisionqa(path, refused=refusals.reasons)
+    bad = book.pictures.bad((one.image for one in questions if one.answer is not None), root, source.questions)
+    for question in questions:
         if question.answer is None:
             refusals.add(f"question {question.id}: its answer is withheld; validation needs one")
-        elif book.check_images and not (root / question.image).is_file():
-            refusals.add(f"question {question.id}: the image {question.image!r} is not in {root}")
+        elif question.image in bad.reasons:
+            refusals.add(f"question {question.id}: {bad.reasons[question.image]}")
         else:
             kept.append(question)
     book.refuse("questions", source.questions, refusals)
@@ -140,18 +143,17 @@ def _part(name: str, number: int, source: Any, read: _Read, book: Ledger) -> tup
     malformed = len(refusals)
     strategy = source.sampling or book.strategies.get(Path(title).name, "all")
     sampled = take(rows, strategy, [book.seed, int(name[1:]), number])
-    kept = [row for row in sampled if not book.check_images or _there(row, root, refusals)]
+    bad = book.pictures.bad((row.image for row in sampled), root, title)
+    for row in sampled:
+        if row.image in bad.reasons:
+            refusals.add(f"{row.id}: {bad.reasons[row.image]}")
+    kept = [row for row in sampled if row.image not in bad.reasons]
+    absent = sum(row.image in bad.missing for row in sampled)
     counts = {"usable": len(rows), "refused": malformed, "sampling": strategy, "sampled": len(sampled)}
-    book.lists.setdefault(name, []).append({"list": title, **counts, "without image": len(sampled) - len(kept)})
+    counts |= {"without image": absent, "undecodable": len(sampled) - len(kept) - absent}
+    book.lists.setdefault(name, []).append({"list": title, **counts})
     book.refuse(name, title, refusals)
     return kept, root
-
-
-def _there(row: Row, root: Path, refusals: Refusals) -> bool:
-    if (root / row.image).is_file():
-        return True
-    refusals.add(f"{row.id}: the image {row.image!r} is not in {root}")
-    return False
 
 
 def _joined(parts: Sequence[tuple[list[Row], Path]]) -> tuple[list[Row], Path]:
@@ -180,16 +182,17 @@ def _scoring(source: ScoringSource, book: Ledger, refusals: Refusals) -> tuple[l
         path = book.place(source.file)
         rows = read_d1(path, source.levels(), source.source or path.stem, refusals)
         return rows, book.place(source.images) if source.images else path.parent
-    manifest = _split(_manifest(source, book), source.split)
+    manifest = _split(_manifest(source, book, refusals.reasons), source.split)
     scale = source.levels() or SCALES.get(manifest.name) or Scale(*IQA_SETS[manifest.name].scale)
     found = [_scored(item, scale, source.source or manifest.name, refusals) for item in manifest.items]
     return [row for row in found if row], book.place(source.images) if source.images else manifest.root
 
 
-def _manifest(source: ScoringSource, book: Ledger) -> Manifest:
+def _manifest(source: ScoringSource, book: Ledger, refused: list[str]) -> Manifest:
     if source.set and source.folder:
-        return read_iqa(source.set, book.place(source.folder))
-    return read_scores(book.place(source.file or ""), None if source.reader == "auto" else source.reader)
+        return read_iqa(source.set, book.place(source.folder), refused=refused)
+    reader = None if source.reader == "auto" else source.reader
+    return read_scores(book.place(source.file or ""), reader, refused=refused)
 
 
 def _scored(item: Item, scale: Scale, source: str, refusals: Refusals) -> Row | None:

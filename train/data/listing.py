@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qsit_metric.errors import shorten
 from qsit_metric.evaluation import FORMATS, read_llvisionqa, read_scores
-from qsit_metric.evaluation.errors import EvaluationError
+from qsit_metric.evaluation.errors import EvaluationError, counted
 from qsit_metric.evaluation.manifest import check_image
 
 from ..errors import DataError
@@ -73,7 +73,7 @@ def _whole(path: Path, found: list[tuple[str, object]]) -> tuple[str, ...]:
     if reasons:
         shown = "; ".join(reasons[:_SHOWN]) + (" ..." if len(reasons) > _SHOWN else "")
         raise DataError(
-            f"`{path}`: {len(reasons)} of {len(found)} elements name no image file: {shown}. "
+            f"`{path}`: {len(reasons)} of {counted(len(found), 'element')} name no image file: {shown}. "
             "Repair them: an image that is not read here cannot be kept out of training."
         )
     return tuple(dict.fromkeys(str(image) for _, image in found))

@@ -6,9 +6,9 @@ Paths in a recipe are relative to the recipe. Unknown and duplicate keys are ref
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from qsit_metric.errors import shorten
@@ -20,6 +20,29 @@ from .sampling import check_strategy
 from .scoring import SCALES, Scale
 
 _CLOSED = ConfigDict(extra="forbid")
+_SCALES = (
+    f"{', '.join(SCALES)}, or [low, high, convention] with low < high and the convention "
+    f"{' or '.join(get_args(Convention))}, such as [1, 5, eq1]"
+)
+
+
+def _check_scale(value: Any) -> Any:
+    """One sentence for all that can be wrong; pydantic has one for each form that the value might have had."""
+    known = value is None or (isinstance(value, str) and value in SCALES)
+    if not known and not (isinstance(value, (list, tuple)) and len(value) == 3 and _is_scale(*value)):
+        raise ValueError(f"got {shorten(value)}, expected {_SCALES}")
+    return value
+
+
+def _is_scale(low: object, high: object, convention: object) -> bool:
+    numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
+    if not numbers or convention not in get_args(Convention):
+        return False
+    try:
+        Scale(low, high, convention)  # type: ignore[arg-type]  # looked at above
+    except DataError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -43,7 +66,7 @@ class ScoringSource:
     set: str | None = None
     folder: str | None = None
     reader: str = "authors"
-    scale: str | tuple[float, float, Convention] | None = None
+    scale: Annotated[str | tuple[float, float, Convention] | None, BeforeValidator(_check_scale)] = None
     images: str | None = None
     source: str = ""
     split: str = ""
@@ -52,28 +75,16 @@ class ScoringSource:
     def __post_init__(self) -> None:
         _check_place(self.file, self.set, self.folder, alone=False)
         _check_sampling(self.sampling)
-        self.levels()
         if self.file and self.reader != "authors" and self.scale is None:
-            raise ValueError("a label file needs `scale`: koniq, spaq, or [low, high, convention]")
+            raise ValueError(f"a label file needs `scale`: {_SCALES}")
         if self.file and self.reader == "authors" and self.split:
             raise ValueError("the authors' JSON has no splits; leave `split` out")
 
     def levels(self) -> Scale | None:
-        """The scale, if one is given.
-
-        Raises:
-            ValueError: It is none.
-        """
+        """The scale, if one is given."""
         if isinstance(self.scale, str):
-            if self.scale not in SCALES:
-                raise ValueError(
-                    f"`scale`: got {self.scale!r}, expected {', '.join(SCALES)}, or [low, high, convention]"
-                )
             return SCALES[self.scale]
-        try:
-            return None if self.scale is None else Scale(*self.scale)
-        except DataError as error:
-            raise ValueError(str(error)) from error
+        return None if self.scale is None else Scale(*self.scale)
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -180,7 +191,7 @@ def load_recipe(path: Path) -> DataRecipe:
             _problem(".".join(map(str, one["loc"])), one["type"], one["msg"], one["input"]) for one in error.errors()
         ]
         raise RecipeError(
-            f"`{path}`: {'; '.join(dict.fromkeys(said))}. The keys are described in train/README.md."
+            f"`{path}`: {'; '.join(dict.fromkeys(said))}. The keys are described in train/DATA.md."
         ) from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qsit_metric.errors import shorten
-from qsit_metric.evaluation.errors import EvaluationError
+from qsit_metric.evaluation.errors import EvaluationError, counted
 from qsit_metric.evaluation.manifest import check_image
 
 from ..errors import DataError
@@ -116,10 +116,11 @@ class Refusals:
         """
         if not self.reasons or allowed:
             return
-        shown = "; ".join(self.reasons[:_SHOWN]) + (" ..." if len(self.reasons) > _SHOWN else "")
+        shown = "; ".join(map(_bare, self.reasons[:_SHOWN])) + ("; ..." if len(self.reasons) > _SHOWN else ".")
+        them = "it" if len(self.reasons) == 1 else "them"
         raise DataError(
-            f"`{place}`: {len(self.reasons)} rows cannot be used: {shown}. "
-            "Repair them, or pass --drop-refused to leave them out and list them in the report."
+            f"`{place}`: {counted(len(self.reasons), 'row')} cannot be used: {shown} "
+            f"Repair {them}, or pass --drop-refused to leave {them} out and list {them} in the report."
         )
 
 
@@ -190,6 +191,11 @@ def _lines(text: str) -> list[object]:
 def to_jsonl(rows: Iterable[Row]) -> str:
     """Rows as JSON Lines in the LLaVA format; equal rows give equal bytes."""
     return "".join(json.dumps(row.as_llava(), ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+
+
+def _bare(reason: str) -> str:
+    """A reason without its full stop, to stand in a longer sentence; three of them mean that something was cut."""
+    return reason if reason.endswith("..") else reason.removesuffix(".")
 
 
 def _path(image: object, where: str) -> str:

@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from qsit_metric.evaluation.errors import counted
+
 from ..errors import DataError, RecipeError
 from ..yaml import load_yaml
 
@@ -70,7 +72,7 @@ def take(rows: Sequence[_T], strategy: str, seed: int | Sequence[int] = 0) -> li
     how, number, percent = _parse(strategy)
     count = len(rows) if how == "all" else math.ceil(number * len(rows) / 100) if percent else int(number)
     if count > len(rows):
-        raise DataError.about("sampling", strategy, f"at most the {len(rows)} rows that there are")
+        raise DataError.about("sampling", strategy, f"at most {counted(len(rows), 'row')}, as there are")
     if how == "random":
         drawn = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
         return [rows[index] for index in sorted(drawn.tolist())]

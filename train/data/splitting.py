@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from qsit_metric.evaluation.errors import counted
+
 from ..errors import DataError
 from .rows import Row
 from .scoring import level_in
@@ -79,7 +81,7 @@ def _shares(source: str, sizes: Mapping[str, int], fraction: float) -> dict[str,
     """Whole numbers in proportion to the sizes, by largest remainder; ties go to the earlier name."""
     total = math.floor(fraction * sum(sizes.values()) + 0.5)
     if not total:
-        found = f"<{sum(sizes.values())} rows of source {source!r}>"
+        found = f"<{counted(sum(sizes.values()), 'row')} of source {source!r}>"
         raise DataError.about(
             "fraction", fraction, f"enough for one validation row of {found}", "Raise it or add rows."
         )

@@ -7,7 +7,6 @@ Paper: Q-SiT, arXiv 2503.09197, Sec. IV-H: about 720 A800 hours for the search w
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 
 from ..balance import PAPER_R
@@ -77,7 +76,7 @@ def cost(*plans: Plan, batch: int = 64, epochs: int = 1) -> Cost:
     return Cost(
         runs=len(runs),
         sample_passes=passes,
-        optimiser_steps=epochs * sum(math.ceil(run.sizes.total / batch) for run in runs),
+        optimiser_steps=epochs * sum(max(run.sizes.total // batch, 1) for run in runs),
         search_hours=share * SEARCH_HOURS,
         primary_hours=PRIMARY_HOURS * max((plan.counts.d1 for plan in plans), default=0) / _COUNTS.d1,
         direct_hours=share * DIRECT_HOURS,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.files import lock, write_atomic
+from qsit_metric.files import close_in_children, lock, write_atomic
 
 from ..errors import RunError
 
@@ -68,6 +68,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(path, error) from error
     with file:
+        close_in_children(file)
         _take(file.fileno(), path, what)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -13,6 +13,7 @@ import torch
 from qsit_metric.files import commit_folder, write_atomic
 
 from ..model import load_parts
+from ..quiet import silence
 from ..recipe import Model
 from ..scratch import Scratch, build_base
 from .eyes import Seen, open_eyes, take_crops
@@ -51,14 +52,6 @@ def single_thread() -> None:
     """For processes that work side by side: each takes one core, and stays quiet."""
     torch.set_num_threads(1)
     silence()
-
-
-def silence() -> None:
-    """No bars and warnings of transformers."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 def _note(folder: Path, seen: Seen) -> None:

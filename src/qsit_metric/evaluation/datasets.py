@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EvaluationError
+from .errors import EvaluationError, counted
 from .files import PathLike
 from .manifest import Item, Manifest, renamed
 from .readers import FORMATS, read_scores
@@ -133,7 +133,7 @@ _SETS = (
 IQA_SETS: Mapping[str, IQASet] = {one.name: one for one in _SETS}
 
 
-def read_iqa(name: str, folder: PathLike) -> Manifest:
+def read_iqa(name: str, folder: PathLike, *, refused: list[str] | None = None) -> Manifest:
     """Read a public data set from the folder into which its archives were unpacked.
 
     What differs from the published set (the count, scores outside the scale, absent images) is logged as a warning.
@@ -141,6 +141,7 @@ def read_iqa(name: str, folder: PathLike) -> Manifest:
     Args:
         name: A key of `IQA_SETS`.
         folder: The set's own folder.
+        refused: A list that takes the rows that cannot be used, which leaves them out; default: they are an error.
 
     Returns:
         All items, with the image folder as root; ids are the label file's names.
@@ -160,7 +161,7 @@ def read_iqa(name: str, folder: PathLike) -> Manifest:
         hint = f"Get {record.title} from {record.source}."
         raise EvaluationError.about("folder", str(place), f"a folder with {' or '.join(record.labels)}", hint)
     root = _first(place, record.images) or place / record.images[0]
-    manifest = read_scores(labels, FORMATS[record.reader].name, root=root, name=record.name)
+    manifest = read_scores(labels, FORMATS[record.reader].name, root=root, name=record.name, refused=refused)
     manifest = renamed(manifest, _names_on_disk(manifest, record))
     for warning in _differences(manifest, record):
         _LOG.warning("%s in %s: %s", record.title, place, warning)
@@ -202,9 +203,12 @@ def _differences(manifest: Manifest, record: IQASet) -> list[str]:
     absent = manifest.missing()
     said = []
     if len(manifest) != record.n:
-        said.append(f"{len(manifest)} images, published are {record.n}")
+        said.append(f"{counted(len(manifest), 'image')}, published are {record.n}")
     if outside:
-        said.append(f"{len(outside)} scores outside {low:g}..{high:g}, first {outside[0].image} {outside[0].mos:g}")
+        said.append(
+            f"{counted(len(outside), 'score')} outside {low:g}..{high:g}, first {outside[0].image} {outside[0].mos:g}"
+        )
     if absent:
-        said.append(f"{len(absent)} images are not in {manifest.root}, first {absent[0]}")
+        are = "is" if len(absent) == 1 else "are"
+        said.append(f"{counted(len(absent), 'image')} {are} not in {manifest.root}, first {absent[0]}")
     return said

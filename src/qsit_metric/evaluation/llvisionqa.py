@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 from ..errors import shorten
 from ..prompts import LETTERS
-from .errors import EvaluationError, refuse
+from .errors import EvaluationError, missing, refuse
 from .files import PathLike, read_json_list, write_atomic
 from .manifest import check_image
-from .readers import missing
 
 Type = Literal["yes-no", "what", "how"]
 Concern = Literal["distortion", "other", "in-context distortion", "in-context other"]
@@ -27,6 +26,8 @@ TYPES: tuple[Type, ...] = ("yes-no", "what", "how")
 CONCERNS: tuple[Concern, ...] = ("distortion", "other", "in-context distortion", "in-context other")
 _EMPTY = (None, "", "N/A")  # how the parquet pads options and withholds answers
 _OPTIONS = ("option0", "option1", "option2", "option3")
+_JSON_NAMES = {"image": "img_path", "choices": "candidates"}  # what our fields are called there
+_PARQUET_NAMES = {"choices": "option0 to option3", "type": "question_type", "concern": "question_concern"}
 _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp", b"RIFF": ".webp", b"GIF8": ".gif"}
 
 # Three printed rows ("how" and "in-context distortion" of dev, "what" of test) are 0.006 to 0.015 from any value that
@@ -92,31 +93,31 @@ class Question:
             raise EvaluationError.about("type, concern", (self.type, self.concern), expected)
 
 
-def read_llvisionqa(path: PathLike, *more: PathLike) -> list[Question]:
+def read_llvisionqa(path: PathLike, *more: PathLike, refused: list[str] | None = None) -> list[Question]:
     """Read the questions of one split.
 
     Args:
         path: The JSON file or a parquet file.
         more: Further files of the same split, for parquet that comes in parts.
+        refused: A list that takes the rows that cannot be used, a line of text each, which leaves them out; default:
+            they are an error.
 
     Returns:
-        The questions in order, none left out. Questions of a JSON without `id` are named by their place.
+        The questions in order, none left out but those in `refused`. Those of a JSON without `id` are named by place.
 
     Raises:
-        EvaluationError: No such file, or rows that cannot be used; the message names them.
+        EvaluationError: No such file, or rows that cannot be used (with `refused`: all of a file); the message names
+            them.
         DependencyError: A parquet file, and pyarrow is not installed.
     """
     found: list[Question] = []
+    before = 0
     for one in map(Path, (path, *more)):
-        rows = _parquet(one) if _is_parquet(one) else (_from_json(row) for row in read_json_list(one))
-        questions, refused = [], []
-        for place, row in enumerate(rows):
-            try:
-                questions.append(_question(row, len(found) + place))
-            except EvaluationError as error:  # noqa: PERF203
-                refused.append(f"row {place}: {str(error).rstrip('.')}")
-        refuse(one, refused, len(questions) + len(refused), "questions")
+        questions, reasons = _file(one, before)
+        total = len(questions) + len(reasons)
+        refuse(one, reasons, total, "question", refused)
         found += questions
+        before += total
     if not found:
         raise EvaluationError.about("path", str(path), "a file with at least one question")
     return found
@@ -184,6 +185,22 @@ def check_counts(questions: Sequence[Question], split: str) -> None:
             reasons.append(f"{name}: a random guess has {chance:.2f} %, published are {guess:.2f} %")
     if reasons:
         raise EvaluationError.about("questions", f"<{'; '.join(reasons)}>", f"LLVisionQA-{split} as published")
+
+
+def _file(path: Path, before: int) -> tuple[list[Question], list[str]]:
+    """The questions of one file, and what is wrong with its other rows; `before` rows were in the files before it."""
+    packed = _is_parquet(path)
+    rows = _parquet(path) if packed else (_from_json(row) for row in read_json_list(path))
+    questions, reasons = [], []
+    for place, row in enumerate(rows):
+        try:
+            questions.append(_question(row, before + place))
+        except EvaluationError as error:  # noqa: PERF203
+            said = str(error).rstrip(".")
+            for ours, theirs in (_PARQUET_NAMES if packed else _JSON_NAMES).items():
+                said = said.replace(f"`{ours}`: ", f"`{theirs}`: ", 1) if said.startswith(f"`{ours}`") else said
+            reasons.append(f"row {place}: {said}")
+    return questions, reasons
 
 
 def _question(row: Mapping[str, Any], place: int) -> Question:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -48,7 +48,7 @@ class Item:
 
     def __post_init__(self) -> None:
         check_image(self.image)
-        object.__setattr__(self, "mos", number(self.mos))
+        object.__setattr__(self, "mos", number(self.mos, "mos"))
         for name in ("id", "split"):
             if not isinstance(getattr(self, name), str):
                 raise EvaluationError.about(name, getattr(self, name), "text")
@@ -91,7 +91,8 @@ class Manifest:
         object.__setattr__(self, "root", Path(root))
         if not self.items:
             raise EvaluationError.about("items", "<no items>", "at least one image with its score")
-        refuse(name, _contradictions(self.items), len(self.items), "images")
+        odd = _contradictory(self.items)
+        refuse(name, list(odd.values()), len({item.image for item in self.items}), "image")
 
     def __len__(self) -> int:
         return len(self.items)
@@ -148,10 +149,7 @@ class Manifest:
             EvaluationError: No such file or format, or rows that cannot be used; the message names them.
         """
         source = Path(path)
-        rows = Rows(str(source))
-        for place, fields in enumerate(read_json_list(source)):
-            rows.add(f"row {place}", **_entry(fields))
-        return cls(name or source.stem, rows.items(), source.parent if root is None else root)
+        return cls(name or source.stem, manifest_items(source), source.parent if root is None else root)
 
     def _text(self) -> str:
         lines = [json.dumps(item.as_dict(), sort_keys=True, ensure_ascii=True) for item in self.items]
@@ -159,16 +157,19 @@ class Manifest:
 
 
 class Rows:
-    """Items of a label file as they are read; rows that cannot be used are counted and named, never dropped.
+    """Items of a label file as they are read; rows that cannot be used are counted and named, never dropped unseen.
 
     Args:
         source: The file, for the message.
+        image: What the file calls its images, for the message.
+        mos: What the file calls its scores, for the message.
+        refused: Takes the rows that cannot be used, a line each; None raises for them.
     """
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._items: list[Item] = []
-        self._refused: list[str] = []
+    def __init__(self, source: str, image: str = "image", mos: str = "mos", refused: list[str] | None = None) -> None:
+        self._source, self._image, self._mos = source, image, mos
+        self._refused = refused
+        self._read: list[tuple[str, Item | str]] = []
 
     def add(
         self, where: str, image: Any, mos: Any, id: Any = None, split: Any = None, level: Any = None, reason: str = ""
@@ -177,23 +178,35 @@ class Rows:
         try:
             if reason:
                 raise EvaluationError(reason)
+            check_image(image, self._image)
             name = image if id is None else str(id)
-            self._items.append(Item(image, number(mos), name, "" if split is None else split, level))
+            item = Item(image, number(mos, self._mos), name, "" if split is None else split, level)
+            self._read.append((where, item))
         except EvaluationError as error:
-            self._refused.append(f"{where}: {str(error).rstrip('.')}")
+            self._read.append((where, str(error).rstrip(".")))
 
     def items(self) -> tuple[Item, ...]:
-        """All rows.
+        """All rows, or those that can be used; of an image with two scores none can.
 
         Raises:
-            EvaluationError: Some of them cannot be used.
+            EvaluationError: Rows cannot be used and nobody takes them, or no other row is left.
         """
-        refuse(self._source, self._refused, len(self._items) + len(self._refused))
-        return tuple(self._items)
+        odd = _contradictory(item for _, item in self._read if isinstance(item, Item))
+        usable: list[Item] = []
+        reasons: list[str] = []
+        for where, read in self._read:
+            if isinstance(read, str):
+                reasons.append(f"{where}: {read}")
+            elif read.image in odd:
+                reasons.append(f"{where}: {odd[read.image]}")
+            else:
+                usable.append(read)
+        refuse(self._source, reasons, len(self._read), refused=self._refused)
+        return tuple(usable)
 
 
-def number(value: Any) -> float:
-    """A finite number, or text that is one.
+def number(value: Any, name: str = "score") -> float:
+    """A finite number, or text that is one; `name` is what messages call it.
 
     Raises:
         EvaluationError: Anything else.
@@ -209,12 +222,12 @@ def number(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise EvaluationError.about("score", value, "a finite number")
+        raise EvaluationError.about(name, value, "a finite number")
     return found
 
 
-def check_image(image: Any) -> None:
-    """Refuse what is no path below a root.
+def check_image(image: Any, name: str = "image") -> None:
+    """Refuse what is no path below a root; `name` is what messages call it.
 
     Raises:
         EvaluationError: Empty, absolute, with backward slashes, or leaving the root.
@@ -222,7 +235,7 @@ def check_image(image: Any) -> None:
     usable = isinstance(image, str) and bool(image.strip()) and "\\" not in image and "\0" not in image
     if not usable or PurePosixPath(image).is_absolute() or PureWindowsPath(image).drive or ".." in image.split("/"):
         hint = "Pass the folder as `root`."
-        raise EvaluationError.about("image", image, "a path below the image folder, with forward slashes", hint)
+        raise EvaluationError.about(name, image, "a path below the image folder, with forward slashes", hint)
 
 
 def entry_of(fields: Any, image_keys: Sequence[str], mos_key: str) -> dict[str, Any]:
@@ -236,17 +249,32 @@ def entry_of(fields: Any, image_keys: Sequence[str], mos_key: str) -> dict[str, 
     return found | {key: fields[key] for key in ("id", "split", "level") if key in fields}
 
 
-def _entry(fields: Any) -> dict[str, Any]:
-    return entry_of(fields, ("img_path",), "gt_score")
+def manifest_items(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
+    """The items of a manifest file.
+
+    Args:
+        path: The file; see `Manifest.load`.
+        refused: Takes the rows that cannot be used; None raises for them.
+
+    Raises:
+        EvaluationError: No such file or format, or rows that cannot be used.
+    """
+    rows = Rows(str(path), "img_path", "gt_score", refused)
+    for place, fields in enumerate(read_json_list(path)):
+        rows.add(f"row {place}", **entry_of(fields, ("img_path",), "gt_score"))
+    return rows.items()
 
 
-def _contradictions(items: Sequence[Item]) -> list[str]:
-    first: dict[str, float] = {}
-    return [
-        f"{item.image!r} has the scores {first[item.image]} and {item.mos}"
-        for item in items
-        if first.setdefault(item.image, item.mos) != item.mos
-    ]
+def _contradictory(items: Iterable[Item]) -> dict[str, str]:
+    """Images with more than one score, and what is wrong with each."""
+    scores: dict[str, dict[float, None]] = {}
+    for item in items:
+        scores.setdefault(item.image, {})[item.mos] = None
+    return {
+        image: f"{image!r} has the scores {' and '.join(map(str, found))}"
+        for image, found in scores.items()
+        if len(found) > 1
+    }
 
 
 def renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:

@@ -13,16 +13,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..errors import DependencyError, shorten
+from ..errors import shorten
 from ..levels import LEVELS
-from .errors import EvaluationError
+from .errors import EvaluationError, missing
 from .files import PathLike, read_json_list, read_text
-from .manifest import Item, Manifest, Rows, entry_of
+from .manifest import Item, Manifest, Rows, entry_of, manifest_items
 
 _HEAD = 65536
-_TID_LINE = re.compile(r"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
+_Read: TypeAlias = "Callable[[Path, list[str] | None], tuple[Item, ...]]"
+_TID_LINE = re.compile(rb"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,22 @@ class Format:
         name: What `read_scores(format=...)` takes.
         title: What it is, for messages.
         fits: Whether the first bytes of a file are of this kind.
-        read: Path -> items.
+        read: Path, and a list that takes the rows that cannot be used or None -> items.
     """
 
     name: str
     title: str
     fits: Callable[[bytes], bool]
-    read: Callable[[Path], tuple[Item, ...]]
+    read: _Read
 
 
 def read_scores(
-    path: PathLike, format: str | None = None, *, root: PathLike | None = None, name: str | None = None
+    path: PathLike,
+    format: str | None = None,
+    *,
+    root: PathLike | None = None,
+    name: str | None = None,
+    refused: list[str] | None = None,
 ) -> Manifest:
     """Read one label file.
 
@@ -52,12 +58,14 @@ def read_scores(
         format: A key of `FORMATS`; default: told from the content.
         root: Folder of the images; default: the file's own.
         name: Name of the data set; default: the file's, without suffix.
+        refused: A list that takes the rows that cannot be used, which leaves them out; default: they are an error.
 
     Returns:
-        The items in the file's order, no row left out.
+        The items in the file's order, no row left out but those in `refused`.
 
     Raises:
-        EvaluationError: No such file, an unknown format, or rows that cannot be used; the message names them.
+        EvaluationError: No such file, an unknown format, or rows that cannot be used (with `refused`: all of them); the
+            message names them.
         DependencyError: The format needs a package that is not installed.
 
     Example:
@@ -65,7 +73,6 @@ def read_scores(
         Item(image='a.jpg', mos=3.5, id='a.jpg', split='', level=None)
     """
     source = Path(path)
-    known = f"one of {', '.join(FORMATS)}"
     if format is None:
         chosen = next((one for one in FORMATS.values() if one.fits(_head(source))), None)
         if chosen is None:
@@ -74,12 +81,17 @@ def read_scores(
     elif format in FORMATS:
         chosen = FORMATS[format]
     else:
-        raise EvaluationError.about("format", format, known)
-    return Manifest(name or source.stem, chosen.read(source), source.parent if root is None else root)
+        raise EvaluationError.about("format", format, f"one of {', '.join(FORMATS)}")
+    items = chosen.read(source, refused)
+    return Manifest(name or source.stem, items, source.parent if root is None else root)
 
 
 def read_table(
-    path: Path, image: str, mos: str, split: Callable[[Mapping[str, str]], str] | None = None
+    path: Path,
+    image: str,
+    mos: str,
+    split: Callable[[Mapping[str, str]], str] | None = None,
+    refused: list[str] | None = None,
 ) -> tuple[Item, ...]:
     """Items of a csv file with named columns; columns `id` and `split` are read if there are any.
 
@@ -88,12 +100,13 @@ def read_table(
         image: Column of the image's path.
         mos: Column of the score.
         split: Tells a row's split; default: column `split`.
+        refused: See `read_scores`.
 
     Raises:
         EvaluationError: No such columns, or rows that cannot be used.
     """
     reader = csv.DictReader(io.StringIO(read_text(path)), strict=True, skipinitialspace=True)
-    rows = Rows(str(path))
+    rows = Rows(str(path), image, mos, refused)
     try:
         _check_columns(path, reader.fieldnames or (), (image, mos))
         for fields in reader:
@@ -108,7 +121,7 @@ def read_table(
     return rows.items()
 
 
-def read_spaq(path: Path) -> tuple[Item, ...]:
+def read_spaq(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
     """SPAQ's "MOS and Image attribute scores.xlsx": columns `Image name` and `MOS` of the first sheet.
 
     Raises:
@@ -128,7 +141,7 @@ def read_spaq(path: Path) -> tuple[Item, ...]:
     header = [str(cell).strip() for cell in table[0]] if table else []
     _check_columns(path, header, ("Image name", "MOS"))
     image, mos = header.index("Image name"), header.index("MOS")
-    rows = Rows(str(path))
+    rows = Rows(str(path), "Image name", "MOS", refused)
     for place, cells in enumerate(table[1:], start=2):
         if any(cell is not None for cell in cells):  # Excel keeps formatted but empty rows at the end
             full = [*cells, *[None] * (len(header) - len(cells))]
@@ -136,7 +149,7 @@ def read_spaq(path: Path) -> tuple[Item, ...]:
     return rows.items()
 
 
-def read_livec(path: Path) -> tuple[Item, ...]:
+def read_livec(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
     """LIVE Challenge's two .mat files; the first 7 images, which taught the raters, have the split "training".
 
     Raises:
@@ -147,19 +160,19 @@ def read_livec(path: Path) -> tuple[Item, ...]:
     if len(images) != len(scores):
         found = f"<{len(images)} images and {len(scores)} scores>"
         raise EvaluationError.about("path", found, f"as many scores as images in {path.parent}")
-    rows = Rows(str(path))
+    rows = Rows(str(path), "AllImages_release", "AllMOS_release", refused)
     for place, (image, score) in enumerate(zip(images, scores, strict=True)):
         rows.add(f"row {place}", _cell(image), _cell(score), split="training" if place < 7 else "test")
     return rows.items()
 
 
-def read_tid2013(path: Path) -> tuple[Item, ...]:
+def read_tid2013(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
     """TID2013's "mos_with_names.txt": lines of a score and a file name.
 
     Raises:
         EvaluationError: Lines that cannot be used.
     """
-    rows = Rows(str(path))
+    rows = Rows(str(path), refused=refused)
     for place, line in enumerate(read_text(path).splitlines(), start=1):
         parts = line.split()
         if len(parts) == 2:
@@ -169,12 +182,12 @@ def read_tid2013(path: Path) -> tuple[Item, ...]:
     return rows.items()
 
 
-def read_qbench(path: Path) -> tuple[Item, ...]:
+def read_qbench(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
     """Our manifests and Q-Bench's: see `Manifest.load`."""
-    return Manifest.load(path).items
+    return manifest_items(path, refused)
 
 
-def read_conversations(path: Path) -> tuple[Item, ...]:
+def read_conversations(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
     """Q-Align's and the authors' lists of conversations.
 
     The image stands under `image` or `img_path`; the score under `gt_score`, else behind `->` in `id`, as the authors'
@@ -183,17 +196,10 @@ def read_conversations(path: Path) -> tuple[Item, ...]:
     Raises:
         EvaluationError: Rows that cannot be used, among them those whose word is no level.
     """
-    rows = Rows(str(path))
+    rows = Rows(str(path), "image", "gt_score (or -> in id)", refused)
     for place, fields in enumerate(read_json_list(path)):
         rows.add(f"row {place}", **_conversation(fields))
     return rows.items()
-
-
-def missing(package: str, path: Path) -> DependencyError:
-    """The error of a format whose package is not installed."""
-    return DependencyError.about(
-        "path", str(path), f"{package} to be installed, which reads this format", "pip install 'qsit-metric[eval]'"
-    )
 
 
 def _conversation(fields: Any) -> dict[str, Any]:
@@ -267,8 +273,8 @@ def _first_object(text: str, key: str) -> bool:
     return isinstance(first, Mapping) and key in first
 
 
-def _csv(image: str, mos: str) -> Callable[[Path], tuple[Item, ...]]:
-    return lambda path: read_table(path, image, mos)
+def _csv(image: str, mos: str, split: Callable[[Mapping[str, str]], str] | None = None) -> _Read:
+    return lambda path, refused: read_table(path, image, mos, split, refused)
 
 
 def kadid_split(fields: Mapping[str, str]) -> str:
@@ -285,15 +291,10 @@ def _formats() -> Iterator[Format]:
     koniq, agiqa = ("image_name", "MOS_zscore"), ("name", "mos_quality")
     yield Format("koniq", "csv with image_name, MOS_zscore", _columns(*koniq), _csv(*koniq))
     yield Format("agiqa", "csv with name, mos_quality", _columns(*agiqa), _csv(*agiqa))
-    yield Format(
-        "kadid",
-        "csv with dist_img, ref_img, dmos",
-        _columns("dist_img", "ref_img", "dmos"),
-        lambda path: read_table(path, "dist_img", "dmos", kadid_split),
-    )
+    kadid = ("dist_img", "ref_img", "dmos")
+    yield Format("kadid", f"csv with {', '.join(kadid)}", _columns(*kadid), _csv("dist_img", "dmos", kadid_split))
     yield Format("csv", "csv with image, mos", _columns("image", "mos"), _csv("image", "mos"))
-    tid = re.compile(_TID_LINE.pattern.encode())
-    yield Format("tid2013", "lines of score and name", lambda head: bool(tid.match(head)), read_tid2013)
+    yield Format("tid2013", "lines of score and name", lambda head: bool(_TID_LINE.match(head)), read_tid2013)
 
 
 FORMATS: Mapping[str, Format] = {one.name: one for one in _formats()}

@@ -10,12 +10,20 @@ import numpy as np
 
 from ..interpreting.choices import ask
 from ..rows import Row
-from .drawing_scenes import PAINTS, WORDS
+from .drawing_scenes import PAINTS, WORDS, shapes_subject
 from .facts import COLOURS, COUNTS, KINDS, PLACES, SHAPES, Facts
 from .photographs import PHOTOGRAPHS
 from .shots import Shot
 
-_PHOTOGRAPHS = tuple(one.subject for one in PHOTOGRAPHS.values())
+_SUBJECTS = (
+    *(one.subject for one in PHOTOGRAPHS.values()),
+    *("overlapping pieces", "cloudy noise", "a smooth gradient", "stripes", "checks", "dots", "hills under the sky"),
+    *("one house before hills", "two houses before hills", "three houses before hills"),
+)
+_WRITTEN, _SHAPED = 5, 10  # written and geometric subjects among the others, about as frequent as they are
+
+
+_NO_WRITING = 0.15  # most pictures have none; they are asked about it about as often as those that have some
 
 
 class _Asked(NamedTuple):
@@ -39,7 +47,7 @@ _ASKED: Mapping[str, _Asked] = MappingProxyType(
         "subject": _Asked(
             ("What does the image show?", "What can be seen in this picture?", "Name the subject."),
             ("The image shows {it}.", "It shows {it}.", "{it}."),
-            _PHOTOGRAPHS,
+            _SUBJECTS,
             ("Does the image show {it}?", "Is this a picture of {it}?", "Can {it} be seen here?"),
         ),
         "kind": _Asked(
@@ -106,6 +114,8 @@ def content_row(shot: Shot, number: int, rng: np.random.Generator) -> Row:
     Yes is right as often as no; a wrong yes/no fact is drawn from what it might be.
     """
     known = [name for name in _ASKED if getattr(shot.facts, name)]
+    if shot.facts.writing == "no" and rng.random() > _NO_WRITING:
+        known.remove("writing")
     asked = [str(name) for name in rng.permutation(known)[: rng.integers(1, 4)]]
     return Row(
         f"content/{number:06d}", shot.image, tuple(_turn(name, shot.facts, rng, number) for name in asked), "synthetic"
@@ -128,19 +138,26 @@ def _open(name: str, it: str, rng: np.random.Generator) -> tuple[str, str]:
 def _closed(name: str, it: str, rng: np.random.Generator) -> tuple[str, str]:
     asked = _ASKED[name]
     right = rng.random() < 0.5
-    named = it if right else _one(_others(name, it), rng)
+    named = it if right else _one(_others(name, it, rng), rng)
     return _one(asked.closed, rng).format(it=named), "Yes." if right else "No."
 
 
 def _options(name: str, it: str, rng: np.random.Generator, number: int) -> tuple[str, str]:
     asked = _ASKED[name]
-    others = _others(name, it)
+    others = _others(name, it, rng)
     wrong = [_capital(str(one)) for one in rng.permutation(others)[: rng.integers(1, min(3, len(others)) + 1)]]
     return ask(_one(asked.open, rng), _capital(it), wrong, int(rng.integers(len(wrong) + 1)), f"{name} {number}")
 
 
-def _others(name: str, it: str) -> list[str]:
-    return [one for one in _ASKED[name].other if one != it]
+def _others(name: str, it: str, rng: np.random.Generator) -> list[str]:
+    """What it might be; of drawn subjects, too, so that a drawn one in a question is not always the right one."""
+    found = list(_ASKED[name].other)
+    if name == "subject":
+        found += [f'the word "{_one(WORDS, rng)}"' for _ in range(_WRITTEN)]
+        found += [
+            shapes_subject(_one(COUNTS, rng), _one(tuple(PAINTS), rng), _one(SHAPES, rng)) for _ in range(_SHAPED)
+        ]
+    return [one for one in dict.fromkeys(found) if one != it]
 
 
 def _capital(text: str) -> str:

@@ -36,9 +36,19 @@ def shapes(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, F
         centre = (along, across) if along_rows else (across, along)
         window, cover = stamp(form, (height, width), centre, radius, rng.uniform(-0.2, 0.2))
         paint(found, window, cover, leaf(rng, cover, np.array(PAINTS[colour]), grain, 1.0))
-    name = f"{COUNTS[count - 1]} {colour} {form}{'s' if count > 1 else ''}"
+    name = shapes_subject(COUNTS[count - 1], colour, form)
     facts = Facts("shapes", name, shape=form, shape_colour=colour, count=COUNTS[count - 1], place=place)
     return clip(found), facts
+
+
+def shapes_subject(count: str, colour: str, form: str) -> str:
+    """How shapes are named.
+
+    Example:
+        >>> shapes_subject("two", "red", "disk")
+        'two red disks'
+    """
+    return f"{count} {colour} {form}{'' if count == 'one' else 's'}"
 
 
 def writing(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, Facts]:

@@ -38,6 +38,8 @@ _SETS = ("d1", "d2", "d3", "scoring", "questions")
 _PRISTINE = 0.06  # share of untouched pictures in D1; a type has less
 _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
+# Contents about which much can be asked, and their share in D3 beside the common draw.
+_KNOWN, _KNOWN_SHARE = ("shapes", "shapes", "writing", "landscape"), 0.5
 # Kinds of D2 in a hundred rows, about as the paper has them.
 _KINDS = MappingProxyType({"pathway": 25, "yes_no": 20, "what_how": 20, "choice": 25, "conversation": 10})
 
@@ -159,7 +161,8 @@ def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot
     split: Split = "held_out" if name in ("scoring", "questions") else "train"
     degradations = _drawn(name, rng)
     size = SIZES[rng.integers(len(SIZES))]
-    made = content(draw_name(rng, size, split), size, rng, split)
+    known = name == "d3" and rng.random() < _KNOWN_SHARE
+    made = content(_KNOWN[rng.integers(len(_KNOWN))] if known else draw_name(rng, size, split), size, rng, split)
     image = made.image
     for degradation in degradations:
         image = degradation.apply(image, int(rng.integers(1 << 31)))
