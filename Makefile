@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 COMPAT := .venv-compat
 BIN    := $(VENV)/bin
+TINY   := runs/tiny
 PYTEST := -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo test test-compat test-all lint types build wheel-check clean
+.PHONY: help demo tiny test test-compat test-all lint types build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +24,10 @@ $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 
 demo: $(VENV)/ready  ## score and question a few photographs
 	$(BIN)/python examples/demo.py
+
+tiny: $(VENV)/ready  ## the training recipe from end to end, small (without FAST= at full size, some minutes)
+	rm -rf $(TINY)
+	$(BIN)/python -m train tiny -o $(TINY) $(if $(FAST),--fast)
 
 test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.x and Pillow)
 	$(BIN)/python $(PYTEST) --cov --cov-report=term

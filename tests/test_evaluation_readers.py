@@ -291,7 +291,9 @@ def test_xlsx_with_other_columns_or_bad_rows(tmp_path):
     for row in (["1.jpg", 3], ["2.jpg"], [None, 4]):
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
-    with pytest.raises(EvaluationError, match="2 of 3 rows cannot be used: row 3: `MOS`: got None.*; row 4: `Image name`"):
+    with pytest.raises(
+        EvaluationError, match="2 of 3 rows cannot be used: row 3: `MOS`: got None.*; row 4: `Image name`"
+    ):
         read_scores(tmp_path / "a.xlsx")
 
 

@@ -75,7 +75,7 @@ def test_fsdp2_as_the_plugin_understands_it(monkeypatch):
     assert plugin.transformer_cls_names_to_wrap == ["SiglipEncoderLayer", "Qwen2DecoderLayer"]
     assert plugin.activation_checkpointing is False  # the model does it; twice would compute everything three times
     assert plugin.cpu_ram_efficient_loading is False
-    assert "FULL_STATE_DICT" in str(plugin.state_dict_type)
+    assert "SHARDED_STATE_DICT" in str(plugin.state_dict_type)
     assert environment["ACCELERATE_MIXED_PRECISION"] == "bf16"
 
 

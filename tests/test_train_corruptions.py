@@ -210,7 +210,7 @@ class TestCommand:
 
     def test_a_broken_picture_is_named_and_the_others_are_done(self, folder, tmp_path):
         (folder / "broken.jpg").write_bytes(b"no picture")
-        with pytest.raises(DataError, match=r"1 rows cannot be used: broken\.jpg: "):
+        with pytest.raises(DataError, match=r"1 row cannot be used: broken\.jpg: "):
             corrupt_command(folder, tmp_path / "out", kind="fog", severity=1)
         assert not (tmp_path / "out" / LIST_NAME).exists()
         corrupt_command(folder, tmp_path / "out", kind="fog", severity=1, force=True, drop_refused=True)

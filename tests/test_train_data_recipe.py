@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import sys
 from collections import Counter
 from pathlib import Path
 
+import openpyxl
 import pytest
 import typer
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from conftest import IMAGES, shared
-from qsit_metric.evaluation import EvaluationError
+from qsit_metric.commands import terminal
+from qsit_metric.evaluation import FORMATS, IQA_SETS, EvaluationError, read_llvisionqa, read_scores
 from qsit_metric.levels import LEVELS
+from train.commands.build_d2 import build_d2_command
+from train.commands.corrupt import corrupt_command
 from train.commands.data import freeze_command, show_command
+from train.data import pictures
 from train.data.building import build, freeze_recipe
-from train.data.cleaning import base
+from train.data.cleaning import Removal, base
 from train.data.freezing import Frozen
-from train.data.recipe import load_recipe
+from train.data.interpreting.feedback import read_feedback
+from train.data.recipe import ConversationSource, DataRecipe, Exclude, ScoringSource, ValidationSource, load_recipe
+from train.data.rows import read_llava
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError
 from train.yaml import load_yaml
@@ -30,6 +41,11 @@ def written(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (90, 120, 150)).save(path)
 
 
 def talk(image, id="1"):
@@ -100,6 +116,12 @@ def test_shipped_recipes_load(name):
     assert recipe.validation.fraction == 0.1
 
 
+SCALE = (
+    r"expected koniq, spaq, or \[low, high, convention\] with low < high and the convention eq1 or authors, such as "
+    r"\[1, 5, eq1\]"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -112,9 +134,24 @@ def test_shipped_recipes_load(name):
         ("d1: [{file: a, set: koniq, folder: x}]", "`d1.0`: expected `file`, or `set` with `folder`"),
         ("d1: [{file: a.csv, reader: csv}]", "a label file needs `scale`"),
         ("d1: [{file: a.json, split: train}]", "has no splits"),
-        ("d1: [{file: a.json, scale: live}]", "got 'live', expected koniq, spaq, or"),
-        ("d1: [{file: a.json, scale: [5, 1, eq1]}]", "expected low < high"),
-        ("d1: [{file: a.json, scale: [1, 5, both]}]", "got 'both': Input should be 'eq1' or 'authors'"),
+        ("d1: [{file: a.json, scale: live}]", "`d1.0.scale`: got 'live', expected koniq, spaq, or"),
+        *[
+            (
+                f"d1: [{{file: a.json, scale: {bad}}}]",
+                rf"r.yaml`: `d1.0.scale`: got .*, {SCALE}\. The keys are described",
+            )
+            for bad in (
+                "[1, 5]",
+                "[5, 1, eq1]",
+                "[1, 5, both]",
+                "[a, b, eq1]",
+                "5",
+                "{low: 1}",
+                "[true, 5, eq1]",
+                "[0, .inf, eq1]",
+                "[]",
+            )
+        ],
         ("d2: [{file: a.json, sampling: most}]", "got 'most', expected all, first:N"),
         ("exclude: [{}]", "`exclude.0`: expected `file`, or `set` with `folder`, or `folder`"),
         ("exclude: [{file: a, split: test}]", "`split` goes with `set`"),
@@ -224,7 +261,7 @@ def own(tmp_path):
     written(tmp_path / "scores.csv", "image,mos\n" + "".join(f"x/{i}.jpg,{1 + i / 2}\n" for i in range(8)))
     written(tmp_path / "answers.json", [talk(f"x/{i}.jpg", str(i)) for i in range(4)] + [talk("y/9.jpg", "9")])
     for name in [f"x/{i}.jpg" for i in range(8)] + ["y/9.jpg"]:
-        written(tmp_path / "images" / name, "")
+        picture(tmp_path / "images" / name)
     return tmp_path
 
 
@@ -247,22 +284,31 @@ def test_freezing_is_repeatable_and_follows_its_seed(own):
     assert freeze_recipe(own / "r2.yaml", own / "c").digest != one.digest
 
 
-def edit_csv(own):
-    (own / "scores.csv").write_text((own / "scores.csv").read_text() + "x/0.jpg,9\n".replace("x/0", "x/99"))
+def add_score(line):
+    return lambda own: (own / "scores.csv").write_text((own / "scores.csv").read_text() + line)
+
+
+def truncate(own):
+    whole = (own / "images/x/3.jpg").read_bytes()
+    (own / "images/x/3.jpg").write_bytes(whole[: len(whole) - 40])
 
 
 BROKEN = [
     (lambda own: (own / "images/x/3.jpg").unlink(), 2, r"3.jpg->2.5: the image 'x/3.jpg' is not in .*images", "image"),
     (lambda own: written(own / "answers.json", [talk("y/9.jpg"), talk("y/9.jpg") | {"conversations": []}]), 1, "d2, answers.json: row 1 .*expected pairs of turns", "turns"),
     (lambda own: written(own / "answers.json", ""), 1, "not an empty file. The authors publish two of their lists as empty files", "empty"),
-    (edit_csv, 1, r"x/99.jpg: `mos`: got 9.0, expected a number in \[1.0, 5.0\]", "scale"),
+    (add_score("x/99.jpg,9\n"), 1, r"x/99.jpg: `mos`: got 9.0, expected a number in \[1.0, 5.0\]. Pass the data set's own low and high\. Repair it", "scale"),
+    (add_score("x/99.jpg,\n"), 1, r"d1, scores.csv: line 10: `mos`: got '', expected a finite number", "score"),
+    (add_score("x/1.jpg,4.5\n"), 2, r"d1, scores.csv: line 3: 'x/1.jpg' has the scores 1.5 and 4.5; d1, scores.csv: line 10: 'x/1.jpg'", "twice"),
+    (truncate, 2, r"d1, scores.csv: 3.jpg->2.5: the picture cannot be decoded: .*3.jpg.*; d2, answers.json: 3: the picture cannot", "truncated"),
+    (lambda own: written(own / "images/x/3.jpg", ""), 2, "3.jpg->2.5: the picture cannot be decoded", "empty picture"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("harm", "count", "message", "name"), BROKEN, ids=[one[3] for one in BROKEN])
 def test_what_cannot_be_used_is_refused_or_left_out_and_listed(own, harm, count, message, name):
     harm(own)
-    with pytest.raises(DataError, match=f"`data-own.yaml`: {count} rows cannot be used: .*{message}.*--drop-refused"):
+    with pytest.raises(DataError, match=f"`data-own.yaml`: {count} rows? cannot be used: .*{message}.*--drop-refused"):
         freeze_recipe(own / "data-own.yaml", own / "frozen")
     assert not (own / "frozen").exists()
     data = freeze_recipe(own / "data-own.yaml", own / "frozen", drop_refused=True)
@@ -275,8 +321,70 @@ def test_what_cannot_be_used_is_refused_or_left_out_and_listed(own, harm, count,
 def test_missing_images_may_be_checked_later(own):
     (own / "images/x/3.jpg").unlink()
     data = freeze_recipe(own / "data-own.yaml", own / "frozen", check_images=False)
-    with pytest.raises(DataError, match="1 images are missing: .*x/3.jpg"):
+    with pytest.raises(DataError, match="1 image is missing: d1: 1 of 6 in .*x/3.jpg.*; d2: 1 of "):
         data.check_images()
+
+
+def test_pictures_are_decoded_once_and_only_if_that_is_wanted(own, monkeypatch):
+    read, said = [], []
+    monkeypatch.setattr(pictures, "load", lambda path, exif: read.append((path.name, exif)))
+    freeze_recipe(own / "data-own.yaml", own / "a", say=said.append)
+    assert sorted(read) == sorted([(f"{i}.jpg", False) for i in (*range(8), 9)])  # four of them stand in both lists
+    assert said[1:3] == ["Decoding 8 pictures of scores.csv ...", "Decoding 1 picture of answers.json ..."]
+    made = freeze_recipe(own / "data-own.yaml", own / "b", decode=False)
+    assert len(read) == 9
+    assert made.record["how"]["arguments"] == {"drop_refused": False, "check_images": True, "decode": False}
+    truncate(own)
+    freeze_recipe(own / "data-own.yaml", own / "c", decode=False)
+    made = freeze_recipe(own / "data-own.yaml", own / "d", check_images=False)
+    assert len(read) == 9
+    assert made.record["how"]["arguments"]["decode"] is False
+
+
+def test_missing_and_broken_pictures_are_counted_apart(own):
+    truncate(own)
+    (own / "images/x/4.jpg").unlink()
+    data = freeze_recipe(own / "data-own.yaml", own / "frozen", drop_refused=True)
+    lists = {name: data.record["report"][name]["lists"][0] for name in ("d1", "d2")}
+    assert {name: (one["without image"], one["undecodable"]) for name, one in lists.items()} == {"d1": (1, 1), "d2": (0, 1)}  # fmt: skip
+
+
+def test_more_pictures_than_wait_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_AT_ONCE", 3)
+    for i in range(10):
+        picture(tmp_path / f"{i}.png")
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    names = [f"{i}.png" for i in range(10)]
+    bad = pictures.Pictures().bad([*names, *names, "gone.png"], tmp_path, "list")
+    assert (sorted(bad.reasons), bad.missing) == (["7.png", "gone.png"], {"gone.png"})
+
+
+def test_malformed_questions_and_excel_scores_may_be_left_out(own):
+    questions = [question("y/9.jpg", type=7), question("y/9.jpg"), question("y/8.jpg")]
+    written(own / "questions.json", questions)
+    (own / "images/y/8.jpg").write_bytes(b"\xff\xd8\xff")
+    book = openpyxl.Workbook()
+    for row in (["Image name", "MOS"], *[[f"x/{i}.jpg", 10 * i + 5] for i in range(7)], ["x/7.jpg", None]):
+        book.active.append(row)
+    book.save(own / "spaq.xlsx")
+    text = "d1: [{file: spaq.xlsx, reader: auto, scale: spaq, images: images}]\nvalidation: {fraction: 0.2, questions: questions.json, images: images}\n"
+    recipe = written(own / "r.yaml", text)
+    with pytest.raises(DataError, match=r"3 rows cannot be used: d1, spaq.xlsx: row 9: `MOS`: got None, expected a finite number; questions, questions.json: row 0: `type`: got 7, .*; questions, questions.json: question 2: the picture cannot be decoded"):  # fmt: skip
+        freeze_recipe(recipe, own / "frozen")
+    data = freeze_recipe(recipe, own / "frozen", drop_refused=True)
+    assert data.counts.d1 + len(data.val_scoring) == 7
+    assert [one.id for one in data.val_questions] == ["1"]
+    assert data.record["refused"]["rows"] == 3
+
+
+def test_a_public_set_with_a_bad_row_may_be_frozen_without_it(own):
+    lines = "".join(f"x/{i}.jpg,I01.png,{1 + i / 2},0.5\n" for i in range(7)) + "x/7.jpg,I01.png,,0.5\n"
+    written(own / "kadid" / "dmos.csv", "dist_img,ref_img,dmos,var\n" + lines)
+    recipe = written(own / "r.yaml", "d1: [{set: kadid, folder: kadid, images: images}]\nvalidation: {fraction: 0.2}\n")
+    with pytest.raises(DataError, match="1 row cannot be used: d1, kadid: line 9: `dmos`: got ''"):
+        freeze_recipe(recipe, own / "frozen")
+    data = freeze_recipe(recipe, own / "frozen", drop_refused=True)
+    assert data.counts.d1 + len(data.val_scoring) == 7
 
 
 def test_questions_without_answer_or_image_are_refused(own):
@@ -326,7 +434,7 @@ def test_a_public_set_in_its_own_folder(own):
     with pytest.raises(DataError, match="`fraction`: got 0.1, expected enough|8 rows cannot be used"):
         freeze_recipe(own / "r.yaml", own / "frozen")
     for i in range(8):
-        written(own / "koniq10k" / "1024x768" / f"{i}.jpg", "")
+        picture(own / "koniq10k" / "1024x768" / f"{i}.jpg")
     text = "d1: [{set: koniq, folder: koniq10k}]\nvalidation: {fraction: 0.25}\n"
     data = freeze_recipe(written(own / "r.yaml", text), own / "frozen")
     assert (data.counts.d1, len(data.val_scoring)) == (6, 2)
@@ -363,7 +471,7 @@ def test_perceptual_hashes_on_request(own):
         ("d1: [{file: gone.json}]", DataError, "a readable UTF-8 file"),
         ("d1: [{set: konik, folder: x}]", EvaluationError, "Did you mean 'koniq'"),
         ("d1: [{file: scores.csv, reader: xml, scale: koniq}]", EvaluationError, "`format`: got 'xml'"),
-        ("d2: [{file: answers.json, images: images, sampling: 'first:9'}]", DataError, "at most the 5 rows"),
+        ("d2: [{file: answers.json, images: images, sampling: 'first:9'}]", DataError, "at most 5 rows"),
         ("d2: [{file: answers.json, images: images}]\nexclude: [{file: gone.txt}]", DataError, "a readable list"),
         ("d2: [{file: answers.json, images: images}]\nexclude: [{file: t.txt}]\nphash: 4", DataError, "<the list t.txt>, expected an `images` folder"),
         ("d2: [{file: answers.json, images: images}]\nsame_as: [[a], [a]]\nexclude: [{file: t.txt}]", DataError, "each folder in one group only"),
@@ -393,6 +501,100 @@ def test_commands(own):
     assert data.digest
     (own / "frozen" / "d1.jsonl").write_text("")
     assert isinstance(run(app, ["show", str(own / "frozen")]).exception, DataError)
+
+
+def test_freezing_says_no_decode_on_the_command_line(own):
+    app = typer.Typer()
+    app.command("freeze")(freeze_command)
+    truncate(own)
+    call = [str(own / "data-own.yaml"), "-o", str(own / "frozen")]
+    assert "cannot be decoded" in str(CliRunner().invoke(app, call).exception)
+    assert CliRunner().invoke(app, [*call, "--no-decode"]).exit_code == 0
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_progress_bar_is_for_a_person(own, monkeypatch, capsys, watched):
+    monkeypatch.setattr(terminal, "watched", lambda stream: watched and stream is sys.stderr)
+    monkeypatch.setattr(pictures.terminal, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
+    freeze_recipe(own / "data-own.yaml", own / "frozen")
+    said = capsys.readouterr()
+    assert ("Decoding" in said.err, "Decoding" in said.out) == (watched, False)
+
+
+def test_building_d2_says_what_was_written(tmp_path, capsys):
+    feedback = [{"image": f"{i}.jpg", "attributes": {"sharpness": "blurry"}, "conclusion": "Thus, the quality of the image is poor."} for i in range(2)]  # fmt: skip
+    build_d2_command(written(tmp_path / "f.json", [*feedback, {"image": "z.jpg"}]), tmp_path / "d2.json", kinds=["pathway"], drop_refused=True)  # fmt: skip
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        f"Wrote 2 rows about 2 images to {tmp_path / 'd2.json'}: pathway 2.",
+        f"Refused: 1 row of feedback and 0 of the writer's results. The report is {tmp_path / 'd2.json.report.json'}.",
+    ]
+
+
+def test_corrupting_says_what_was_written(own, tmp_path, capsys):
+    truncate(own)
+    for name in ("4.jpg", "5.jpg", "6.jpg", "7.jpg"):
+        (own / "images" / "x" / name).unlink()
+    for name in ("0.jpg", "1.jpg", "2.jpg"):
+        Image.new("RGB", (64, 64), (90, 120, 150)).save(own / "images" / "x" / name)
+    corrupt_command(own / "images" / "x", tmp_path / "out", kind="fog", severity=1, drop_refused=True)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"Wrote 3 pictures to {tmp_path / 'out'}: fog 3."
+    assert second.startswith("Refused 1 picture: 3.jpg: ")
+    corrupt_command(own / "images" / "x" / "0.jpg", tmp_path / "one.png", kind="contrast", severity=2)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"Wrote 1 picture to {tmp_path / 'one.png'}: contrast 1.\n")
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def keys():
+    for record in (DataRecipe, ScoringSource, ConversationSource, Exclude, ValidationSource):
+        for one in dataclasses.fields(record):
+            yield record.__name__, one.name
+
+
+PAGE = (RECIPES.parent / "DATA.md").read_text(encoding="utf-8")
+SECTIONS = {"DataRecipe": "The recipe", "ScoringSource": "`d1`", "ConversationSource": "`d2` and `d3`", "Exclude": "`exclude`", "ValidationSource": "`validation`"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "key"), [*keys()])
+def test_every_key_stands_in_the_table_of_its_section(record, key):
+    section = PAGE.split(f"## {SECTIONS[record]}\n")[1].split("\n## ")[0]
+    assert re.search(rf"^\| `{key}` \|", section, re.MULTILINE)
+
+
+def test_the_examples_of_the_page_are_read(tmp_path):
+    """Each block is written as the file that the line above it names, and read as `data freeze` reads it."""
+    block = r"^`([a-z0-9.-]+)`[^\n]*(?:\n[a-z][^\n]*)?\n\n```\w+\n(.*?)^```"
+    for name, text in re.findall(block, PAGE, re.MULTILINE | re.DOTALL):
+        written(tmp_path / name, text)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"recipe.yaml", "scores.csv", "answers.json", "questions.json", "feedback.json", "refused.jsonl", "removed.jsonl"}  # fmt: skip
+    names = [*read_scores(tmp_path / "scores.csv").items, *read_llvisionqa(tmp_path / "questions.json")]
+    for one in [*names, *read_llava(tmp_path / "answers.json")]:
+        picture(tmp_path / "images" / one.image)
+    assert read_feedback(tmp_path / "feedback.json")
+    refused, removed = (
+        [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("refused", "removed")
+    )
+    assert [set(one) for one in refused] == [{"set", "file", "reason"}] * len(refused)
+    assert {frozenset(one) for one in removed} == {frozenset(one.name for one in dataclasses.fields(Removal))}
+    data = freeze_recipe(tmp_path / "recipe.yaml", tmp_path / "frozen")
+    assert (data.counts.d1, len(data.val_scoring), data.counts.d2, len(data.val_questions)) == (3, 1, 2, 1)
+
+
+def test_the_page_names_every_set_and_format():
+    for name in (*IQA_SETS, *FORMATS):
+        assert re.search(rf"\b{name}\b", PAGE), name
+
+
+def test_errors_of_a_recipe_name_the_page(tmp_path):
+    with pytest.raises(RecipeError, match=r"`a` is no key here. The keys are described in train/DATA.md\.$"):
+        load_recipe(written(tmp_path / "r.yaml", "a: 1"))
 
 
 def test_show_tells_what_is_in_a_folder(own, capsys):

@@ -16,6 +16,7 @@ from train.data.rows import Row
 from train.data.scoring import Scale, scoring_row
 from train.errors import DataError
 from train.mixture import Sizes
+from train.recipe import load_recipe
 
 D1 = tuple(scoring_row(Item(f"koniq/{i}.jpg", 1 + i, str(i)), Scale(1, 5), "koniq") for i in range(4))
 VAL = (
@@ -53,8 +54,6 @@ def test_nothing_but_rows_and_questions_may_be_frozen_empty(tmp_path):
     data = freeze({}, Validation(), tmp_path / "empty")
     assert data.counts == Sizes(0, 0, 0)
     assert (data.val_scoring, data.val_questions) == ((), ())
-    with pytest.raises(DataError, match="scoring rows to validate on"):
-        data.validation_manifest()
 
 
 def test_record_says_how_and_what(tmp_path):
@@ -147,26 +146,43 @@ def test_relative_roots_hold_below_a_linked_folder(tmp_path, monkeypatch):
 
 def test_missing_images_are_counted_and_named(place):
     data = Frozen.load(place)
-    with pytest.raises(DataError, match=r"8 images are missing: .*koniq/0.jpg, .*koniq/3.jpg, .*q/a.jpg \.\.\.\. Pass"):
+    images = place.parent / "images"
+    with pytest.raises(DataError) as caught:
         data.check_images()
-    for name in [row.image for row in (*D1, *D2, *VAL)] + ["v/1.jpg"]:
-        path = place.parent / "images" / name
+    assert str(caught.value) == (
+        f"`{place}`: 8 images are missing: d1: 4 of 4 in {images} (koniq/0.jpg, koniq/1.jpg, koniq/2.jpg, ...); "
+        f"d2: 1 of 1 in {images} (q/a.jpg); scoring: 2 of 2 in {images} (koniq/v.jpg, spaq/w.jpg); "
+        f"questions: 1 of 1 in {images} (v/1.jpg). Say where they are: --set 'data.images={{d1: FOLDER, d2: FOLDER, "
+        "scoring: FOLDER, questions: FOLDER}', or freeze again with --drop-refused."
+    )
+    for name in [row.image for row in (*D1, *VAL)] + ["v/1.jpg"]:
+        path = images / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    with pytest.raises(DataError, match=r"1 image is missing: d2: 1 of 1 in .*'data.images=\{d2: FOLDER\}'"):
+        data.check_images()
+    (images / "q").mkdir()
+    (images / "q" / "a.jpg").touch()
     data.check_images()
 
 
-def test_validation_manifest_keeps_the_sources_apart(place):
-    manifest = Frozen.load(place).validation_manifest()
-    assert [(item.image, item.mos, item.level) for item in manifest.items] == [("koniq/v.jpg", 4.5, "excellent"), ("spaq/w.jpg", 90.0, "excellent")]  # fmt: skip
-    assert [item.image for item in manifest.subset("spaq").items] == ["spaq/w.jpg"]
-    assert manifest.root == place.parent / "images"
+def test_sets_whose_folder_was_never_frozen_are_named_with_the_others(tmp_path):
+    data = freeze(*CONTENT, tmp_path / "data", roots={"d2": tmp_path})
+    with pytest.raises(
+        DataError, match=r"d1: 4 of 4, no folder was frozen; d2: 1 of 1 in .*\{d1: FOLDER, d2: FOLDER, s"
+    ):
+        data.check_images()
+    with pytest.raises(DataError, match=r"Say where they are: --set 'data.images=\{d1: FOLDER\}'"):
+        data.root("d1")
 
 
-def test_a_validation_row_without_score_makes_no_manifest(tmp_path):
-    data = freeze({}, Validation((Row("x", "a.jpg", VAL[0].turns),)), tmp_path / "data")
-    with pytest.raises(DataError, match="got 'x', expected a MOS for each row"):
-        data.validation_manifest()
+def test_the_way_out_is_one_that_a_run_takes(place):
+    """What the message says to type, typed."""
+    with pytest.raises(DataError) as caught:
+        Frozen.load(place).check_images()
+    argument = str(caught.value).split("--set '")[1].split("'")[0].replace("FOLDER", "elsewhere")
+    recipe = load_recipe("q-sit-mini", [argument])
+    assert Frozen.load(place, recipe.data.images).root("questions") == Path("elsewhere")
 
 
 def test_a_frozen_folder_is_replaced_only_by_force(place):

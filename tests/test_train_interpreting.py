@@ -575,7 +575,7 @@ class TestEndpointWriter:
         assert len(rows) == 2 * 7
         assert len(refusals) == 2
         assert refusals.reasons[0].startswith("feedback 0 ('0.jpg'), yes_no: no JSON: 'Sure! Here you go'")
-        with pytest.raises(DataError, match=r"`replies of m at .*`: 1 rows cannot be used: feedback 0"):
+        with pytest.raises(DataError, match=r"`replies of m at .*`: 1 row cannot be used: feedback 0"):
             build(self.many(), writer, ["yes_no"])
 
     @pytest.mark.parametrize(
@@ -684,7 +684,7 @@ class TestCommand:
     def test_malformed_rows(self, feedback, tmp_path):
         rows = json.loads(feedback.read_text())
         feedback.write_text(json.dumps([*rows, {"image": "x.jpg"}]))
-        with pytest.raises(DataError, match="1 rows cannot be used: row 7"):
+        with pytest.raises(DataError, match="1 row cannot be used: row 7"):
             build_d2_command(feedback, tmp_path / "d2.json")
         assert not (tmp_path / "d2.json").exists()
         build_d2_command(feedback, tmp_path / "d2.json", drop_refused=True)

@@ -450,7 +450,7 @@ def test_a_full_disk_leaves_the_last_good_state(ground, tmp_path: Path, monkeypa
 def test_a_missing_image_is_named_before_anything_is_trained(ground, tmp_path: Path):
     data = small_data(tmp_path / "data")
     (tmp_path / "data" / "images" / "7.png").unlink()
-    with pytest.raises(DataError, match=r"1 images are missing: .*7.png"):
+    with pytest.raises(DataError, match=r"1 image is missing: d1: 1 of 24 in .*7.png"):
         train(small_recipe(ground[0], data), tmp_path / "run", quiet=True)
 
 

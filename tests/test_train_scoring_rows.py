@@ -141,7 +141,7 @@ def test_a_stated_level_must_follow_from_the_score():
 )
 def test_a_published_row_that_cannot_be_used_is_named(tmp_path, row, message):
     path = written(tmp_path / "d1.json", [d1_row(), row])
-    with pytest.raises(DataError, match=f"1 rows cannot be used: .*{message}.*--drop-refused"):
+    with pytest.raises(DataError, match=f"1 row cannot be used: .*{message}.*Repair it, .*--drop-refused"):
         read_d1(path)
     refusals = Refusals()
     assert [row.id for row in read_d1(path, refusals=refusals)] == ["a.jpg->50.0"]
@@ -278,7 +278,7 @@ def test_an_unknown_strategy_is_refused(strategy):
 
 
 def test_more_rows_than_there_are_is_refused():
-    with pytest.raises(DataError, match="at most the 3 rows that there are"):
+    with pytest.raises(DataError, match="at most 3 rows, as there are"):
         take([1, 2, 3], "first:4")
 
 

@@ -175,6 +175,7 @@ def test_ratios_of_step_2_never_fall_together(d1: int, d2: int, d3: int, r: floa
     assert len({run.ratio for run in plan.runs}) == 7
 
 
+@pytest.mark.slow
 def test_the_whole_recipe_runs_is_skipped_when_done_and_refuses_other_settings(tmp_path: Path) -> None:
     said: list[str] = []
     found = run_tiny(tmp_path / "tiny", 1, FAST, said.append)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from qsit_metric.commands import terminal
+from qsit_metric.evaluation.errors import counted
 
 from ..data.interpreting.build import KINDS, build
 from ..data.interpreting.feedback import read_feedback
@@ -68,7 +72,18 @@ def build_d2_command(
     made |= {"refused_feedback": refused.reasons, "refused_replies": unusable.reasons}
     made |= {"feedback_sha256": _digest(feedback.read_bytes()), "sha256": _digest(text.encode())}
     save(output, text)
-    save(Path(f"{output}.report.json"), json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+    report = Path(f"{output}.report.json")
+    save(report, json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+    _say(made, output, report)
+
+
+def _say(made: Mapping[str, Any], output: Path, report: Path) -> None:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in made["kinds"].items())
+    about = f"{counted(made['rows'], 'row')} about {counted(made['images'], 'image')}"
+    terminal.say(terminal.printable(f"Wrote {about} to {output}: {kinds}."))
+    refused = f"{counted(len(made['refused_feedback']), 'row')} of feedback"
+    refused += f" and {len(made['refused_replies'])} of the writer's results"
+    terminal.say(terminal.printable(f"Refused: {refused}. The report is {report}."))
 
 
 def _writer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 import typer
 from PIL import Image
 
+from qsit_metric.commands import terminal
 from qsit_metric.errors import QSiTError
+from qsit_metric.evaluation.errors import counted
 
 from ..data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ..data.interpreting.files import save
@@ -68,7 +71,7 @@ def corrupt_command(
     names = _names(source)
     jobs = plan(names, kind, severity, seed, nested=source.is_dir() or kind == "all")
     if not source.is_dir() and kind != "all":
-        _run([(jobs[0], source, target)], Refusals(), force)
+        _say(_run([(jobs[0], source, target)], Refusals(), force), target, Refusals())
         return
     listing = target / LIST_NAME
     taken = [(job, source / job.source if source.is_dir() else source, target / job.image) for job in jobs]
@@ -78,6 +81,16 @@ def corrupt_command(
     refusals.check(source, drop_refused)
     lines = "".join(json.dumps(asdict(job), ensure_ascii=False, sort_keys=True) + "\n" for job in done)
     save(listing, lines.encode())
+    _say(done, target, refusals)
+
+
+def _say(done: Sequence[Job], target: Path, refusals: Refusals) -> None:
+    """Where the pictures are, how many of each distortion, and what was left out: it stands in no file."""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(job.kind for job in done).items()))
+    terminal.say(terminal.printable(f"Wrote {counted(len(done), 'picture')} to {target}: {kinds or 'none'}."))
+    if refusals.reasons:
+        shown = "; ".join(refusals.reasons)
+        terminal.say(terminal.printable(f"Refused {counted(len(refusals), 'picture')}: {shown}"), "yellow")
 
 
 def plan(names: Sequence[str], kind: str, severity: int | None, seed: int, nested: bool = True) -> list[Job]:

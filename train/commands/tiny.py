@@ -26,7 +26,7 @@ def tiny_command(
     for table in _tables(found):
         terminal.out().print(table)
     used = found["used"]
-    terminal.say(f"{used['picture']}: {used['score']}  {used['question']} {used['answer']}")
+    terminal.say(f"{used['picture']}: {used['score']}  {used['question']} {' '.join(used['answer'].split())[:80]}")
     terminal.say(f"model {output / used['model']}, all numbers {output / 'summary.json'}")
     terminal.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
 

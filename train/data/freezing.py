@@ -133,17 +133,19 @@ class Frozen:
         named["scoring"] = (row.image for row in self.val_scoring)
         named["questions"] = (question.image for question in self.val_questions)
         lacking: dict[str, str] = {}
-        count = 0
+        files: set[Path] = set()  # a picture of two sets is one picture
         for name, found in named.items():
             images = dict.fromkeys(found)
             if missing := [image for image in images if not self._is_there(name, image)]:
-                count += len(missing)
+                files |= {self._roots.get(name, Path(name)) / image for image in missing}
                 lacking[name] = self._lacking(name, missing, len(images))
         if lacking:
             folders = ", ".join(f"{name}: FOLDER" for name in lacking)
             hint = f"Say where they are: --set 'data.images={{{folders}}}', or freeze again with --drop-refused."
-            are = "image is" if count == 1 else "images are"
-            raise DataError(f"`{self.folder}`: {count} {are} missing: {'; '.join(lacking.values())}. {hint}")
+            are = "is" if len(files) == 1 else "are"
+            raise DataError(
+                f"`{self.folder}`: {counted(len(files), 'image')} {are} missing: {'; '.join(lacking.values())}. {hint}"
+            )
 
     def _is_there(self, name: str, image: str) -> bool:
         return name in self._roots and (self._roots[name] / image).is_file()

@@ -64,8 +64,7 @@ def read_scores(
         The items in the file's order, no row left out but those in `refused`.
 
     Raises:
-        EvaluationError: No such file, an unknown format, or rows that cannot be used (with `refused`: all of them); the
-            message names them.
+        EvaluationError: No such file, an unknown format, or unusable rows (with `refused`: no others); it names them.
         DependencyError: The format needs a package that is not installed.
 
     Example:
