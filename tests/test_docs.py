@@ -17,7 +17,7 @@ from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 
 ROOT = HERE.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md",
-                ROOT / "train" / "README.md"])  # fmt: skip
+                ROOT / "train" / "README.md", ROOT / "train" / "DATA.md"])  # fmt: skip
 
 
 def blocks(page):
