@@ -499,6 +499,14 @@ def test_a_batch_must_fit_the_devices(ground, tmp_path: Path):
         train(small_recipe(*ground, optim={"batch": 64}), tmp_path / "run2", quiet=True)
 
 
+def test_other_prompts_are_reported_beside_the_trained_one(ground, tmp_path: Path):
+    recipe = small_recipe(*ground, validation={"scores": True, "also": ["authors"]}, stop={"epochs": 1})
+    train(recipe, tmp_path / "run", quiet=True)
+    [measured] = _log(tmp_path / "run", "validation")
+    assert {"srcc/a", "plcc/b", "authors/srcc/a", "authors/plcc/b"} <= set(measured)
+    assert measured["plcc/a"] != measured["authors/plcc/a"]
+
+
 def test_trackers_are_told_on_request(ground, tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

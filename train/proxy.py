@@ -22,7 +22,7 @@ def proxy_recipe(recipe: TrainingRecipe, spec: RunSpec) -> TrainingRecipe:
         seed=spec.seed,
         balance=None,
         stop={"epochs": 1, "patience": None},
-        validation={"every": 1.0, "scores": True},
+        validation={"every": 1.0, "scores": True, "also": []},
         saving={"keep": 1},
     )
 

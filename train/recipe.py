@@ -156,12 +156,15 @@ class Validation:
         scores: Also measure SRCC, PLCC and LLVisionQA accuracy, not only the two losses.
         limit: At most so many rows and so many questions, drawn by seed; None: all.
         target: What a LLVisionQA question's answer is: the letter, or letter and text.
+        also: Other scoring recipes to ask with, for example "authors"; their correlations are reported as
+            `authors/srcc/SOURCE`.
     """
 
     every: Annotated[float, Field(gt=0, le=1)] = 1.0
     scores: bool = True
     limit: Count | None = None
     target: Literal["letter", "letter_text"] = "letter"
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
-from qsit_metric.prompts import LETTERS, multiple_choice
+from qsit_metric.prompts import LETTERS, multiple_choice, recipe_named
 
 from .batches import Batch, Collator, RowDataset, RowSet, stream
 from .chat import IGNORED, Encoder
@@ -90,7 +90,8 @@ class Validator:
 
         Returns:
             `loss_scoring`, `loss_interpreting`, `ratio` (the first by the second), losses on answers and on levels or
-            letters alone, and with scores `accuracy` (0..1), `srcc/SOURCE` and `plcc/SOURCE` (None: undefined).
+            letters alone, and with scores `accuracy` (0..1), `srcc/SOURCE` and `plcc/SOURCE` (None: undefined), and
+            `RECIPE/srcc/SOURCE` for scoring recipes that are asked with beside the checkpoint's own.
 
         Raises:
             RunError: A loss is not finite.
@@ -148,24 +149,28 @@ class Validator:
         rank, world = self._accelerator.process_index, self._accelerator.num_processes
         with frozen_model(self._parts.model):
             metric = QSiT(self._parts.backend())
-            pairs, right = self._scored(metric, rank, world), self._asked(metric, rank, world)
-        pairs, right = gather_object(pairs), gather_object(right)
+            right = self._asked(metric, rank, world)
+            scored = self._scored(metric, rank, world, "")
+            for name in self._recipe.validation.also:
+                metric.recipe = recipe_named(name)
+                scored += self._scored(metric, rank, world, f"{name}/")
+        scored, right = gather_object(scored), gather_object(right)
         found: dict[str, float | None] = {"accuracy": sum(right) / len(right) if right else None}
-        for source in sorted({source for source, _, _ in pairs}):
-            own = [(score, mos) for name, score, mos in pairs if name == source]
+        for prompt, source in sorted({(prompt, source) for prompt, source, _, _ in scored}):
+            own = [(score, mos) for *group, score, mos in scored if group == [prompt, source]]
             agreement = correlate([score for score, _ in own], [mos for _, mos in own])
-            found |= {f"srcc/{source}": agreement.srcc, f"plcc/{source}": agreement.plcc}
+            found |= {f"{prompt}srcc/{source}": agreement.srcc, f"{prompt}plcc/{source}": agreement.plcc}
         return found
 
-    def _scored(self, metric: QSiT, rank: int, world: int) -> list[tuple[str, float, float]]:
-        """(source, score, MOS) of this process's rows."""
+    def _scored(self, metric: QSiT, rank: int, world: int, prompt: str) -> list[tuple[str, str, float, float]]:
+        """(prompt, source, score, MOS) of this process's rows."""
         own = self._rows[rank::world]
         items = [Item(row.image, _mos(row), str(place)) for place, row in enumerate(own)]
         if not own:
             return []
         result = evaluate(metric, Manifest("validation", items, self._roots["scoring"]))
         _complete([(item.image, error) for item, error in result.failed])
-        return [(own[int(item.id)].source or "d1", float(score), item.mos) for item, score in result.scores]
+        return [(prompt, own[int(item.id)].source or "d1", float(score), item.mos) for item, score in result.scores]
 
     def _asked(self, metric: QSiT, rank: int, world: int) -> list[bool]:
         own = self._questions[rank::world]
@@ -187,11 +192,6 @@ def frozen_model(model: Any) -> Iterator[None]:
         for weight in learning:
             weight.requires_grad_(True)
         model.train(training)
-
-
-def sources(metrics: Mapping[str, float | None]) -> list[str]:
-    """The sources of which a validation has correlations."""
-    return sorted(name.removeprefix("srcc/") for name in metrics if name.startswith("srcc/"))
 
 
 def _complete(failed: Sequence[tuple[str, Exception]]) -> None:
