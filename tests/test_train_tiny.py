@@ -19,12 +19,12 @@ from train.data.freezing import Frozen
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError, RunError
 from train.mixture import Sizes
-from train.sweep import plan_step2
+from train.sweep import plan_step2, spread_ratios
 from train.tiny.data import SCALES, Amounts, all_texts, make_data
-from train.tiny.eyes import open_eyes, take_crops
+from train.tiny.eyes import take_crops
 from train.tiny.pictures import DEGRADATIONS, SCENES, degrade, draw, quality
 from train.tiny.rows import Shot, asked, choice, feedback, question
-from train.tiny.run import FAST, FULL, _ratios, run_tiny
+from train.tiny.run import FAST, FULL, run_tiny
 
 FEW = Amounts(d1=64, d2=60, d3=60, questions=40, base=40)
 
@@ -155,13 +155,14 @@ def test_texts_are_all_that_is_said(made: tuple[Path, Frozen, Frozen]) -> None:
 def test_a_tower_learns_to_see_in_seconds() -> None:
     from train.scratch import Scratch, _model, initialise
     from train.scratch_tokenizer import SPECIALS
+    from train.tower import Lessons, teach
 
     spec = Scratch(vision_width=48, vision_layers=1, vision_heads=2, vision_intermediate=64, text_layers=1)
     model = _model(spec, {token: place for place, token in enumerate(SPECIALS)})
     crops = take_crops(800, spec.tile, seed=0)
-    initialise(model, spec, 0, crops.pixels)
+    initialise(model, spec, 0, crops.tiles.pixels / 127.5 - 1)
     before = model.model.language_model.layers[0].mlp.up_proj.weight.clone()
-    seen = open_eyes(model, crops, steps=150, seed=0)
+    seen = teach(model, crops, Lessons(150))
     assert seen.accuracy > 0.4
     assert seen.srcc > 0.3
     assert torch.equal(before, model.model.language_model.layers[0].mlp.up_proj.weight)
@@ -171,7 +172,7 @@ def test_a_tower_learns_to_see_in_seconds() -> None:
 @settings(max_examples=60, deadline=None)
 def test_ratios_of_step_2_never_fall_together(d1: int, d2: int, d3: int, r: float) -> None:
     counts = Sizes(d1, d2, d3)
-    plan = plan_step2(counts, r, ratios=_ratios(counts, r, 7), repeats=1, degree=2)
+    plan = plan_step2(counts, r, ratios=spread_ratios(counts, r, 7), repeats=1, degree=2)
     assert len({run.ratio for run in plan.runs}) == 7
 
 

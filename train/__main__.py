@@ -24,7 +24,9 @@ COMMANDS = (
     ("sweep", "fit", "sweep:fit_command"),
     ("", "export", "export:export_command"),
     ("", "memory", "memory:memory_command"),
+    ("", "states", "states:states_command"),
     ("", "tiny", "tiny:tiny_command"),
+    ("", "nano", "nano:nano_command"),
 )
 _GROUPS = {"data": "Read, clean, split and freeze data.", "sweep": "Algorithm 1: plan, run and fit the mix ratio."}
 _SETTINGS = {"help_option_names": ["-h", "--help"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +25,22 @@ Pick = tuple[int, int]  # which set, which of its rows
 
 @dataclass(frozen=True)
 class RowSet:
-    """Rows and the folder below which their pictures lie."""
+    """Rows and where their pictures are.
+
+    Attributes:
+        rows: The rows.
+        root: The folder below which their pictures lie.
+        states: Gives what a frozen tower says of a picture, and its (height, width), by its path; None: pictures are
+            read at each use.
+    """
 
     rows: Sequence[Row]
     root: Path
+    states: Callable[[str], tuple[torch.Tensor, tuple[int, int]]] | None = None
 
 
 class Sample(NamedTuple):
-    """One row as tensors: (L,) ids and labels, (tiles, 3, tile, tile) uint8 and their plan."""
+    """One row as tensors: (L,) ids and labels, (tiles, 3, tile, tile) uint8 or the tower's states, and their plan."""
 
     ids: torch.Tensor
     labels: torch.Tensor
@@ -91,17 +99,23 @@ class RowDataset(Dataset["Sample | Refused"]):
         rows = self._sets[pick[0]]
         row = rows.rows[pick[1]]
         try:
-            picture = load(rows.root / row.image, exif=False)
+            tiles, layout = self._seen(rows, row.image)
         except ImageError as error:
             hint = (
                 "Training needs every picture that its rows name: replace the file, and start the run again to go on."
             )
             return Refused(f"row {row.id!r}: {error} {hint}")
-        layout = plan(self._geometry, picture.height, picture.width)
         tokens = self._encoder.encode(row, layout.tokens)
         if len(tokens.ids) > self._limit:
             return Refused(f"row {row.id!r}: it has {len(tokens.ids)} tokens, chat.max_tokens is {self._limit}.")
-        return Sample(torch.tensor(tokens.ids), torch.tensor(tokens.labels), cut(picture, self._geometry), layout)
+        return Sample(torch.tensor(tokens.ids), torch.tensor(tokens.labels), tiles, layout)
+
+    def _seen(self, rows: RowSet, image: str) -> tuple[torch.Tensor, Plan]:
+        if rows.states is None:
+            picture = load(rows.root / image, exif=False)
+            return cut(picture, self._geometry), plan(self._geometry, picture.height, picture.width)
+        states, (height, width) = rows.states(image)
+        return states, plan(self._geometry, height, width)
 
 
 class Collator:

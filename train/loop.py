@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate.utils import set_seed
@@ -21,7 +22,7 @@ from .engine import Engine
 from .errors import RecipeError, RunError
 from .folder import RunFolder
 from .mixture import SETS, Epoch, Sizes, draw_epoch
-from .model import load_parts
+from .model import Parts, load_parts
 from .outcome import Outcome
 from .progress import Progress, Stopper
 from .quiet import silence
@@ -30,6 +31,7 @@ from .saving import Saver
 from .schedule import progress, steps_in, validation_steps
 from .signals import Interrupts
 from .sizes import check_scoring, check_validation, first_sizes, reference_ratio
+from .states import TowerStates
 from .validation import Validator
 from .watch import Watch
 
@@ -85,10 +87,15 @@ class Run:
         encoder = Encoder(parts.tokenizer, parts.scoring.system, recipe.chat.mask)
         for name, rows in zip(SETS, self._sets, strict=True):
             check_rows(encoder, rows.rows, name)
+        states = _states(recipe, parts)
+        if states is not None:
+            self._sets = [
+                replace(rows, states=states.reader(name)) for name, rows in zip(SETS, self._sets, strict=True)
+            ]
         self._data = RowDataset(self._sets, encoder, parts.geometry, recipe.chat.max_tokens)
         self._collate = Collator(parts.tokenizer.pad_token_id or 0)
         self.engine = Engine(recipe, parts, folder.path)
-        self._validator = Validator(recipe, frozen, parts, self.engine.accelerator)
+        self._validator = Validator(recipe, frozen, parts, self.engine.accelerator, states)
         self._saver = Saver(recipe, folder, frozen, self._counts, self._reference, self.engine, parts)
         self._stopper = Stopper(recipe.stop)
         self._watch = Watch(folder, self.engine.accelerator, quiet)
@@ -220,3 +227,13 @@ def _row_set(frozen: Frozen, name: str, recipe: TrainingRecipe) -> RowSet:
             raise RecipeError.about("data.d1_sources", absent, f"sources of D1: {', '.join(sorted(known))}")
         rows = tuple(row for row in rows if row.source in recipe.data.d1_sources)
     return RowSet(rows, frozen.root(name) if rows else Path())
+
+
+def _states(recipe: TrainingRecipe, parts: Parts) -> TowerStates | None:
+    """What the frozen tower says of the pictures, where the recipe names it."""
+    if recipe.data.states is None:
+        return None
+    if "vision_tower" not in recipe.model.frozen:
+        expected = "nothing, as the vision tower learns"
+        raise RecipeError.about("data.states", recipe.data.states, expected, "Add it to model.frozen.")
+    return TowerStates.load(recipe.data.states, parts.model)

@@ -21,7 +21,7 @@ from qsit_metric.backends.base import LoadOptions
 from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.loading import load_model
-from qsit_metric.backends.vision import image_features
+from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.geometry import Geometry
 from qsit_metric.hub import resolve
 from qsit_metric.prompts import CHATML, Recipe, recipe_named
@@ -190,14 +190,16 @@ class JointModel(nn.Module):
         Args:
             ids: (B, L) token ids, right-padded; image positions hold the image token.
             labels: (B, L), `IGNORED` where nothing is learned.
-            tiles: (sum of plans' tiles, 3, tile, tile) uint8, all pictures one after the other.
+            tiles: (sum of plans' tiles, 3, tile, tile) uint8, all pictures one after the other; or what the tower says
+                of them, (sum of plans' tiles, side * side, D).
             plans: B of them.
 
         Returns:
             The losses, differentiable. Right padding needs no mask: attention is causal, and padding is unlearned.
         """
         core = self.model.model
-        features = image_features(self.model, [normalise(tiles, self.geometry)], plans)
+        seen = tower_states(self.model, normalise(tiles, self.geometry)) if tiles.ndim == 4 else tiles.float()
+        features = projected(self.model, [seen], plans)
         embedded = self.model.get_input_embeddings()(ids)
         images = (ids == self.model.config.image_token_index).unsqueeze(-1)
         embedded = embedded.masked_scatter(images, torch.cat(features).to(embedded.dtype))

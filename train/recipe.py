@@ -69,12 +69,15 @@ class Data:
         images: Image roots of this machine: d1, d2, d3, scoring, questions; default: those that were frozen.
         d1_sources: Only these sources of D1 ("koniq", "spaq"); default: all. For the single-set rows of Table IV.
         workers: Processes that read and cut images; 0 reads in the training process.
+        states: What a frozen vision tower says of the pictures, computed beforehand (`train.states`); default: nothing
+            is.
     """
 
     folder: str = "data/q-sit"
     images: Mapping[Literal["d1", "d2", "d3", "scoring", "questions"], str] = Field(default_factory=dict)
     d1_sources: tuple[str, ...] = ()
     workers: Annotated[int, Field(ge=0)] = 4
+    states: str | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from qsit_metric.files import commit_folder
+from qsit_metric.geometry import Geometry
 
 from .errors import RecipeError
 from .scratch_files import config_fields, config_files
@@ -100,6 +101,12 @@ class Scratch:
         return [
             [self.tile * row, self.tile * col] for row in range(1, self.rows + 1) for col in range(1, self.cols + 1)
         ]
+
+    @property
+    def geometry(self) -> Geometry:
+        """How pictures are cut."""
+        grids = tuple((high, wide) for high, wide in self.pinpoints)
+        return Geometry(self.tile, self.patch, grids, self.max_tiles)
 
 
 _DIVIDES = (

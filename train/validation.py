@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .data.freezing import Frozen
     from .recipe import TrainingRecipe
+    from .states import TowerStates
 
 _KEYS = {"scoring": "level", "interpreting": "letter"}
 
@@ -61,9 +62,17 @@ class Validator:
         frozen: Where the validation rows and questions are.
         parts: The model.
         accelerator: Which part of the work is this process's.
+        states: What the frozen tower says of the pictures; the losses are measured with it.
     """
 
-    def __init__(self, recipe: TrainingRecipe, frozen: Frozen, parts: Parts, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        frozen: Frozen,
+        parts: Parts,
+        accelerator: Accelerator,
+        states: TowerStates | None = None,
+    ) -> None:
         self._recipe, self._parts, self._accelerator = recipe, parts, accelerator
         self._rows = _limited(list(frozen.val_scoring), recipe.validation.limit, recipe.seed)
         self._questions = _limited(list(frozen.val_questions), recipe.validation.limit, recipe.seed)
@@ -73,7 +82,9 @@ class Validator:
         self._roots = {task: frozen.root(names[task]) if rows else Path() for task, rows in sets.items()}
         encoder = Encoder(parts.tokenizer, parts.scoring.system, recipe.chat.mask)
         self._data = {
-            task: RowDataset([RowSet(rows, self._roots[task])], encoder, parts.geometry, recipe.chat.max_tokens)
+            task: RowDataset(
+                [_rows(rows, self._roots[task], names[task], states)], encoder, parts.geometry, recipe.chat.max_tokens
+            )
             for task, rows in sets.items()
         }
         self._counts = {task: len(rows) for task, rows in sets.items()}
@@ -179,6 +190,10 @@ class Validator:
         report = evaluate_questions(metric, own, self._roots["interpreting"])
         _complete([(question.image, error) for question, error in report.failed])
         return [bool(reply.correct) for reply in report.replies]
+
+
+def _rows(rows: Sequence[Row], root: Path, name: str, states: TowerStates | None) -> RowSet:
+    return RowSet(rows, root, states.reader(name) if states else None)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .collect import fit_folder, fitted_ratio, performance
 from .cost import Cost, cost
-from .plan import FRACTIONS, RATIOS, Formula, Plan, RunSpec, plan_step1, plan_step2
+from .plan import FRACTIONS, RATIOS, Formula, Plan, RunSpec, plan_step1, plan_step2, spread_ratios
 from .runs import Trainer, begun, pending, read_result, run_spec
 from .store import TakenError
 
@@ -27,4 +27,5 @@ __all__ = [
     "plan_step2",
     "read_result",
     "run_spec",
+    "spread_ratios",
 ]

@@ -22,6 +22,8 @@ from ..mixture import Sizes
 from .store import read_json, write_json
 
 FRACTIONS = tuple(tenth / 10 for tenth in range(1, 11))  # of D3 beside all of D2, then of D2 beside all of D3
+_ENDLESS = 1000.0  # a ratio that no data reaches
+_LOWEST = 1 / 8  # of spread ratios, as a share of the highest
 RATIOS = (*(tenth / 10 for tenth in range(1, 10)), *(float(whole) for whole in range(1, 11)))  # Sec. IV-B
 
 Formula = Literal["accuracy", "mean"]
@@ -266,3 +268,22 @@ def _checked(plan: Plan) -> Plan:
         expected = f"a degree of 1 or more, and degree + 2 distinct ratios or more ({count} here)"
         raise RecipeError.about("degree", plan.degree, expected, hint)
     return plan
+
+
+def spread_ratios(counts: Sizes, r_star: float, points: int) -> list[float]:
+    """Ratios for step 2, from an eighth of the largest that the rows allow up to it.
+
+    In equal steps of their logarithm, and none beyond the rows at hand: points would fall together there.
+
+    Args:
+        counts: Rows at hand.
+        r_star: D2 : D3.
+        points: How many, 2 or more.
+
+    Example:
+        >>> spread_ratios(Sizes(100, 400, 400), 1.0, 4)
+        [1.0, 2.0, 4.0, 8.0]
+    """
+    most = capped(coarse_sizes(counts, r_star, _ENDLESS), counts).sizes
+    highest = (most.d2 + most.d3) / counts.d1
+    return [round(highest * _LOWEST ** (1 - point / (points - 1)), 3) for point in range(points - 1)] + [highest]

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from qsit_metric.files import commit_folder, write_atomic
 
 from ..model import load_parts
-from ..quiet import silence
 from ..recipe import Model
 from ..scratch import Scratch, build_base
-from .eyes import Seen, open_eyes, take_crops
+from ..tower import Lessons, Seen, teach
+from .eyes import take_crops
 
 SEEN = "tower.json"
 
@@ -40,18 +38,12 @@ def make_base(spec: Scratch, texts: Sequence[str], folder: Path, *, crops: int, 
     taken = take_crops(crops, spec.tile, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        blank = build_base(spec, texts, Path(place) / "blank", seed, taken.pixels[:512])
+        blank = build_base(spec, texts, Path(place) / "blank", seed, taken.tiles.pixels[:512] / 127.5 - 1)
         parts = load_parts(Model(base=str(blank), gradient_checkpointing=False), "train")
-        seen = open_eyes(parts.model, taken, steps, seed)
+        seen = teach(parts.model, taken, Lessons(steps, seed=seed))
         parts.save(Path(place) / "base")
         _note(Path(place) / "base", seen)
         return commit_folder(Path(place) / "base", folder)
-
-
-def single_thread() -> None:
-    """For processes that work side by side: each takes one core, and stays quiet."""
-    torch.set_num_threads(1)
-    silence()
 
 
 def _note(folder: Path, seen: Seen) -> None:

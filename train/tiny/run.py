@@ -9,41 +9,31 @@ times, a polynomial of degree 2, models of under a million parameters, drawn pic
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from ..balance import capped, coarse_sizes
 from ..data.freezing import Frozen
-from ..errors import RunError
 from ..export import export
 from ..fitting import Fit
 from ..loop import train
-from ..mixture import Sizes
 from ..outcome import Outcome
 from ..proxy import proxy
 from ..recipe import TrainingRecipe, load_recipe
 from ..scratch import Scratch, count_parameters
-from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec
-from .base import SEEN, make_base, single_thread
+from ..stages import Say, Stages, read_json
+from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
+from .base import SEEN, make_base
 from .data import Amounts, all_texts, make_data
 from .summary import chance, fitted, history
 
-Say = Callable[[str], None]
 SMALL = Scratch()
 PRIMARY = replace(SMALL, text_width=128, text_layers=4, text_intermediate=320)
 DEGREE = 2
-_LOWEST = 1 / 8  # of the ratios of step 2, as a share of the highest
-_ENDLESS = 1000.0  # a ratio that no data reaches
 
 
 @dataclass(frozen=True)
@@ -102,40 +92,30 @@ def run_tiny(output: Path, seed: int = 0, effort: Effort = FULL, say: Say = lamb
     Raises:
         RunError: The folder holds a run with another seed or effort, or a stage failed.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _check_same(output, {"seed": seed, **json.loads(json.dumps(asdict(effort)))})
-    return _Tiny(output, seed, effort, say).run()
+    stages = Stages(output, {"seed": seed, **asdict(effort)}, say)
+    return _Tiny(output, seed, effort, stages).run()
 
 
 class _Tiny:
-    def __init__(self, output: Path, seed: int, effort: Effort, say: Say) -> None:
-        self.output, self.seed, self.effort, self._say = output, seed, effort, say
-        self.seconds: dict[str, float] = _read(output / "seconds.json")
+    def __init__(self, output: Path, seed: int, effort: Effort, stages: Stages) -> None:
+        self.output, self.seed, self.effort, self._stages = output, seed, effort, stages
 
     def run(self) -> dict[str, Any]:
-        with self._stage("data"):
+        with self._stages.stage("data"):
             self.data, base = make_data(self.output / "data", self.effort.amounts, self.seed)
-        with self._stage("bases"):
+        with self._stages.stage("bases"):
             self._bases(base)
-        with self._stage("step 1"):
+        with self._stages.stage("step 1"):
             first = self._sweep(1, None)
-        with self._stage("step 2"):
+        with self._stages.stage("step 2"):
             second = self._sweep(2, first.best_ratio)
-        with self._stage("small model"):
+        with self._stages.stage("small model"):
             small = self._small()
-        with self._stage("primary model"):
+        with self._stages.stage("primary model"):
             primary = self._primary(small)
-        with self._stage("export"):
+        with self._stages.stage("export"):
             used = self._use()
         return self._summary(first, second, small, primary, used)
-
-    @contextlib.contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        self._say(f"{name} ...")
-        started = time.monotonic()
-        yield
-        self.seconds.setdefault(name, round(time.monotonic() - started, 1))  # of a run that goes on: its first part
-        write_atomic(self.output / "seconds.json", json.dumps(self.seconds, indent=1) + "\n")
 
     def _bases(self, rows: Frozen) -> None:
         texts = all_texts(self.data, rows)
@@ -143,7 +123,7 @@ class _Tiny:
             (_teach_base, (spec, texts, self._base_recipe(name, rows), self.output, name, self.effort, self.seed))
             for name, spec in (("primary", PRIMARY), ("small", SMALL))
         ]
-        _side_by_side(work, self._say)
+        self._stages.side_by_side(work)
 
     def _base_recipe(self, name: str, rows: Frozen) -> TrainingRecipe:
         """General rows only; the recipe's own sets are still unseen."""
@@ -167,10 +147,12 @@ class _Tiny:
         recipe, folder = self._recipe("small"), self.output / f"step{step}"
         plan = self._plan(step, r_star, recipe)
         plan.save(folder)
-        _side_by_side([(_proxy_run, (folder, index, recipe)) for index in pending(folder)], self._say)
+        self._stages.side_by_side([(_proxy_run, (folder, index, recipe)) for index in pending(folder)])
         fit = fit_folder(folder, DEGREE)
         low, high = fit.interval
-        self._say(f"step {step}: best ratio {fit.best_ratio:.2f} ({low:.2f} to {high:.2f}) {fit.warning}".rstrip())
+        self._stages.say(
+            f"step {step}: best ratio {fit.best_ratio:.2f} ({low:.2f} to {high:.2f}) {fit.warning}".rstrip()
+        )
         return fit
 
     def _plan(self, step: int, r_star: float | None, recipe: TrainingRecipe) -> Plan:
@@ -180,7 +162,7 @@ class _Tiny:
             fractions = self.effort.fractions
             # Accuracy alone is within the noise of guessing at this size, and may be the same in every run.
             return plan_step1(self.data.counts, fractions=fractions, formula="mean", **common, **digests)  # type: ignore[arg-type]
-        ratios = _ratios(self.data.counts, r_star, self.effort.points)
+        ratios = spread_ratios(self.data.counts, r_star, self.effort.points)
         return plan_step2(self.data.counts, r_star, ratios=ratios, **common, **digests)  # type: ignore[arg-type]
 
     def _mixture(self) -> dict[str, Any]:
@@ -199,7 +181,7 @@ class _Tiny:
             stop={"epochs": self.effort.primary_epochs, "patience": None},
             balance={"reference": str(self.output / "small")},
         )
-        self._say(f"lambda = L_S / L_I = {small.metrics['ratio']:.3g}")
+        self._stages.say(f"lambda = L_S / L_I = {small.metrics['ratio']:.3g}")
         return train(recipe, self.output / "primary", quiet=True)
 
     def _use(self) -> dict[str, Any]:
@@ -227,7 +209,7 @@ class _Tiny:
             "seed": self.seed,
             "rows": asdict(self.data.counts),
             "parameters": {"small": count_parameters(SMALL), "primary": count_parameters(PRIMARY)},
-            "tower": {name: _read(self.output / "models" / name / "tower" / SEEN) for name in ("small", "primary")},
+            "tower": {name: read_json(self.output / "models" / name / "tower" / SEEN) for name in ("small", "primary")},
             "r": fitted(first),
             "q": fitted(second),
             "chance": chance(self.data),
@@ -236,7 +218,7 @@ class _Tiny:
             "primary": dict(primary.metrics),
             "mixture": history(self.output / "primary"),
             "used": dict(used),
-            "seconds": {**self.seconds, "total": round(sum(self.seconds.values()), 1)},
+            "seconds": {**self._stages.seconds, "total": round(sum(self._stages.seconds.values()), 1)},
         }
         write_atomic(self.output / "summary.json", json.dumps(found, indent=1) + "\n")
         return found
@@ -256,39 +238,3 @@ def _proxy_run(folder: Path, index: int, recipe: TrainingRecipe) -> str:
     """One run of a sweep. Runs in a process of its own."""
     result = run_spec(folder, index, proxy(recipe, quiet=True))
     return f"run {index:03d} at ratio {result['ratio']:.2f}: {result['seconds']:.0f} s"
-
-
-def _side_by_side(work: Sequence[tuple[Callable[..., str], tuple[Any, ...]]], say: Say) -> None:
-    """Do pieces of work in as many processes as there are cores; the first error ends them all."""
-    if not work:
-        return
-    cores = min(len(work), os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, mp_context=context, initializer=single_thread) as pool:
-        waiting = [pool.submit(function, *arguments) for function, arguments in work]
-        try:
-            for done in as_completed(waiting):
-                say(done.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _ratios(counts: Sizes, r_star: float, points: int) -> list[float]:
-    """Ratios in equal steps of their logarithm, none beyond the rows at hand: points would fall together there."""
-    most = capped(coarse_sizes(counts, r_star, _ENDLESS), counts).sizes
-    highest = (most.d2 + most.d3) / counts.d1
-    return [round(highest * _LOWEST ** (1 - point / (points - 1)), 3) for point in range(points - 1)] + [highest]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _check_same(output: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder of another run."""
-    path = output / "settings.json"
-    if path.is_file() and _read(path) != dict(settings):
-        hint = "Remove it, or pass another folder."
-        raise RunError.about("output", str(output), "a folder of this seed and effort", hint)
-    write_atomic(path, json.dumps(settings, indent=1) + "\n")

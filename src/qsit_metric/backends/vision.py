@@ -40,7 +40,21 @@ def image_features(model: Any, chunks: Sequence[torch.Tensor], plans: Sequence[P
     Returns:
         One (plan.tokens, D) for each picture.
     """
+    return projected(model, [tower_states(model, tiles) for tiles in chunks], plans)
+
+
+def projected(model: Any, states: Sequence[torch.Tensor], plans: Sequence[Plan]) -> list[torch.Tensor]:
+    """The second half of `image_features`.
+
+    Args:
+        model: `LlavaOnevisionForConditionalGeneration`.
+        states: What `tower_states` gave for all pictures' tiles, in pieces.
+        plans: One for each picture.
+
+    Returns:
+        One (plan.tokens, D) for each picture.
+    """
     core = model.model
-    features = torch.cat([core.multi_modal_projector(tower_states(model, tiles)) for tiles in chunks])
+    features = torch.cat([core.multi_modal_projector(piece) for piece in states])
     parts = torch.split(features, [layout.tiles for layout in plans])
     return [pack(part, layout, core.image_newline) for part, layout in zip(parts, plans, strict=True)]

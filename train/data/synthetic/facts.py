@@ -17,6 +17,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "person": "a person",
         "animal": "an animal",
         "object": "an object",
+        "building": "a building",
+        "flower": "a flower",
         "texture": "a texture",
         "sky": "the night sky",
         "eye": "the inside of an eye",

@@ -135,6 +135,26 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
     return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
 
 
+def read_shots(folder: Path, name: str) -> list[Shot]:
+    """What is known of the pictures of a set that was made.
+
+    Args:
+        folder: The folder of `make_dataset`.
+        name: "d1", "d2", "d3", "scoring" or "questions".
+
+    Raises:
+        DataError: An unknown set, or its pictures are not all there.
+    """
+    if name not in _SETS:
+        raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
+    how = json.loads((folder / "making.json").read_text(encoding="utf-8"))
+    amounts = Amounts(**{key: how[key] for key in _SETS})
+    portions = [one for one in _portions(folder, amounts, how["seed"], how["form"]) if one.name == name]
+    if missing := [one.record.name for one in portions if not one.record.is_file()]:
+        raise DataError.about("folder", str(folder), f"all pictures of {name}", f"{missing[0]} is not there.")
+    return [shot for one in portions for shot in _read(one)]
+
+
 def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot, Image.Image]:
     """Make one picture of a set, without a file.
 

@@ -1,12 +1,14 @@
-"""The photographs that scikit-image brings along, with their licences, and crops of them.
+"""The photographs that scikit-image and scikit-learn bring along, with their licences, and crops of them.
 
-Only files that lie in the installed package are used (nothing is fetched), and only those whose licence the package
-states in `skimage/data/_fetchers.py` (scikit-image 0.24 to 0.26). Left out: the moon, the page, the motorcycle (no
-licence stated), the clock (blurred), and what is no photograph or too small.
+Only files that lie in the installed packages are used (nothing is fetched), and only those whose licence the packages
+state: `skimage/data/_fetchers.py` (scikit-image 0.24 to 0.26), `sklearn/datasets/images/README.txt` (scikit-learn 1.9).
+Left out: the moon, the page, the motorcycle (no licence stated), the clock (blurred), and what is no photograph or too
+small.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -38,7 +40,7 @@ class Photograph:
     """One photograph.
 
     Attributes:
-        file: Its name in scikit-image's data folder.
+        file: Its name in the package's folder of pictures.
         subject: What it shows, to be named in an answer; with its article.
         kind: Kind of subject, a key of `contents.KINDS`.
         licence: As the package states it.
@@ -49,6 +51,7 @@ class Photograph:
         turnable: Whether it has no up and down, so that quarter turns are natural.
         least: Largest share of its size at which it is sharp.
         text: Whether there is writing in it.
+        package: Module that brings it along, a key of `PACKAGES`.
     """
 
     file: str
@@ -62,7 +65,13 @@ class Photograph:
     turnable: bool = False
     least: float = 1.0
     text: bool = False
+    package: str = "skimage"
 
+
+PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}
+)
+"""Distribution that holds each module, and where in the module its pictures lie."""
 
 _PUBLIC = "No known copyright restrictions, public domain"
 PHOTOGRAPHS: Mapping[str, Photograph] = MappingProxyType(
@@ -73,10 +82,18 @@ PHOTOGRAPHS: Mapping[str, Photograph] = MappingProxyType(
         "brick": Photograph("brick.png", "a brick wall", "texture", "CC0", "CC0Textures", 512, 512, turnable=True),
         "camera": Photograph("camera.png", "a man with a camera", "person", "CC0", "Lav Varshney", 512, 512),
         "chelsea": Photograph("chelsea.png", "a cat", "animal", "CC0", "Stefan van der Walt", 451, 300),
+        "china": Photograph(
+            "china.jpg", "an old palace", "building", "CC BY 2.0", "danielbuechele (Flickr)",
+            640, 427, package="sklearn",
+        ),
         "coffee": Photograph("coffee.png", "a cup of coffee", "object", "CC0", "Rachel Michetti", 600, 400),
         "coins": Photograph(
             "coins.png", "old coins", "object", "No known copyright restrictions", "Brooklyn Museum",
             384, 303, "held_out",
+        ),
+        "flower": Photograph(
+            "flower.jpg", "a flower in bloom", "flower", "CC BY 2.0", "vultilion (Flickr)",
+            640, 427, turnable=True, package="sklearn",
         ),
         "grass": Photograph("grass.png", "grass", "texture", "CC0", "linolafett", 512, 512, turnable=True),
         "gravel": Photograph(
@@ -123,7 +140,7 @@ def load(name: str) -> Image.Image:
     """A whole photograph in mode RGB.
 
     Raises:
-        DataError: An unknown name, or the file is not in the installed scikit-image.
+        DataError: An unknown name, or the file is not in the installed package.
     """
     if name not in PHOTOGRAPHS:
         raise DataError.about("photograph", name, f"one of {', '.join(PHOTOGRAPHS)}")
@@ -181,11 +198,12 @@ def _is_grey(name: str) -> bool:
 
 @cache
 def _read(name: str) -> Image.Image:
-    import skimage
-
-    path = Path(skimage.__file__).parent / "data" / PHOTOGRAPHS[name].file
+    one = PHOTOGRAPHS[name]
+    distribution, folder = PACKAGES[one.package]
+    found = importlib.util.find_spec(one.package)
+    path = Path((found and found.origin) or one.package).parent / folder / one.file
     if not path.is_file():
         hint = "Install the train extra: pip install 'qsit-metric[train]'."
-        raise DataError.about("photograph", name, f"the file {path.name} in the installed scikit-image", hint)
+        raise DataError.about("photograph", name, f"the file {path.name} in the installed {distribution}", hint)
     with Image.open(path) as image:
         return image.convert("RGB")

@@ -1,0 +1,33 @@
+"""`python -m train nano`: the embedded model, from nothing to the folder that the wheel carries. Thin shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qsit_metric.commands import terminal
+
+
+def nano_command(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")] = Path(
+        "runs/nano"
+    ),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, model and sweeps.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
+) -> None:
+    """Make the data, search the balance, train q-sit-nano, export it, and train the runs of its tables.
+
+    About three hours on two CPU cores. A run that was cut goes on where it was.
+    """
+    from ..nano.run import run_nano
+    from ..nano.spec import FAST, FULL
+    from ..quiet import silence
+
+    silence()
+    found = run_nano(output, seed, FAST if fast else FULL, say=terminal.say)
+    for name, value in found["model"].items():
+        terminal.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
+    terminal.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")
+    terminal.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")

@@ -1,0 +1,1 @@
+"""`q-sit-nano`: the embedded model, from made pictures to the wheel."""

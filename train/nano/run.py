@@ -1,0 +1,199 @@
+"""`python -m train nano`: the embedded model from nothing, by Algorithm 1, in one command. Thin shell.
+
+Every stage writes into its own folder below the output and is skipped, or gone on with, when the command is run again.
+
+Paper: Q-SiT, arXiv 2503.09197, Sec. III-C, Algorithm 1. Deviations: 7 points twice instead of 19 three times; one model
+is both the small and the primary one, with its tower frozen as the first and unfrozen at the end as the second; epochs
+are parts of the data, at the ratios found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qsit_metric.files import write_atomic
+
+from ..balance import coarse_sizes
+from ..data.synthetic.make import make_dataset
+from ..export import export
+from ..fitting import Fit
+from ..loop import train
+from ..mixture import Sizes
+from ..model import load_parts
+from ..outcome import Outcome
+from ..proxy import proxy
+from ..recipe import Model, TrainingRecipe, load_recipe
+from ..scratch import count_parameters
+from ..stages import Say, Stages, read_json
+from ..states import compute_states
+from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
+from ..tiny.summary import chance, fitted, history
+from .base import SEEN, make_tower
+from .spec import FULL, NANO, Effort
+from .trials import ablations, leave_outs, scaled
+
+DEGREE = 3
+
+
+def run_nano(output: Path, seed: int = 0, effort: Effort = FULL, say: Say = lambda _: None) -> dict[str, Any]:
+    """Make the data, search the balance, train, export, and train what the tables compare it with.
+
+    Args:
+        output: Its folder; what is finished there is not done again.
+        seed: Of the data, the model and the sweeps.
+        effort: How much is done.
+        say: Told what is being done.
+
+    Returns:
+        What is written to `summary.json`; the model is in `q-sit-nano/`.
+
+    Raises:
+        RunError: The folder holds a run with another seed or effort, or a stage failed.
+    """
+    stages = Stages(output, {"seed": seed, "spec": asdict(NANO), **asdict(effort)}, say)
+    return _Nano(output, seed, effort, stages).run()
+
+
+class _Nano:
+    def __init__(self, output: Path, seed: int, effort: Effort, stages: Stages) -> None:
+        self.output, self.seed, self.effort, self.stages = output, seed, effort, stages
+
+    def run(self) -> dict[str, Any]:
+        stage = self.stages.stage
+        with stage("data"):
+            self.data = make_dataset(self.output / "data", self.effort.amounts, self.seed, quiet=True)
+        with stage("tower"):
+            tower = make_tower(NANO, self.output / "data", self.output, self.effort.lessons, self.stages.say)
+        with stage("states"):
+            self._states(tower)
+        with stage("base"):
+            self._base(tower)
+        with stage("step 1"):
+            first = self._sweep(1, None)
+        with stage("step 2"):
+            second = self._sweep(2, first.best_ratio)
+        self.mix = coarse_sizes(self.data.counts, first.best_ratio, second.best_ratio)
+        with stage("small model"):
+            small = self._small()
+        with stage("embedded model"):
+            model = self._model(small)
+        with stage("export"):
+            self._export()
+        self._summary(first, second, small, model)
+        with stage("ablations"):
+            ablations(self.stages, self.output, self._recipe(), self.mix, self.effort.trial_rows, _ratio(small))
+        with stage("leave-outs"):
+            leave_outs(self.stages, self.output, self._recipe(), self.mix, self.effort.trial_rows)
+        return self._summary(first, second, small, model)
+
+    def _states(self, tower: Path) -> None:
+        parts = load_parts(Model(base=str(tower), gradient_checkpointing=False), "train")
+        parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        compute_states(parts, self.data, self.output / "states", say=self.stages.say)
+
+    def _recipe(self, name: str = "nano", **sections: Any) -> TrainingRecipe:
+        folders = {"folder": str(self.data.folder), "states": str(self.output / "states")}
+        base = {"base": str(self.output / "models" / "base" / "last")}
+        return load_recipe("q-sit-nano").changed(**{"name": name, "model": base, "data": folders, **sections})
+
+    def _base(self, tower: Path) -> None:
+        """General rows only: the recipe's own sets are still unseen."""
+        recipe = self._recipe(
+            "nano-base",
+            model={"base": str(tower)},
+            mixture={"sizes": [0, 0, self.data.counts.d3]},
+            validation={"scores": False, "limit": self.effort.proxy_limit},
+            stop={"epochs": self.effort.base_epochs, "patience": None},
+        )
+        train(recipe, self.output / "models" / "base", quiet=True)
+
+    def _sweep(self, step: int, r_star: float | None) -> Fit:
+        recipe, folder = self._recipe(validation={"limit": self.effort.proxy_limit}), self.output / f"step{step}"
+        plan = self._plan(r_star, recipe)
+        plan.save(folder)
+        self.stages.side_by_side([(_proxy_run, (folder, index, recipe)) for index in pending(folder)])
+        fit = fit_folder(folder, min(DEGREE, len({run.ratio for run in plan.runs}) - 2))
+        low, high = fit.interval
+        said = f"step {step}: best ratio {fit.best_ratio:.2f} ({low:.2f} to {high:.2f}) {fit.warning}"
+        self.stages.say(said.rstrip())
+        return fit
+
+    def _plan(self, r_star: float | None, recipe: TrainingRecipe) -> Plan:
+        pool = Sizes(*self.effort.pool)
+        degree = min(DEGREE, 2 * len(self.effort.fractions) - 3)
+        common: dict[str, Any] = {"seed": self.seed, "repeats": self.effort.repeats, "degree": degree}
+        common |= {"data_digest": self.data.digest, "recipe_digest": recipe.digest}
+        if r_star is None:
+            return plan_step1(pool, fractions=self.effort.fractions, **common)
+        return plan_step2(pool, r_star, ratios=spread_ratios(pool, r_star, self.effort.points), **common)
+
+    def _small(self) -> Outcome:
+        """With a frozen tower, to the plateau, at the ratios that the sweeps found; gives lambda."""
+        stop = {"epochs": self.effort.small_epochs, "patience": 1}
+        recipe = self._recipe("nano-small", mixture=scaled(self.mix, self.effort.epoch_rows), stop=stop)
+        return train(recipe, self.output / "small", quiet=True)
+
+    def _model(self, small: Outcome) -> Outcome:
+        """The embedded model: longer, the mixture adjusted after each epoch; then with a learning tower."""
+        balance = {"reference": _ratio(small)}
+        stop = {"epochs": self.effort.epochs, "patience": None}
+        mixture = scaled(self.mix, self.effort.epoch_rows)
+        recipe = self._recipe("nano-frozen", mixture=mixture, balance=balance, stop=stop, seed=self.seed + 1)
+        taught = train(recipe, self.output / "frozen", quiet=True)
+        polished = self._recipe(
+            "q-sit-nano",
+            model={"base": str(self.output / "frozen" / "last"), "frozen": []},
+            data={"folder": str(self.data.folder), "states": None},
+            mixture=scaled(self.mix, self.effort.polish_rows),
+            optim={"lr": 3e-4},
+            balance=balance,
+            stop={"epochs": self.effort.polish_epochs, "patience": None},
+            seed=self.seed + 2,
+        )
+        self.stages.say(f"with a frozen tower: {_said(taught.metrics)}")
+        return train(polished, self.output / "model", quiet=True)
+
+    def _export(self) -> None:
+        folder = self.output / "q-sit-nano"
+        if not folder.is_dir():
+            export(self.output / "model", folder, which="last", dtype="float16", licence="apache-2.0")
+
+    def _summary(self, first: Fit, second: Fit, small: Outcome, model: Outcome) -> dict[str, Any]:
+        found = {
+            "seed": self.seed,
+            "rows": asdict(self.data.counts),
+            "parameters": count_parameters(NANO),
+            "tower": read_json(self.output / "models" / "tower" / SEEN),
+            "r": fitted(first),
+            "q": fitted(second),
+            "chance": chance(self.data),
+            "small": dict(small.metrics),
+            "lambda": _ratio(small),
+            "model": dict(model.metrics),
+            "mixture": {name: history(self.output / name) for name in ("small", "frozen", "model")},
+            "ablations": read_json(self.output / "ablations.json"),
+            "seconds": {**self.stages.seconds, "total": round(sum(self.stages.seconds.values()), 1)},
+        }
+        write_atomic(self.output / "summary.json", json.dumps(found, indent=1) + "\n")
+        return found
+
+
+def _proxy_run(folder: Path, index: int, recipe: TrainingRecipe) -> str:
+    """One run of a sweep. Runs in a process of its own."""
+    result = run_spec(folder, index, proxy(recipe, quiet=True))
+    return f"run {index:03d} at ratio {result['ratio']:.2f}: {result['seconds']:.0f} s, {_said(result['metrics'])}"
+
+
+def _ratio(small: Outcome) -> float:
+    return float(small.metrics["ratio"] or 0.0)
+
+
+def _said(metrics: Mapping[str, float | None]) -> str:
+    shown = ((name.split("/")[0], value) for name, value in metrics.items() if name.startswith(("srcc", "accuracy")))
+    return ", ".join(f"{name} {value:.3f}" for name, value in shown if value is not None)

@@ -1,0 +1,88 @@
+"""What `python -m train nano` makes, and how much it does. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..data.synthetic.make import Amounts
+from ..scratch import Scratch
+from ..tower import Lessons
+
+NANO = Scratch(
+    tile=128,
+    patch=16,
+    rows=8,
+    cols=8,
+    max_tiles=2,
+    vision_width=192,
+    vision_layers=6,
+    vision_heads=4,
+    vision_intermediate=576,
+    text_width=192,
+    text_layers=4,
+    text_heads=4,
+    text_kv_heads=2,
+    text_intermediate=512,
+    positions=2048,
+    vocabulary=2048,
+)
+"""Tiles of 128 pixels, in grids of up to 8 x 8: photographs of 12 megapixels are seen at 1024 x 768."""
+
+LEFT_OUT = ("gaussian_blur", "white_noise", "jpeg")
+"""Types that one run each never gets a score of."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        amounts: Pictures and rows.
+        lessons: The tower's first stage.
+        base_epochs: Epochs over the general rows, after which the model can read and answer.
+        pool: Rows of D1, D2 and D3 that one run of a sweep may have at most.
+        fractions: Of the smaller side in step 1; n of them give 2 n - 1 points.
+        points: Points of step 2.
+        repeats: Runs at each point.
+        proxy_limit: Validation rows, and questions, of one run of a sweep.
+        epoch_rows: Rows of one epoch of the model that gives lambda, and of the embedded one.
+        small_epochs: Epochs of the first at most.
+        epochs: Epochs of the second with a frozen tower.
+        polish_epochs: Its last epochs, in which the tower learns, too.
+        polish_rows: Rows of each of those.
+        trial_rows: Rows of a run of the ablations, and of those that leave a type out.
+    """
+
+    amounts: Amounts = field(default_factory=lambda: Amounts(d1=14000, d2=20000, d3=4000, scoring=400, questions=600))
+    lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, precision="bf16", check_every=500))
+    base_epochs: int = 3
+    pool: tuple[int, int, int] = (600, 2400, 2400)
+    fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    points: int = 7
+    repeats: int = 2
+    proxy_limit: int = 200
+    epoch_rows: int = 12000
+    small_epochs: int = 3
+    epochs: int = 6
+    polish_epochs: int = 2
+    polish_rows: int = 6000
+    trial_rows: int = 8000
+
+
+FULL = Effort()
+FAST = Effort(
+    Amounts(d1=80, d2=80, d3=60, scoring=20, questions=24),
+    Lessons(10, 16, 1.5e-3, precision="bf16", check_every=5),
+    base_epochs=1,
+    pool=(48, 48, 48),
+    fractions=(0.7, 1.0),
+    points=3,
+    repeats=1,
+    proxy_limit=12,
+    epoch_rows=96,
+    small_epochs=1,
+    epochs=2,
+    polish_epochs=1,
+    polish_rows=64,
+    trial_rows=192,
+)

@@ -1,0 +1,85 @@
+"""A long command in stages: each leaves its result in a folder, and is skipped when the command is run again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qsit_metric.files import write_atomic
+
+from .errors import RunError
+from .quiet import silence
+
+Say = Callable[[str], None]
+Work = tuple[Callable[..., str], tuple[Any, ...]]
+_SECONDS, _SETTINGS = "seconds.json", "settings.json"
+
+
+class Stages:
+    """What a long command has done, and how long that took.
+
+    Args:
+        folder: The command's folder; made if it is not there.
+        settings: What decides its results, as plain fields.
+        say: Told what is being done.
+
+    Raises:
+        RunError: The folder is of a command with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], say: Say) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.say = folder, say
+        self._check_same(json.loads(json.dumps(settings)))
+        self.seconds: dict[str, float] = read_json(folder / _SECONDS)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce a stage and note how long it took."""
+        self.say(f"{name} ...")
+        started = time.monotonic()
+        yield
+        self.seconds.setdefault(name, round(time.monotonic() - started, 1))  # of a run that goes on: its first part
+        write_atomic(self.folder / _SECONDS, json.dumps(self.seconds, indent=1) + "\n")
+
+    def side_by_side(self, work: Sequence[Work]) -> None:
+        """Do pieces of work in as many processes as there are cores, one each; the first error ends them all."""
+        if not work:
+            return
+        cores = min(len(work), os.cpu_count() or 1)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(cores, mp_context=context, initializer=single_thread) as pool:
+            waiting = [pool.submit(function, *arguments) for function, arguments in work]
+            try:
+                for done in as_completed(waiting):
+                    self.say(done.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _check_same(self, settings: Mapping[str, Any]) -> None:
+        path = self.folder / _SETTINGS
+        if path.is_file() and read_json(path) != settings:
+            hint = "Remove it, or pass another folder."
+            raise RunError.about("output", str(self.folder), "a folder of this seed and effort", hint)
+        write_atomic(path, json.dumps(settings, indent=1) + "\n")
+
+
+def single_thread() -> None:
+    """For processes that work side by side: each takes one core, and stays quiet."""
+    torch.set_num_threads(1)
+    silence()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or nothing if there is no file."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
