@@ -18,6 +18,7 @@ from qsit_metric.errors import DependencyError
 
 from .batches import Batch
 from .errors import RecipeError, RunError
+from .heap import keep_freed_memory
 from .model import JointModel, Parts, RowLosses, parameter_groups
 from .schedule import rate
 
@@ -71,6 +72,8 @@ class Engine:
         self._peaks = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
         self._prepare_engines()
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.joint, self._optimizer = self.accelerator.prepare(JointModel(parts.model, parts.geometry), optimizer)
         self.sharded = self.accelerator.distributed_type in _SHARDED
 

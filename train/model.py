@@ -104,6 +104,8 @@ def load_parts(spec: Model, scoring: str) -> Parts:
     recipe = recipe_named(scoring)
     tokenizer, _ = load_tokenizer(folder, recipe.template or CHATML)
     model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), LoadOptions())
+    if spec.attention:
+        model.set_attn_implementation(spec.attention)
     mark_trainable(model, spec)
     return Parts(model, tokenizer, load_geometry(folder), folder, recipe)
 

@@ -33,6 +33,7 @@ from qsit_metric.tiling import cut, normalise, plan
 
 from .data.freezing import Frozen
 from .errors import RunError
+from .heap import keep_freed_memory
 from .mixture import SETS
 from .model import Parts
 
@@ -119,6 +120,8 @@ def compute_states(
     """
     if (folder / _RECORD).is_file():
         return TowerStates.load(folder, parts.model)
+    if parts.model.device.type == "cpu":
+        keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(frozen)
     paths = [frozen.root(name) / image for name, image in pictures]

@@ -21,8 +21,9 @@ from torch.nn import functional
 from qsit_metric.files import write_atomic
 
 from .errors import RunError
+from .heap import keep_freed_memory
 
-_WEIGHT = 4.0  # of the values' squared error beside the kind's cross-entropy; both are then of one size
+_WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
 _WARMUP = 30  # steps
 _AT_ONCE = 256  # held-out tiles in one forward pass
 Say = Callable[[str], None]
@@ -34,7 +35,7 @@ class Tiles(NamedTuple):
     Attributes:
         pixels: (N, 3, tile, tile) uint8.
         kinds: (N,) index of the degradation.
-        values: (N, V) numbers of 0 to 1 to be told, the most important first.
+        values: (N, V) numbers of 0 to 1 to be told, the most important first; NaN where there is nothing to be told.
         pictures: (N,) index of the picture that each was cut from.
     """
 
@@ -117,6 +118,8 @@ def teach(model: Any, source: Source, lessons: Lessons, state: Path | None = Non
     Raises:
         RunError: The loss is not finite, or the state is of other lessons.
     """
+    if model.device.type == "cpu":
+        keep_freed_memory()
     teacher = _Teacher(model, source, lessons, say)
     step = teacher.resume(state)
     while step < lessons.steps:
@@ -147,8 +150,8 @@ class _Teacher:
             group["lr"] = _rate(step, self.lessons)
         found = self._found(turned)
         naming = functional.cross_entropy(found[:, : self.source.kinds], tiles.kinds.to(self.device))
-        telling = functional.mse_loss(found[:, self.source.kinds :], tiles.values.to(self.device))
-        loss = naming + _WEIGHT * self.source.values * telling
+        telling = _error(found[:, self.source.kinds :], tiles.values.to(self.device))
+        loss = naming + _WEIGHT * telling
         self._check(loss, step)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -217,6 +220,12 @@ def _head(width: int, source: Source, seed: int) -> torch.nn.Linear:
         head.weight.normal_(0.0, width**-0.5, generator=torch.Generator().manual_seed(seed))
         head.bias.zero_()
     return head
+
+
+def _error(found: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Squared error, summed over the values that are told of a tile and averaged over tiles."""
+    told = values.isfinite()
+    return functional.mse_loss(found[told], values[told], reduction="sum") / len(values)
 
 
 def _rate(step: int, lessons: Lessons) -> float:

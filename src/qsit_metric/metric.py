@@ -158,8 +158,8 @@ class QSiT:
 
     @property
     def budget(self) -> Budget:
-        """Tiles and tokens of one batch; the device's default until it is set."""
-        return self._budget or Budget.for_device(self.device)
+        """Tiles and tokens of one batch; the default for the device and the model's tiles until it is set."""
+        return self._budget or Budget.for_device(self.device, self.backend.patches)
 
     @budget.setter
     def budget(self, budget: Budget) -> None:

@@ -22,6 +22,8 @@ R = TypeVar("R")
 Errors = Literal["raise", "return"]
 
 # (tiles, tokens) of one batch. On a CPU larger batches only cost memory; on a GPU these keep a 7B model under 24 GB.
+# Tiles are counted as those of Q-SiT; a model with smaller ones gets as many more, else each picture is a batch.
+_PATCHES = 27 * 27
 _BUDGETS = {"cpu": (16, 8192), "cuda": (96, 32768), "mps": (32, 16384)}
 
 
@@ -43,9 +45,19 @@ class Budget:
                 raise InputError.about("budget", (self.tiles, self.tokens), "at least one tile and one token")
 
     @classmethod
-    def for_device(cls, device: torch.device) -> Budget:
-        """The default for a kind of device."""
-        return cls(*_BUDGETS.get(device.type, _BUDGETS["cpu"]))
+    def for_device(cls, device: torch.device, patches: int = _PATCHES) -> Budget:
+        """The default for a kind of device.
+
+        Args:
+            device: Where the model is.
+            patches: Patches of one of its tiles.
+
+        Example:
+            >>> Budget.for_device(torch.device("cpu")), Budget.for_device(torch.device("cpu"), 64).tiles
+            (Budget(tiles=16, tokens=8192), 182)
+        """
+        tiles, tokens = _BUDGETS.get(device.type, _BUDGETS["cpu"])
+        return cls(max(1, tiles * _PATCHES // patches), tokens)
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R], workers: int | None = None) -> Iterator[R | QSiTError]:

@@ -47,9 +47,7 @@ def make_tower(spec: Scratch, data: Path, output: Path, lessons: Lessons, say: S
     blank = output / "models" / "blank"
     if not blank.is_dir():
         build_base(spec, _texts(rows), blank, lessons.seed, _crops(tiles, lessons.seed))
-    parts = load_parts(Model(base=str(blank), gradient_checkpointing=False), "train")
-    # Twice as quick as the fused attention backwards, at sequences this short.
-    parts.model.model.vision_tower.set_attn_implementation("eager")
+    parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention="eager"), "train")
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
     seen = teach(parts.model, tiles, lessons, state, say)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:

@@ -93,7 +93,7 @@ class _Nano:
         return self._summary(first, second, small, model)
 
     def _states(self, tower: Path) -> None:
-        parts = load_parts(Model(base=str(tower), gradient_checkpointing=False), "train")
+        parts = load_parts(Model(base=str(tower), gradient_checkpointing=False, attention="eager"), "train")
         parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
         compute_states(parts, self.data, self.output / "states", say=self.stages.say)
 

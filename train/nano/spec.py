@@ -56,17 +56,17 @@ class Effort:
     amounts: Amounts = field(default_factory=lambda: Amounts(d1=14000, d2=20000, d3=4000, scoring=400, questions=600))
     lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, precision="bf16", check_every=500))
     base_epochs: int = 3
-    pool: tuple[int, int, int] = (600, 2400, 2400)
+    pool: tuple[int, int, int] = (400, 1600, 1600)
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     points: int = 7
     repeats: int = 2
     proxy_limit: int = 200
-    epoch_rows: int = 12000
-    small_epochs: int = 3
-    epochs: int = 6
+    epoch_rows: int = 10000
+    small_epochs: int = 2
+    epochs: int = 4
     polish_epochs: int = 2
     polish_rows: int = 6000
-    trial_rows: int = 8000
+    trial_rows: int = 4000
 
 
 FULL = Effort()

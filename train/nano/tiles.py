@@ -1,7 +1,8 @@
 """The tiles of made pictures in one file, cut as the model will see them, for the tower's first stage.
 
 What is to be told of a tile: the kind of degradation (a type whose two sides look different counts twice), the score,
-and how far the degradation is from none. Pictures without a score are not used.
+and how far the degradation is from none. The distance has a number of its own for each kind: one linear reading of all
+of them would have to fit blur and noise alike. Pictures without a score are not used.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class TileFile:
     held: TileFile | None = None
 
     kinds: int = len(KINDS)
-    values: int = 2
+    values: int = 1 + len(KINDS)
 
     def draw(self, count: int, rng: np.random.Generator) -> Tiles:
         """See `Source.draw`."""
@@ -86,7 +87,10 @@ class TileFile:
         pictures = self.pictures[places]
         known = torch.from_numpy(self.targets[pictures])
         pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[places]))
-        return Tiles(pixels, known[:, 0].long(), known[:, 1:], torch.from_numpy(pictures))
+        kinds, rows = known[:, 0].long(), torch.arange(len(known))
+        values = torch.full((len(known), self.values), torch.nan)
+        values[:, 0], values[rows, 1 + kinds] = known[:, 1], known[:, 2]
+        return Tiles(pixels, kinds, values, torch.from_numpy(pictures))
 
     @classmethod
     def load(cls, folder: Path, held: TileFile | None = None) -> TileFile:

@@ -6,6 +6,7 @@ Paper: Q-SiT, arXiv 2503.09197, Table VII. All of them begin with the same base 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..recipe import TrainingRecipe
 from ..stages import Stages
 from .spec import LEFT_OUT
 
+_SECONDS = "seconds.json"  # of the run's last part, if it was cut
 _PARTS = 3  # epochs of the run whose mixture is adjusted
 
 
@@ -103,13 +105,19 @@ def _recipe(recipe: TrainingRecipe, trial: Trial) -> TrainingRecipe:
 
 def _run(recipe: TrainingRecipe, place: Path) -> str:
     """Runs in a process of its own."""
+    started = time.monotonic()
+    if (place / "outcome.json").is_file():
+        return f"{recipe.name}: was done"
     train(recipe, place, quiet=True)
-    return f"{recipe.name}: done"
+    seconds = round(time.monotonic() - started, 1)
+    write_atomic(place / _SECONDS, json.dumps(seconds) + "\n")
+    return f"{recipe.name}: {seconds:.0f} s"
 
 
 def _result(title: str, place: Path) -> dict[str, Any]:
     outcome = json.loads((place / "outcome.json").read_text(encoding="utf-8"))
-    return {"name": title, "folder": place.name, "metrics": outcome["metrics"]}
+    seconds = json.loads((place / _SECONDS).read_text(encoding="utf-8"))
+    return {"name": title, "folder": place.name, "metrics": outcome["metrics"], "seconds": seconds}
 
 
 def _without(frozen: Frozen, made: Path, kind: str, folder: Path) -> Frozen:

@@ -94,6 +94,7 @@ class Backend(ABC):
         device: Where inputs go and results come from.
         dtype: Floating-point type of the computation.
         recipe: The recipe that the checkpoint carries, or None.
+        patches: Patches of one tile, by which the default size of a batch is scaled.
     """
 
     name: ClassVar[str]
@@ -101,6 +102,7 @@ class Backend(ABC):
     device: torch.device
     dtype: torch.dtype
     recipe: Recipe | None = None
+    patches: int = 27 * 27
 
     @classmethod
     @abstractmethod

@@ -89,6 +89,11 @@ class LlavaOnevisionBackend(Backend):
         return device
 
     @property
+    def patches(self) -> int:  # type: ignore[override]
+        """Patches of one tile."""
+        return self.geometry.side**2
+
+    @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         """Floating-point type of the embeddings."""
         return self._core.image_newline.dtype  # type: ignore[no-any-return]

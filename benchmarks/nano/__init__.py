@@ -1,0 +1,1 @@
+"""The small model on photographs that it has never seen; see `python -m benchmarks.nano --help`."""

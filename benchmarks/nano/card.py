@@ -1,0 +1,108 @@
+"""The model card of q-sit-nano, from what was measured and how it was trained. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from benchmarks.nano.report import markdown
+from train.card import metadata
+from train.data.synthetic.photographs import PACKAGES, PHOTOGRAPHS
+
+_USE = """```python
+from qsit_metric import QSiT  # pip install qsit-metric; no network needed
+
+metric = QSiT("q-sit-nano")
+metric.score("photo.jpg")  # 1 (bad) to 5 (excellent)
+metric.ask("photo.jpg", "Which distortion is the worst?", choices=["blur", "noise", "JPEG compression", "none"])
+```
+"""
+
+_LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It was taught on photographs and
+  drawings that a program degraded, one degradation at a time. It knows little of what cameras, editors and networks do.
+- Its labels are the mean scores that people gave a type and level of degradation (KADID-10k), whatever the picture.
+  Nobody judged its training pictures. What a picture shows, and whether it is beautiful, does not count.
+- Few photographs were at hand for training ({count}); the rest are drawings. Unusual contents mislead it.
+- Its answers follow the templates that its training texts were written by. Questions about anything but image quality,
+  and free descriptions, are hardly more than a demonstration.
+- Light, contrast and colour are judged without knowing the original: a foggy or a colourful scene may be taken for a
+  fault.
+"""
+
+
+def card(measured: Mapping[str, Any], summary: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """Write the card.
+
+    Args:
+        measured: `nano.json` of `benchmarks.nano`.
+        summary: `summary.json` of `python -m train nano`.
+        recipe: Recipe of the exported run.
+
+    Returns:
+        Markdown with the head that the Hub reads.
+    """
+    head = yaml.safe_dump(metadata(recipe, "apache-2.0"), sort_keys=False)
+    parts = (
+        f"---\n{head}---\n",
+        "# q-sit-nano\n\nA model of the architecture and file format of Q-SiT (arXiv 2503.09197) that is small enough "
+        f"to ship with the package: {summary['parameters'] / 1e6:.1f} M parameters. It scores photographs and answers "
+        "questions about their quality, with no network. Made for tests, air-gapped machines and a first try; weights "
+        "and code under Apache-2.0.\n",
+        f"## Use\n\n{_USE}",
+        f"## Measured\n\n{_measured(measured)}",
+        f"## Data\n\n{_data(summary)}",
+        f"## Training\n\n{_training(summary)}",
+        f"## Limits\n\n{_LIMITS.format(count=len(_photographs()))}",
+    )
+    return "\n".join(parts)
+
+
+def _measured(measured: Mapping[str, Any]) -> str:
+    """The report one heading deeper, under its own."""
+    _, _, body = markdown(measured).partition("\n\n")
+    return (
+        "By `python -m benchmarks.nano` on photographs that were never trained on, degraded in KADID-10k's 25 ways by "
+        f"the repository's own code.\n\n{body.replace('## ', '### ')}"
+    )
+
+
+def _data(summary: Mapping[str, Any]) -> str:
+    rows = summary["rows"]
+    listed = "\n".join(
+        f"| {name} | {one.author} | {one.licence} | {PACKAGES[one.package][0]} |" for name, one in _photographs()
+    )
+    return (
+        f"Made by the repository (`train/data/synthetic`): {rows['d1']:,} scoring rows (D1), {rows['d2']:,} "
+        f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, and "
+        "drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), under the 25 "
+        "degradations of KADID-10k at continuous levels; D2 also has 15 other corruptions and pairs. Label: the mean "
+        "score that people gave the type and level (H. Lin, V. Hosu, D. Saupe: KADID-10k, QoMEX 2019).\n\n"
+        f"| photograph | by | licence | comes with |\n|---|---|---|---|\n{listed}\n"
+    )
+
+
+def _photographs() -> list[tuple[str, Any]]:
+    return [(name, one) for name, one in PHOTOGRAPHS.items() if one.split == "train"]
+
+
+def _training(summary: Mapping[str, Any]) -> str:
+    tower, mixture = summary["tower"], summary["mixture"]
+    return (
+        "By `python -m train nano` (Algorithm 1 of the paper at this size), from nothing. First the vision tower alone "
+        f"learned to name degradations and their strength on {tower['tiles']:,} tiles; on held-out pictures it then "
+        f"named {tower['accuracy']:.0%} rightly. Sweeps of seven points, two runs each, gave D2 : D3 = "
+        f"{_ratio(summary['r'])} and |D2 + D3| : D1 = {_ratio(summary['q'])}; the small model's loss ratio was "
+        f"{summary['lambda']:.3g}. Rows of D1, D2 and D3 in each epoch, with a frozen tower: "
+        f"{_epochs(mixture['frozen'])}; then all weights: {_epochs(mixture['model'])}.\n"
+    )
+
+
+def _ratio(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['best_ratio']:.2f} (90 % {low:.2f} to {high:.2f}{', at the edge' if found['edge'] else ''})"
+
+
+def _epochs(sizes: Sequence[Sequence[int]]) -> str:
+    return ", ".join(" : ".join(map(str, one)) for one in sizes)

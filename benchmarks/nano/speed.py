@@ -1,0 +1,172 @@
+"""Time and memory of the model, each in a process of its own: TASK MODEL DEVICE PICTURE REPEATS.
+
+Loading is timed in a new interpreter: once with everything that has to be imported, then again with that in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from qsit_metric import QSiT
+
+_START = time.perf_counter()  # before anything heavy is imported
+
+TASKS = ("load", "large", "many")
+REPEATS = 5
+LARGE, COMMON, BATCH = (4000, 3000), (512, 384), 16
+
+
+def measure_speed(model: str, device: str, photograph: Path, repeats: int = REPEATS) -> dict[str, Any]:
+    """All tasks, one after the other, and the conditions.
+
+    Args:
+        model: Folder or catalog name.
+        device: A torch device.
+        photograph: What the pictures are made of.
+        repeats: Measured rounds; results are medians over them.
+
+    Returns:
+        "load" (imports, first, whole, again; seconds), "large" (seconds, baseline, peak, increase; MiB), "many"
+        (images a second in one batch, one by one, and in batches of the default size), "conditions".
+
+    Raises:
+        RuntimeError: A process failed; its last words are in the message.
+    """
+    import torch
+
+    from benchmarks._report import conditions
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Made here: what making takes would hide a part of what scoring takes.
+        pictures = {"load": photograph, "large": Path(folder) / "large.jpg", "many": Path(folder) / "common.png"}
+        _fitted(photograph, LARGE).save(pictures["large"], quality=90)
+        _fitted(photograph, COMMON).save(pictures["many"])
+        found = {task: _in_subprocess(task, model, device, str(pictures[task]), str(repeats)) for task in TASKS}
+    place = torch.device(device)
+    return {**found, "conditions": dataclasses.asdict(conditions(place, found["load"]["dtype"], Path(model).name))}
+
+
+def load(model: str, device: str, repeats: int) -> dict[str, Any]:
+    """Seconds: of the imports, of the first metric, of both, and of a metric once everything is imported (median)."""
+    import torch
+
+    from qsit_metric import QSiT
+
+    imported = time.perf_counter()
+    metric = QSiT(model, device=device)
+    first = time.perf_counter()
+    again = _seconds(lambda: QSiT(model, device=device), torch.device(device), repeats)
+    whole, imports = first - _START, imported - _START
+    return {
+        "imports": imports,
+        "first": first - imported,
+        "whole": whole,
+        "again": again,
+        "dtype": metric.info["dtype"],
+    }
+
+
+def large(model: str, device: str, path: Path, repeats: int) -> dict[str, Any]:
+    """Median seconds from the path of a 12-megapixel JPEG to its score, and the peak memory of all that, in MiB."""
+    from benchmarks._measure import peak_memory
+
+    metric = _metric(model, device)
+    _forget_peak()
+    baseline = peak_memory(metric.device)
+    metric.score(path)  # the first call has more to do; its memory counts, its time does not
+    seconds = _seconds(lambda: metric.score(path), metric.device, repeats)
+    peak = peak_memory(metric.device)
+    return {"seconds": seconds, "baseline": baseline, "peak": peak, "increase": peak - baseline}
+
+
+def many(model: str, device: str, path: Path, repeats: int) -> dict[str, Any]:
+    """Images a second of a 512x384 picture in memory: 16 in one batch, 16 singles, and a list as the metric batches."""
+    from statistics import median
+
+    from PIL import Image
+
+    from benchmarks._measure import interleaved
+    from qsit_metric.images import load as read
+    from qsit_metric.pipeline import Budget
+
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    metric = _metric(model, device)
+    prepared, usual = metric.backend.prepare(read(image)), metric.budget
+
+    def at_once(budget: Budget) -> Sequence[float]:
+        metric.budget = budget
+        return metric.score([image] * BATCH)
+
+    flows = {
+        "batch": lambda: at_once(Budget(BATCH * prepared.tiles, BATCH * prepared.tokens)),
+        "singles": lambda: [metric.score(image) for _ in range(BATCH)],
+        "default": lambda: at_once(usual),
+    }
+    rounds = interleaved(flows, repeats, metric.device)
+    rates = {name: BATCH / median(times) for name, times in rounds.times.items()}
+    return {**rates, "tiles": prepared.tiles, "others": rounds.others}
+
+
+def _seconds(work: Any, device: Any, repeats: int) -> float:
+    from statistics import median
+
+    from benchmarks._measure import seconds
+
+    return median(seconds(work, device) for _ in range(repeats))
+
+
+def _metric(model: str, device: str) -> QSiT:
+    from qsit_metric import QSiT
+
+    return QSiT(model, device=device)
+
+
+def _fitted(photograph: Path, size: tuple[int, int]) -> Image.Image:
+    """The photograph enlarged or reduced until it covers the size, and cut to it."""
+    from PIL import Image, ImageOps
+
+    with Image.open(photograph) as image:
+        return ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BICUBIC)
+
+
+def _forget_peak() -> None:
+    """Start the system's record of the peak anew, so that loading does not count (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _in_subprocess(task: str, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.nano.speed", task, *arguments]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{task} failed: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Entry point of the subprocess."""
+    task, model, device, picture, repeats = sys.argv[1:]
+    if task == "load":
+        found = load(model, device, int(repeats))
+    else:
+        found = {"large": large, "many": many}[task](model, device, Path(picture), int(repeats))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What a frozen tower says, read from disk: the same training, and one clear error where it does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from small_data import small_data
+from train.data.freezing import Frozen
+from train.errors import RecipeError, RunError
+from train.loop import train
+from train.model import load_parts
+from train.recipe import Model
+from train.states import TowerStates, compute_states, fingerprint
+from training import small_base, small_recipe, trainer
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Frozen, Path]:
+    folder = tmp_path_factory.mktemp("states")
+    base, frozen = small_base(folder / "base"), Frozen.load(small_data(folder / "data"))
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    said: list[str] = []
+    compute_states(parts, frozen, folder / "states", workers=1, say=said.append)
+    assert said
+    return base, frozen, folder / "states"
+
+
+def _recipe(made: tuple[Path, Frozen, Path], states: str | None, frozen: bool = True):  # type: ignore[no-untyped-def]
+    base, data, _ = made
+    held = {"frozen": ["vision_tower"]} if frozen else {}
+    return small_recipe(base, data.folder, model=held, data={"states": states})
+
+
+def test_training_with_states_is_training_without(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
+    read = train(_recipe(made, str(made[2])), tmp_path / "read", quiet=True)
+    live = train(_recipe(made, None), tmp_path / "live", quiet=True)
+    for name, value in live.metrics.items():
+        assert read.metrics[name] == pytest.approx(value, rel=2e-2), name  # half precision, and bfloat16 before it
+    one, other = (load_file(outcome.last / "model.safetensors") for outcome in (read, live))
+    assert all(torch.equal(one[name], other[name]) for name in one if "vision_tower" in name)
+    moved = max(float((one[name] - other[name]).abs().max()) for name in one)
+    assert 0 < moved < 5e-2
+
+
+def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
+    base, data, folder = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    states = TowerStates.load(folder, parts.model)
+    row = data.rows("d1")[0]
+    tiles, size = states.of("d1", row.image)
+    assert tiles.dtype == torch.float16
+    assert size[0] > 0
+    with pytest.raises(RunError, match=r"states of the picture 'no\.png' of d1. Compute them again"):
+        states.of("d1", "no.png")
+    with pytest.raises(RunError, match=r"`data\.states`: .*a folder with states\.json.*python -m train states"):
+        TowerStates.load(tmp_path, parts.model)
+    next(parts.model.model.vision_tower.parameters()).data.add_(1.0)
+    assert fingerprint(parts.model) != states.tower
+    with pytest.raises(RunError, match=r"`data\.states`: .*the tower has changed"):
+        TowerStates.load(folder, parts.model)
+
+
+def test_a_tower_that_learns_has_no_states(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"`data\.states`: .*as the vision tower learns. Add it to model\.frozen"):
+        train(_recipe(made, str(made[2]), frozen=False), tmp_path / "run", quiet=True)
+
+
+@pytest.mark.slow
+def test_the_command_writes_them(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
+    recipe = _recipe(made, None)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.as_dict()), encoding="utf-8")
+    run = trainer("states", str(tmp_path / "recipe.yaml"), str(tmp_path / "states"), "--set", "data.workers=1")
+    said, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, said
+    assert "pictures" in said
+    assert json.loads((tmp_path / "states" / "states.json").read_text())["tower"]
