@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TINY   := runs/tiny
 PYTEST := -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo tiny test test-compat test-all lint types build wheel-check clean
+.PHONY: help demo tiny nano test test-compat test-all lint types build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ demo: $(VENV)/ready  ## score and question a few photographs
 tiny: $(VENV)/ready  ## the training recipe from end to end, small (without FAST= at full size, some minutes)
 	rm -rf $(TINY)
 	$(BIN)/python -m train tiny -o $(TINY) $(if $(FAST),--fast)
+
+nano: $(VENV)/ready  ## make q-sit-nano again, about three hours (FAST=1 checks the path only)
+	$(BIN)/python -m train nano -o runs/nano$(if $(FAST),-fast --fast)
 
 test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.x and Pillow)
 	$(BIN)/python $(PYTEST) --cov --cov-report=term

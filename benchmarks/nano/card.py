@@ -90,12 +90,21 @@ def _photographs() -> list[tuple[str, Any]]:
 def _training(summary: Mapping[str, Any]) -> str:
     tower, mixture = summary["tower"], summary["mixture"]
     return (
-        "By `python -m train nano` (Algorithm 1 of the paper at this size), from nothing. First the vision tower alone "
-        f"learned to name degradations and their strength on {tower['tiles']:,} tiles; on held-out pictures it then "
-        f"named {tower['accuracy']:.0%} rightly. Sweeps of seven points, two runs each, gave D2 : D3 = "
+        "By `python -m train nano`, from nothing. First the vision tower alone learned to name degradations and their "
+        f"strength on {tower['tiles']:,} tiles; on held-out pictures it then named {tower['accuracy']:.0%} rightly. "
+        f"{_searched(summary)} Rows of D1, D2 and D3 in each epoch, with a frozen tower: {_epochs(mixture['frozen'])}; "
+        f"then all weights: {_epochs(mixture['model'])}.\n"
+    )
+
+
+def _searched(summary: Mapping[str, Any]) -> str:
+    """What Algorithm 1 found, or that it was not run."""
+    if "r" not in summary:
+        return "The mix ratio was not searched for these weights: the sets were mixed as they are."
+    return (
+        "Algorithm 1 of the paper, with sweeps of seven points and two runs each, gave D2 : D3 = "
         f"{_ratio(summary['r'])} and |D2 + D3| : D1 = {_ratio(summary['q'])}; the small model's loss ratio was "
-        f"{summary['lambda']:.3g}. Rows of D1, D2 and D3 in each epoch, with a frozen tower: "
-        f"{_epochs(mixture['frozen'])}; then all weights: {_epochs(mixture['model'])}.\n"
+        f"{summary['lambda']:.3g}."
     )
 
 

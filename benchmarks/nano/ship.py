@@ -80,7 +80,8 @@ def _draw(run: Path, results: Path) -> None:
     _PICTURES.mkdir(parents=True, exist_ok=True)
     draw(results, _PICTURES)
     for step in (1, 2):
-        write_atomic(_PICTURES / f"nano-step{step}.png", (run / f"step{step}" / "fit.png").read_bytes())
+        if (curve := run / f"step{step}" / "fit.png").is_file():
+            write_atomic(_PICTURES / f"nano-step{step}.png", curve.read_bytes())
 
 
 def build() -> typer.Typer:

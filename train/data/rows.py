@@ -45,13 +45,18 @@ class Row:
     mos: float | None = None
 
     def as_llava(self) -> dict[str, Any]:
-        """The row in the LLaVA format; `source` and `mos` are extra keys that its readers ignore."""
+        """The row in the LLaVA format; `source`, `mos` and `exact` are extra keys that its readers ignore.
+
+        Readers of the format take white space off both ends of a text. `exact` tells ours not to, where there is some:
+        the authors' multiple-choice prompt ends with a line break.
+        """
         said: list[dict[str, str]] = []
         for number, (question, answer) in enumerate(self.turns):
             said.append({"from": "human", "value": question if number else f"{IMAGE}\n{question}"})
             said.append({"from": "gpt", "value": answer})
         fields: dict[str, Any] = {"id": self.id, "image": self.image, "conversations": said}
         fields |= {"source": self.source} if self.source else {}
+        fields |= {"exact": True} if any(text != text.strip() for turn in self.turns for text in turn) else {}
         return fields | ({} if self.mos is None else {"mos": self.mos})
 
     @classmethod
@@ -77,7 +82,7 @@ class Row:
         name = str(number if fields.get("id") is None else fields["id"])
         where = f"row {number} ({shorten(name)})"
         image = _path(fields.get("image"), where)
-        turns = _turns(fields.get("conversations"), where)
+        turns = _turns(fields.get("conversations"), where, fields.get("exact") is True)
         if not _encodable(name, image, *(text for turn in turns for text in turn)):
             raise DataError(f"{where}: it has half a surrogate pair, expected text that UTF-8 can hold")
         return cls(name, image, turns, str(fields.get("source", source)), _mos(fields.get("mos"), where))
@@ -220,7 +225,7 @@ def _mos(mos: object, where: str) -> float | None:
     return float(mos)
 
 
-def _turns(said: object, where: str) -> tuple[tuple[str, str], ...]:
+def _turns(said: object, where: str, exact: bool) -> tuple[tuple[str, str], ...]:
     if not isinstance(said, list) or not said or len(said) % 2:
         raise DataError(f"{where}: `conversations` is {shorten(said)}, expected pairs of turns")
     texts = []
@@ -229,8 +234,9 @@ def _turns(said: object, where: str) -> tuple[tuple[str, str], ...]:
         value = turn.get("value") if isinstance(turn, Mapping) else None
         if not isinstance(value, str) or turn.get("from") != speaker:
             raise DataError(f"{where}: turn {place} is {shorten(turn)}, expected text from {speaker!r}")
-        texts.append(_without_image(value, place, where).strip())
-    if empty := [place for place, text in enumerate(texts) if not text]:
+        text = _without_image(value, place, where)
+        texts.append(text if exact else text.strip())
+    if empty := [place for place, text in enumerate(texts) if not text.strip()]:
         raise DataError(f"{where}: turn {empty[0]} has no text")
     return tuple(zip(texts[::2], texts[1::2], strict=True))
 

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from qsit_metric.files import write_atomic
 from ...errors import DataError
 from ..freezing import Frozen, Validation, freeze
 from ..interpreting import build
+from ..interpreting.choices import INSTRUCTION
 from ..rows import Row
 from .content_rows import content_row
 from .contents import SIZES, content, draw_name
@@ -131,8 +132,21 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
         "d2": build(said, WRITER, seed=seed, limits=limits),
         "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
     }
+    sets |= {name: [_bare(row, rng) for row in sets[name]] for name in ("d2", "d3")}
     asked = questions(shots["questions"], amounts.questions, seed)
     return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
+
+
+def _bare(row: Row, rng: np.random.Generator) -> Row:
+    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
+
+    A model that starts from nothing takes a question without it for a free one.
+    """
+    turns = [
+        (question.removesuffix(INSTRUCTION) if rng.random() < 0.5 else question, answer)
+        for question, answer in row.turns
+    ]
+    return replace(row, turns=tuple(turns))
 
 
 def read_shots(folder: Path, name: str) -> list[Shot]:
