@@ -457,7 +457,7 @@ class TestRows:
         assert any("\nA. " in question for question, _ in turns)
 
 
-SMALL = Amounts(d1=8, d2=24, d3=6, scoring=6, questions=6)
+SMALL = Amounts(d1=8, d2=24, d3=6, quizzes=7, scoring=6, questions=6)
 
 
 @pytest.fixture(scope="module")
@@ -478,7 +478,13 @@ class TestMaking:
         folder, data = made
         data.check_images()
         assert tuple(data.counts)[0::2] == (8, 6)
-        assert 12 <= data.counts.d2 <= 24
+        assert 18 <= data.counts.d2 <= 24 + 7
+        quizzes = [row for row in data.rows("d2") if row.id.startswith("quiz")]
+        assert Counter(row.image.split("/")[0] for row in quizzes) == {"d1": 7, "d2": 6}
+        assert all(1 <= len(row.turns) <= 6 for row in quizzes)
+        for question, letter in (turn for row in quizzes for turn in row.turns):
+            lines = question.splitlines()
+            assert f"{letter}. " in "".join(line[:3] for line in lines[1:])
         assert (len(data.val_scoring), len(data.val_questions)) == (6, 6)
         assert data.record["how"] == {"seed": 1, "form": "png", **asdict(SMALL)}
         with Image.open(folder / "images" / data.rows("d1")[3].image) as image:

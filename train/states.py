@@ -123,8 +123,8 @@ def compute_states(
     if parts.model.device.type == "cpu":
         keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures(frozen)
-    paths = [frozen.root(name) / image for name, image in pictures]
+    pictures = {picture: frozen.root(picture[0]) / picture[1] for picture in _pictures(frozen)}
+    paths = list(dict.fromkeys(pictures.values()))  # sets may share pictures
     sizes = [_size(path) for path in paths]
     counts = [plan(parts.geometry, *size).tiles for size in sizes]
     starts = [0, *np.cumsum(counts).tolist()]
@@ -136,8 +136,8 @@ def compute_states(
         if batch % (50 * _AT_ONCE) == 0:
             say(f"states of {batch} of {len(paths)} pictures")
     states.flush()
-    known = zip(pictures, starts[:-1], counts, sizes, strict=True)
-    places = {f"{name}/{image}": (start, count, *size) for (name, image), start, count, size in known}
+    known = {path: (start, n, *size) for path, start, n, size in zip(paths, starts[:-1], counts, sizes, strict=True)}
+    places = {f"{name}/{image}": known[path] for (name, image), path in pictures.items()}
     write_atomic(folder / _RECORD, json.dumps({"tower": fingerprint(parts.model), "places": places}) + "\n")
     return TowerStates.load(folder, parts.model)
 

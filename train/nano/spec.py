@@ -53,7 +53,7 @@ class Effort:
         trial_rows: Rows of a run of the ablations, and of those that leave a type out.
     """
 
-    amounts: Amounts = field(default_factory=lambda: Amounts(d1=14000, d2=20000, d3=4000, scoring=400, questions=600))
+    amounts: Amounts = field(default_factory=lambda: Amounts(14000, 20000, 4000, 14000, 400, 600))
     lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, precision="bf16", check_every=500))
     base_epochs: int = 3
     pool: tuple[int, int, int] = (400, 1600, 1600)
@@ -71,7 +71,7 @@ class Effort:
 
 FULL = Effort()
 FAST = Effort(
-    Amounts(d1=80, d2=80, d3=60, scoring=20, questions=24),
+    Amounts(80, 80, 60, 60, 20, 24),
     Lessons(10, 16, 1.5e-3, precision="bf16", check_every=5),
     base_epochs=1,
     pool=(48, 48, 48),

@@ -24,7 +24,7 @@ from qsit_metric.files import write_atomic
 
 from ...errors import DataError
 from ..freezing import Frozen, Validation, freeze
-from ..interpreting import build
+from ..interpreting import Feedback, build
 from ..interpreting.choices import INSTRUCTION
 from ..rows import Row
 from .content_rows import content_row
@@ -41,8 +41,11 @@ _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
 # Contents about which much can be asked, and their share in D3 beside the common draw.
 _KNOWN, _KNOWN_SHARE = ("shapes", "shapes", "writing", "landscape"), 0.5
-# Kinds of D2 in a hundred rows, about as the paper has them.
-_KINDS = MappingProxyType({"pathway": 25, "yes_no": 20, "what_how": 20, "choice": 25, "conversation": 10})
+# Kinds of D2 in a hundred rows, about as the paper has them. All multiple-choice questions about a picture are one row:
+# to find the right option's letter is hard to learn, and takes a hundred thousand of them.
+_KINDS = MappingProxyType({"pathway": 25, "yes_no": 20, "what_how": 20, "choice": 0, "conversation": 10})
+_QUIZZES = 25
+_MOST_TURNS = 6
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Amounts:
         d1: Scoring rows; one picture each.
         d2: Interpreting rows; one picture for four rows.
         d3: Rows about contents; one picture each.
+        quizzes: More rows of D2, with several multiple-choice questions each, about pictures of D1.
         scoring: Scoring rows to validate on, of held-out photographs and new drawings.
         questions: Questions to validate on, of the same.
     """
@@ -60,6 +64,7 @@ class Amounts:
     d1: int = 20000
     d2: int = 20000
     d3: int = 10000
+    quizzes: int = 15000
     scoring: int = 500
     questions: int = 600
 
@@ -129,12 +134,29 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
     limits = {kind: amounts.d2 * share // 100 for kind, share in _KINDS.items()}
     sets = {
         "d1": [scored(shot) for shot in shots["d1"]],
-        "d2": build(said, WRITER, seed=seed, limits=limits),
+        "d2": [
+            *build(said, WRITER, seed=seed, limits=limits),
+            *_quizzes(said, amounts.d2 * _QUIZZES // 100, seed, rng),
+            *_quizzes([feedback(shot, rng) for shot in shots["d1"]], amounts.quizzes, seed + 1, rng),
+        ],
         "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
     }
     sets |= {name: [_bare(row, rng) for row in sets[name]] for name in ("d2", "d3")}
     asked = questions(shots["questions"], amounts.questions, seed)
     return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
+
+
+def _quizzes(said: Sequence[Feedback], count: int, seed: int, rng: np.random.Generator) -> list[Row]:
+    """Rows with all multiple-choice questions about a picture, in random order."""
+    asked: dict[str, list[Row]] = {}
+    for row in build(said[:count], WRITER, ["choice"], seed=seed):
+        asked.setdefault(row.image, []).append(row)
+    found = []
+    for number, rows in enumerate(asked.values()):
+        picks = rng.permutation(len(rows))[:_MOST_TURNS]
+        turns = tuple(turn for pick in picks for turn in rows[pick].turns)
+        found.append(replace(rows[0], id=f"quiz-{seed}/{number:06d}", turns=turns))
+    return found
 
 
 def _bare(row: Row, rng: np.random.Generator) -> Row:
