@@ -138,3 +138,24 @@ def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     again = run_nano(tmp_path / "nano", 1, FAST)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert again["model"] == found["model"]
+
+
+def test_a_recipe_may_ask_for_whole_options(tmp_path: Path) -> None:
+    from qsit_metric import Recipe
+    from qsit_metric.evaluation import Question
+    from train.model import load_parts
+    from train.recipe import load_recipe
+    from train.validation import question_row
+    from training import small_base
+
+    question = Question("1", "a.png", "Is it sharp?", ("Yes", "No"), 1, "yes-no", "distortion")
+    assert question_row(question, "text").turns == (("Is it sharp?", "No"),)
+    recipe = load_recipe("q-sit-nano")
+    assert (recipe.chat.choices, recipe.validation.target) == ("texts", "text")
+    base = small_base(tmp_path / "base")
+    parts = load_parts(recipe.changed(model={"base": str(base)}).model, recipe.chat.scoring, recipe.chat.choices)
+    parts.save(tmp_path / "saved")
+    saved = Recipe.load(tmp_path / "saved")
+    assert saved is not None
+    assert saved.choices == "texts"
+    assert QSiT(tmp_path / "saved").recipe.choices == "texts"

@@ -236,7 +236,7 @@ def test_describe(tied):
         ({"choices": ["a", "a"]}, "choices that differ"),
         ({"choices": ["a", ""]}, "non-empty text for each choice"),
         ({"choices": "ab"}, "a list of 2 to 26 texts"),
-        ({"method": "guess"}, "`method`: got 'guess', expected 'likelihood' or 'generate'"),
+        ({"method": "guess"}, "`method`: got 'guess', expected one of likelihood, letters, texts, generate"),
         ({"max_new_tokens": 0}, "`max_new_tokens`: got 0"),
         ({"max_new_tokens": True}, "`max_new_tokens`: got True"),
     ],

@@ -82,7 +82,7 @@ class Run:
         self._reference = reference_ratio(recipe)
         check_validation(recipe, frozen)
         set_seed(recipe.seed)  # adapters begin with random weights
-        parts = load_parts(recipe.model, recipe.chat.scoring)
+        parts = load_parts(recipe.model, recipe.chat.scoring, recipe.chat.choices)
         check_scoring((*self._sets[0].rows, *frozen.val_scoring), parts.scoring)
         encoder = Encoder(parts.tokenizer, parts.scoring.system, recipe.chat.mask)
         for name, rows in zip(SETS, self._sets, strict=True):

@@ -7,6 +7,7 @@ scored, on any transformers.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,8 +91,13 @@ class Parts:
         self.scoring.save(folder)
 
 
-def load_parts(spec: Model, scoring: str) -> Parts:
+def load_parts(spec: Model, scoring: str, choices: str = "letters") -> Parts:
     """Load the checkpoint that training starts from, and mark what learns.
+
+    Args:
+        spec: What is trained.
+        scoring: Name of the recipe that it is asked for a score with.
+        choices: How it is asked to choose between options.
 
     Raises:
         CheckpointError: Not a complete LLaVA-OneVision checkpoint.
@@ -101,7 +107,7 @@ def load_parts(spec: Model, scoring: str) -> Parts:
     from transformers import LlavaOnevisionForConditionalGeneration
 
     folder = resolve(spec.base, revision=spec.revision).folder
-    recipe = recipe_named(scoring)
+    recipe = dataclasses.replace(recipe_named(scoring), choices=choices)
     tokenizer, _ = load_tokenizer(folder, recipe.template or CHATML)
     model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), LoadOptions())
     if spec.attention:

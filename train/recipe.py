@@ -118,11 +118,14 @@ class Chat:
             answers and their ends only. A loss ratio measured with one means nothing under the other.
         scoring: Scoring recipe of `qsit_metric.prompts` that the D1 rows are written in; saved with the checkpoint.
         max_tokens: Longer rows are refused, never cut.
+        choices: How the checkpoint is asked to choose between options, saved with it: by "letters", or by whole "texts"
+            (`qsit_metric.Recipe.choices`).
     """
 
     mask: Literal["next", "answer"] = "next"
     scoring: str = "train"
     max_tokens: Count = 32768
+    choices: Literal["letters", "texts"] = "letters"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -161,7 +164,8 @@ class Validation:
         every: Epochs between two validations; 1 validates at the end of each epoch.
         scores: Also measure SRCC, PLCC and LLVisionQA accuracy, not only the two losses.
         limit: At most so many rows and so many questions, drawn by seed; None: all.
-        target: What a LLVisionQA question's answer is: the letter, or letter and text.
+        target: What a LLVisionQA question's answer is: the letter, letter and text, or the text alone, of a question
+            without options.
         also: Other scoring recipes to ask with, for example "authors"; their correlations are reported as
             `authors/srcc/SOURCE`.
     """
@@ -169,7 +173,7 @@ class Validation:
     every: Annotated[float, Field(gt=0, le=1)] = 1.0
     scores: bool = True
     limit: Count | None = None
-    target: Literal["letter", "letter_text"] = "letter"
+    target: Literal["letter", "letter_text", "text"] = "letter"
     also: tuple[str, ...] = ()
 
 

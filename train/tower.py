@@ -211,7 +211,7 @@ class _Teacher:
     def _check(self, loss: torch.Tensor, step: int) -> None:
         if not bool(torch.isfinite(loss)):
             hint = "Use a smaller learning rate."
-            raise RunError.about(f"loss of the tower at step {step + 1}", float(loss), "a finite number", hint)
+            raise RunError.about(f"loss of the tower at step {step + 1}", float(loss.detach()), "a finite number", hint)
 
 
 def _head(width: int, source: Source, seed: int) -> torch.nn.Linear:

@@ -50,6 +50,8 @@ def question_row(question: Question, target: str = "letter") -> Row:
     if question.answer is None:
         raise DataError(f"question {question.id!r}: its answer is withheld. Validate on the dev split.")
     letter, text = LETTERS[question.answer], question.choices[question.answer]
+    if target == "text":
+        return Row(question.id, question.image, ((question.question, text),))
     answer = letter if target == "letter" else f"{letter}. {text}"
     return Row(question.id, question.image, ((multiple_choice(question.question, question.choices), answer),))
 

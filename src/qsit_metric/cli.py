@@ -41,6 +41,8 @@ class Method(str, Enum):
     """How choices are compared."""
 
     LIKELIHOOD = "likelihood"
+    LETTERS = "letters"
+    TEXTS = "texts"
     GENERATE = "generate"
 
 

@@ -307,7 +307,9 @@ class QSiT:
             image: One image or many, as for `score`.
             question: One question or a list of them.
             choices: 2 to 26 options for every question; the answer is then one of them.
-            method: With choices: "likelihood" compares the option letters' probabilities in one forward pass;
+            method: With choices: "letters" compares the option letters' probabilities in one forward pass; "texts"
+                compares how probable each option is as the whole answer to the question alone; "likelihood" is the one
+                of both that the checkpoint was taught for, "letters" unless its recipe says otherwise;
                 "generate" writes a reply and looks for the letter, which is the authors' protocol.
             max_new_tokens: Limit of a generated answer.
             exif: See `score`.

@@ -61,6 +61,8 @@ class Recipe:
         system: System turn, or None.
         template: Chat template in Jinja, or None for the checkpoint's own.
         source: Where the strings come from.
+        choices: How the checkpoint compares options: by the "letters" that it was taught to answer with, or by their
+            whole "texts", for models too small to point at an option.
 
     Raises:
         InputError: Fewer than two words, words that cannot be told apart in results, or a field that is not text.
@@ -73,8 +75,11 @@ class Recipe:
     system: str | None = None
     template: str | None = None
     source: str = ""
+    choices: str = "letters"
 
     def __post_init__(self) -> None:
+        if self.choices not in ("letters", "texts"):
+            raise InputError.about("recipe.choices", self.choices, "'letters' or 'texts'")
         words = self.words
         if not isinstance(words, (list, tuple)) or len(words) < 2 or not all(isinstance(w, str) and w for w in words):
             raise InputError.about("recipe.words", words, "two or more non-empty words, worst first")

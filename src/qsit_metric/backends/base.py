@@ -133,6 +133,17 @@ class Backend(ABC):
     def generate(self, requests: Sequence[tuple[Encoded, Prompt]], max_new_tokens: int) -> list[Reply]:
         """Greedy text for each request, order kept."""
 
+    def likelihoods(self, requests: Sequence[tuple[Encoded, Prompt]], answers: Sequence[str]) -> list[torch.Tensor]:
+        """Log-probability of each text as the whole answer, its end included, float32 (len(answers),) per request.
+
+        Raises:
+            BackendError: This backend cannot tell.
+        """
+        from ..errors import BackendError
+
+        hint = "Use method='letters' or 'generate'."
+        raise BackendError.about("method", "texts", f"a backend that compares whole answers, not {self.name}", hint)
+
     @abstractmethod
     def check(self, prompt: Prompt) -> None:
         """Refuse a prompt that cannot be asked.

@@ -60,6 +60,16 @@ class Dialogue:
         before, after = (self._tokens(part) for part in parts)
         return Ids(before, after + self._tokens(prompt.answer_prefix), self._first_tokens(prompt.words))
 
+    def answer(self, text: str) -> tuple[int, ...]:
+        """Token ids of a whole answer, its end included.
+
+        Raises:
+            InputError: The text contains a token reserved for the chat format.
+        """
+        self._check_question(text)
+        end = self.tokenizer.eos_token_id
+        return (*self._tokens(text), *(() if end is None else (int(end),)))
+
     def render(self, prompt: Prompt) -> str:
         """The chat as text, up to where the answer begins; the image stands as `<image>`."""
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.question}]}]

@@ -27,6 +27,7 @@ from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import FAMILY, load_config, load_geometry, load_tokenizer
 from .dialogue import IMAGE, Dialogue, Ids
 from .greedy import Decoder
+from .likelihood import answer_likelihoods
 from .loading import load_model, move
 from .prefix import Prefix
 from .vision import image_features
@@ -145,6 +146,21 @@ class LlavaOnevisionBackend(Backend):
                     prefix.rewind()
                 replies |= dict(zip(numbers, found, strict=True))
         return [replies[n] for n in range(len(requests))]
+
+    def likelihoods(self, requests: Sequence[tuple[Encoded, Prompt]], answers: Sequence[str]) -> list[torch.Tensor]:
+        """See `Backend.likelihoods`. One pass for each token of the longest answer, whatever their number."""
+        texts = [self._dialogue.answer(answer) for answer in answers]
+        expanded = [request for request in requests for _ in texts]
+        ids = self._ids(expanded, max(map(len, texts)))
+        found, head = torch.zeros(len(expanded)), self.model.get_output_embeddings()
+        with torch.no_grad():
+            for prefix, numbers, rows in self._passes(expanded, ids):
+                suffixes, wanted = [ids[n].after for n in numbers], [texts[n % len(texts)] for n in numbers]
+                try:
+                    found[numbers] = answer_likelihoods(head, prefix, rows, suffixes, wanted)
+                finally:
+                    prefix.rewind()
+        return list(found.reshape(len(requests), len(texts)))
 
     def check(self, prompt: Prompt) -> None:
         """See `Backend.check`."""
