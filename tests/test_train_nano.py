@@ -109,7 +109,8 @@ def test_efforts_can_be_written_down() -> None:
 
 
 def test_records_of_pictures_are_refused_where_they_are_not_whole(tmp_path: Path) -> None:
-    from train.data.synthetic.make import Amounts, make_dataset
+    from train.data.synthetic.make import make_dataset
+    from train.data.synthetic.sets import Amounts
 
     made = make_dataset(tmp_path, Amounts(6, 8, 6, 6, 6, 6), workers=1, quiet=True)
     assert [shot.image for shot in read_shots(tmp_path, "d1")] == [row.image for row in made.rows("d1")]

@@ -37,8 +37,8 @@ def test_half_of_the_made_choices_are_asked_as_the_metric_asks() -> None:
 
     from train.data.interpreting import build
     from train.data.interpreting.choices import INSTRUCTION
-    from train.data.synthetic.make import _bare
     from train.data.synthetic.rows import WRITER
+    from train.data.synthetic.sets import _bare
 
     rng = np.random.default_rng(0)
     said = [feedback(shoot("d2", number, seed=4)[0], rng) for number in range(6)] * 20

@@ -27,9 +27,10 @@ from train.data.synthetic.distortions_blur import convolve, disk, gaussian, line
 from train.data.synthetic.distortions_coding import otsu_values
 from train.data.synthetic.facts import KINDS, Facts, dominant_colour
 from train.data.synthetic.labels import PRISTINE, SCALE, TABLE, mean_mos, means
-from train.data.synthetic.make import Amounts, make_dataset, rows_of, shoot
+from train.data.synthetic.make import make_dataset, shoot
 from train.data.synthetic.photographs import PHOTOGRAPHS
 from train.data.synthetic.rows import WRITER, feedback, questions, scored
+from train.data.synthetic.sets import Amounts, rows_of
 from train.data.synthetic.shots import ABSENT, SLIGHT, Degradation, Shot, Tone, draw_degradations
 from train.data.synthetic.words import ALL_KNOWLEDGE, BY_NAME, HIDES, PRAISED, SAYINGS, VOCABULARY
 from train.errors import DataError
@@ -338,7 +339,7 @@ class TestContents:
     @pytest.mark.parametrize(
         ("name", "size", "message"),
         [
-            ("china", (512, 384), "`content`: got 'china', expected one of astronaut"),
+            ("moon", (512, 384), "`content`: got 'moon', expected one of astronaut"),
             ("noise", (300, 200), "`size`: .*a long side of 384 to 640"),
             ("noise", (700, 400), "`size`: "),
             ("noise", (400, 100), "`size`: "),
@@ -457,7 +458,7 @@ class TestRows:
         assert any("\nA. " in question for question, _ in turns)
 
 
-SMALL = Amounts(d1=8, d2=24, d3=6, quizzes=7, scoring=6, questions=6)
+SMALL = Amounts(d1=8, d2=24, d3=6, rounds=7, scoring=6, questions=6)
 
 
 @pytest.fixture(scope="module")
@@ -479,12 +480,15 @@ class TestMaking:
         data.check_images()
         assert tuple(data.counts)[0::2] == (8, 6)
         assert 18 <= data.counts.d2 <= 24 + 7
-        quizzes = [row for row in data.rows("d2") if row.id.startswith("quiz")]
-        assert Counter(row.image.split("/")[0] for row in quizzes) == {"d1": 7, "d2": 6}
-        assert all(1 <= len(row.turns) <= 6 for row in quizzes)
-        for question, letter in (turn for row in quizzes for turn in row.turns):
-            lines = question.splitlines()
-            assert f"{letter}. " in "".join(line[:3] for line in lines[1:])
+        rounds = [row for row in data.rows("d2") if row.id.startswith("round")]
+        assert Counter(row.image.split("/")[0] for row in rounds) == {"d1": 7, "d2": 6}
+        assert all(1 <= len(row.turns) <= 6 for row in rounds)
+        assert len({row.image for row in rounds}) == len(rounds)
+        asked = [turn for row in rounds for turn in row.turns]
+        assert not any("\nA. " in question for question, _ in asked)
+        answers = Counter(answer for _, answer in asked)
+        assert min(answers["Yes"], answers["No"]) > 0
+        assert len(answers) > 4  # and those that name something
         assert (len(data.val_scoring), len(data.val_questions)) == (6, 6)
         assert data.record["how"] == {"seed": 1, "form": "png", **asdict(SMALL)}
         with Image.open(folder / "images" / data.rows("d1")[3].image) as image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..data.synthetic.make import Amounts
+from ..data.synthetic.sets import Amounts
 from ..scratch import Scratch
 from ..tower import Lessons
 
@@ -56,7 +56,7 @@ class Effort:
     amounts: Amounts = field(default_factory=lambda: Amounts(14000, 20000, 4000, 14000, 400, 600))
     lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, precision="bf16", check_every=500))
     base_epochs: int = 3
-    pool: tuple[int, int, int] = (400, 1600, 1600)
+    pool: tuple[int, int, int] = (600, 4000, 4000)
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     points: int = 7
     repeats: int = 2

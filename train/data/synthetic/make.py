@@ -12,9 +12,8 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,14 +22,10 @@ from PIL import Image
 from qsit_metric.files import write_atomic
 
 from ...errors import DataError
-from ..freezing import Frozen, Validation, freeze
-from ..interpreting import Feedback, build
-from ..interpreting.choices import INSTRUCTION
-from ..rows import Row
-from .content_rows import content_row
+from ..freezing import Frozen, freeze
 from .contents import SIZES, content, draw_name
 from .photographs import Split
-from .rows import WRITER, feedback, questions, scored
+from .sets import Amounts, rows_of
 from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_of
 
 Format = Literal["png", "webp"]
@@ -41,41 +36,6 @@ _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
 # Contents about which much can be asked, and their share in D3 beside the common draw.
 _KNOWN, _KNOWN_SHARE = ("shapes", "shapes", "writing", "landscape"), 0.5
-# Kinds of D2 in a hundred rows, about as the paper has them. All multiple-choice questions about a picture are one row:
-# to find the right option's letter is hard to learn, and takes a hundred thousand of them.
-_KINDS = MappingProxyType({"pathway": 25, "yes_no": 20, "what_how": 20, "choice": 0, "conversation": 10})
-_QUIZZES = 25
-_MOST_TURNS = 6
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """How much is made.
-
-    Attributes:
-        d1: Scoring rows; one picture each.
-        d2: Interpreting rows; one picture for four rows.
-        d3: Rows about contents; one picture each.
-        quizzes: More rows of D2, with several multiple-choice questions each, about pictures of D1.
-        scoring: Scoring rows to validate on, of held-out photographs and new drawings.
-        questions: Questions to validate on, of the same.
-    """
-
-    d1: int = 20000
-    d2: int = 20000
-    d3: int = 10000
-    quizzes: int = 15000
-    scoring: int = 500
-    questions: int = 600
-
-    def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 6:
-            raise DataError.about("amounts", tuple(asdict(self).values()), "6 or more of each")
-
-    def pictures(self, name: str) -> int:
-        """How many pictures a set needs."""
-        count: int = getattr(self, name)
-        return {"d2": -(-count // 4) + 4, "questions": 2 * count + 6}.get(name, count)
 
 
 @dataclass(frozen=True)
@@ -125,50 +85,6 @@ def make_dataset(
     sets, validation = rows_of(shots, amounts, seed)
     roots = {name: Path(*(folder / "images").parts) for name in _SETS}
     return freeze(sets, validation, folder / "data", roots=roots, how=how)
-
-
-def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[dict[str, list[Row]], Validation]:
-    """All rows about the pictures of the five sets. Pure."""
-    rng = np.random.default_rng([seed, 3])
-    said = [feedback(shot, rng) for shot in shots["d2"]]
-    limits = {kind: amounts.d2 * share // 100 for kind, share in _KINDS.items()}
-    sets = {
-        "d1": [scored(shot) for shot in shots["d1"]],
-        "d2": [
-            *build(said, WRITER, seed=seed, limits=limits),
-            *_quizzes(said, amounts.d2 * _QUIZZES // 100, seed, rng),
-            *_quizzes([feedback(shot, rng) for shot in shots["d1"]], amounts.quizzes, seed + 1, rng),
-        ],
-        "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
-    }
-    sets |= {name: [_bare(row, rng) for row in sets[name]] for name in ("d2", "d3")}
-    asked = questions(shots["questions"], amounts.questions, seed)
-    return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
-
-
-def _quizzes(said: Sequence[Feedback], count: int, seed: int, rng: np.random.Generator) -> list[Row]:
-    """Rows with all multiple-choice questions about a picture, in random order."""
-    asked: dict[str, list[Row]] = {}
-    for row in build(said[:count], WRITER, ["choice"], seed=seed):
-        asked.setdefault(row.image, []).append(row)
-    found = []
-    for number, rows in enumerate(asked.values()):
-        picks = rng.permutation(len(rows))[:_MOST_TURNS]
-        turns = tuple(turn for pick in picks for turn in rows[pick].turns)
-        found.append(replace(rows[0], id=f"quiz-{seed}/{number:06d}", turns=turns))
-    return found
-
-
-def _bare(row: Row, rng: np.random.Generator) -> Row:
-    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
-
-    A model that starts from nothing takes a question without it for a free one.
-    """
-    turns = [
-        (question.removesuffix(INSTRUCTION) if rng.random() < 0.5 else question, answer)
-        for question, answer in row.turns
-    ]
-    return replace(row, turns=tuple(turns))
 
 
 def read_shots(folder: Path, name: str) -> list[Shot]:

@@ -1,0 +1,101 @@
+"""All rows about the pictures of the five sets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from ...errors import DataError
+from ..freezing import Validation
+from ..interpreting import Feedback, build
+from ..interpreting.choices import INSTRUCTION
+from ..rows import Row
+from .content_rows import content_row
+from .rows import WRITER, feedback, questions, scored
+from .shots import Shot
+
+# Kinds of D2 in a hundred rows, about as the paper has them; the rest are rounds of questions about one picture, the
+# cheapest way to many questions: a picture costs more than all that is asked about it.
+_KINDS = MappingProxyType({"pathway": 20, "yes_no": 15, "what_how": 15, "choice": 15, "conversation": 10})
+_ROUNDS = 25
+_MOST_TURNS = 6
+_NAMING_FIRST = 0.6  # else the many yes/no questions leave no room for them
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is made.
+
+    Attributes:
+        d1: Scoring rows; one picture each.
+        d2: Interpreting rows; one picture for four rows.
+        d3: Rows about contents; one picture each.
+        rounds: More rows of D2, with several questions each, about pictures of D1.
+        scoring: Scoring rows to validate on, of held-out photographs and new drawings.
+        questions: Questions to validate on, of the same.
+    """
+
+    d1: int = 20000
+    d2: int = 20000
+    d3: int = 10000
+    rounds: int = 15000
+    scoring: int = 500
+    questions: int = 600
+
+    def __post_init__(self) -> None:
+        if min(asdict(self).values()) < 6:
+            raise DataError.about("amounts", tuple(asdict(self).values()), "6 or more of each")
+
+    def pictures(self, name: str) -> int:
+        """How many pictures a set needs."""
+        count: int = getattr(self, name)
+        return {"d2": -(-count // 4) + 4, "questions": 2 * count + 6}.get(name, count)
+
+
+def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[dict[str, list[Row]], Validation]:
+    """All rows about the pictures of the five sets. Pure."""
+    rng = np.random.default_rng([seed, 3])
+    said = [feedback(shot, rng) for shot in shots["d2"]]
+    limits = {kind: amounts.d2 * share // 100 for kind, share in _KINDS.items()}
+    sets = {
+        "d1": [scored(shot) for shot in shots["d1"]],
+        "d2": [
+            *build(said, WRITER, seed=seed, limits=limits),
+            *_rounds(said, amounts.d2 * _ROUNDS // 100, seed, rng),
+            *_rounds([feedback(shot, rng) for shot in shots["d1"]], amounts.rounds, seed + 1, rng),
+        ],
+        "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
+    }
+    sets |= {name: [_bare(row, rng) for row in sets[name]] for name in ("d2", "d3")}
+    asked = questions(shots["questions"], amounts.questions, seed)
+    return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
+
+
+def _rounds(said: Sequence[Feedback], count: int, seed: int, rng: np.random.Generator) -> list[Row]:
+    """Rows with several questions about a picture; in most of them those that name something come first."""
+    asked: dict[str, list[Row]] = {}
+    for row in build(said[:count], WRITER, ["yes_no", "what_how"], seed=seed):
+        asked.setdefault(row.image, []).append(row)
+    found = []
+    for number, rows in enumerate(asked.values()):
+        order = [rows[pick] for pick in rng.permutation(len(rows))]
+        if rng.random() < _NAMING_FIRST:
+            order.sort(key=lambda row: row.id.startswith("yes_no"))
+        turns = tuple(turn for row in order[:_MOST_TURNS] for turn in row.turns)
+        found.append(replace(order[0], id=f"round-{seed}/{number:06d}", turns=turns))
+    return found
+
+
+def _bare(row: Row, rng: np.random.Generator) -> Row:
+    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
+
+    A model that starts from nothing takes a question without it for a free one.
+    """
+    turns = [
+        (question.removesuffix(INSTRUCTION) if rng.random() < 0.5 else question, answer)
+        for question, answer in row.turns
+    ]
+    return replace(row, turns=tuple(turns))
