@@ -27,7 +27,7 @@ from benchmarks.nano.scoring import Tick
 from qsit_metric import QSiT
 from qsit_metric.commands.frame import command
 
-_RESULTS = Path(__file__).resolve().parent / "results" / "nano"
+_RESULTS = Path(__file__).resolve().parents[1] / "results" / "nano"
 
 
 def main(

@@ -150,7 +150,7 @@ def _forget_peak() -> None:
 
 def _in_subprocess(task: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.nano.speed", task, *arguments]
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{task} failed: {done.stderr[-2000:]}")
