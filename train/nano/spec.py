@@ -53,20 +53,20 @@ class Effort:
         trial_rows: Rows of a run of the ablations, and of those that leave a type out.
     """
 
-    amounts: Amounts = field(default_factory=lambda: Amounts(14000, 20000, 4000, 14000, 400, 600))
+    amounts: Amounts = field(default_factory=lambda: Amounts(13000, 14000, 3000, 13000, 400, 600))
     lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, precision="bf16", check_every=500))
     base_epochs: int = 3
-    pool: tuple[int, int, int] = (600, 4000, 4000)
+    pool: tuple[int, int, int] = (400, 2500, 2500)
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     points: int = 7
     repeats: int = 2
-    proxy_limit: int = 200
+    proxy_limit: int = 160
     epoch_rows: int = 10000
     small_epochs: int = 2
-    epochs: int = 4
+    epochs: int = 3
     polish_epochs: int = 2
-    polish_rows: int = 6000
-    trial_rows: int = 4000
+    polish_rows: int = 5000
+    trial_rows: int = 3000
 
 
 FULL = Effort()

@@ -23,6 +23,7 @@ from qsit_metric.files import write_atomic
 
 from ...errors import DataError
 from ..freezing import Frozen, freeze
+from .camera import photographed
 from .contents import SIZES, content, draw_name
 from .photographs import Split
 from .sets import Amounts, rows_of
@@ -31,7 +32,7 @@ from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_
 Format = Literal["png", "webp"]
 PORTION = 50
 _SETS = ("d1", "d2", "d3", "scoring", "questions")
-_PRISTINE = 0.06  # share of untouched pictures in D1; a type has less
+_PRISTINE = 0.1  # share of untouched pictures in D1; a type has less
 _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
 # Contents about which much can be asked, and their share in D3 beside the common draw.
@@ -135,11 +136,11 @@ def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot
     size = SIZES[rng.integers(len(SIZES))]
     known = name == "d3" and rng.random() < _KNOWN_SHARE
     made = content(_KNOWN[rng.integers(len(_KNOWN))] if known else draw_name(rng, size, split), size, rng, split)
-    image = made.image
+    pristine = image = photographed(made.image, rng)
     for degradation in degradations:
         image = degradation.apply(image, int(rng.integers(1 << 31)))
     path = f"{name}/{number // 1000:04d}/{number:07d}.{form}"
-    return Shot(path, made.name, made.facts, tone_of(made.image), degradations), image
+    return Shot(path, made.name, made.facts, tone_of(pristine), degradations), image
 
 
 def _take(portion: _Portion, number: int) -> Shot:
