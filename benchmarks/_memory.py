@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
+from benchmarks._child import in_child
 from benchmarks._flows import Authors, Ours, photo
 from benchmarks._measure import peak_memory
 from benchmarks._model import DTYPES, SHAPES, build_backend
@@ -31,13 +30,7 @@ def in_subprocess(flow: str, *, device: str, dtype: str, shape: str, size: str, 
     Raises:
         RuntimeError: The flow failed there; its last words are in the message.
     """
-    command = [sys.executable, "-m", "benchmarks._memory", flow, device, dtype, shape, size, str(threads)]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return in_child("benchmarks._memory", flow, device, dtype, shape, size, str(threads))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
+from benchmarks._app import app_of
 from benchmarks.nano import __main__ as nano
 from benchmarks.nano import baselines, pictures, run, speed, statistics, strip
 from benchmarks.nano import draw as drawing
@@ -339,11 +340,11 @@ def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path,
 
     # Figures of the results.
     runner = CliRunner()
-    assert runner.invoke(drawing.build(), [str(cut.parent), "--to", str(tmp_path / "png")]).exit_code == 0
+    assert runner.invoke(app_of(drawing.main), [str(cut.parent), "--to", str(tmp_path / "png")]).exit_code == 0
     assert [Image.open(tmp_path / "png" / f"nano-{name}.png").size for name in ("scoring", "strip")] == [
         (1600, 1400), (1600, 1000),
     ]  # fmt: skip
-    assert runner.invoke(drawing.build(), [str(photos), "--to", str(tmp_path / "no")]).exit_code == 2
+    assert runner.invoke(app_of(drawing.main), [str(photos), "--to", str(tmp_path / "no")]).exit_code == 2
     assert not (tmp_path / "no").exists()
 
 
@@ -378,7 +379,7 @@ def test_what_cannot_be_measured_is_one_clear_error(kind, photos, tmp_path):
     folder = {"missing": tmp_path / "none", "empty": tmp_path}.get(kind, photos)
     model = "no-such-model" if kind == "model" else str(Path(__file__).parent / "golden" / "tied")
     arguments = [model, "--photos", str(folder), "-o", str(tmp_path / "out"), "--no-speed", "--workers", "1"]
-    done = CliRunner().invoke(nano.build(), [*arguments, "--questions", "7" if kind == "questions" else "6"])
+    done = CliRunner().invoke(app_of(nano.main), [*arguments, "--questions", "7" if kind == "questions" else "6"])
     said = {"missing": "`--photos`", "empty": "`--photos`", "model": "no-such-model", "questions": "multiple of 6"}
     assert done.exit_code == 2
     assert "error: " in done.stderr

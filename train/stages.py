@@ -12,10 +12,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from qsit_metric.files import write_atomic
 
+from .children import alone
 from .errors import RunError
 from .quiet import silence
 
@@ -75,8 +74,8 @@ class Stages:
 
 
 def single_thread() -> None:
-    """For processes that work side by side: each takes one core, and stays quiet."""
-    torch.set_num_threads(1)
+    """For processes that train side by side: each takes one core, and stays quiet."""
+    alone()
     silence()
 
 

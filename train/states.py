@@ -31,6 +31,7 @@ from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.tiling import cut, normalise, plan
 
+from .children import alone
 from .data.freezing import Frozen
 from .errors import RunError
 from .heap import keep_freed_memory
@@ -161,7 +162,7 @@ def _computed(
     """(first picture of a batch, its tiles' states)."""
     batches = [list(paths[start : start + _AT_ONCE]) for start in range(0, len(paths), _AT_ONCE)]
     context, device = multiprocessing.get_context("spawn"), parts.model.device
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, context, initializer=_alone) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count() or 1, context, initializer=alone) as pool:
         # A few batches ahead; more would fill the memory.
         for start in range(0, len(batches), 32):
             ahead = [pool.submit(_tiles, batch, parts.geometry) for batch in batches[start : start + 32]]
@@ -178,7 +179,3 @@ def _states(parts: Parts, tiles: torch.Tensor, device: torch.device) -> np.ndarr
 
 def _tiles(paths: Sequence[Path], geometry: Geometry) -> torch.Tensor:
     return torch.cat([cut(load(path, exif=False), geometry) for path in paths])
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from benchmarks._app import app_of
 from benchmarks.nano.pictures import photographs
 from benchmarks.nano.run import Settings, Step, measure
 from benchmarks.nano.scoring import Tick
 from qsit_metric import QSiT
-from qsit_metric.commands.frame import command
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results" / "nano"
 
@@ -75,12 +75,5 @@ def _table(found: dict[str, Any]) -> Table:
     return table
 
 
-def build() -> typer.Typer:
-    """The command line."""
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(command(main))
-    return app
-
-
 if __name__ == "__main__":
-    build()()
+    app_of(main)()

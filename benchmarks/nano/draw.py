@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks._app import app_of
 from benchmarks.nano.figures import scatter, strip_figure
 from qsit_metric.commands import terminal
-from qsit_metric.commands.frame import command
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
 
@@ -55,12 +55,5 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
         raise EvaluationError.about("OUT", str(folder), expected, "`python -m benchmarks.nano` writes it.") from error
 
 
-def build() -> typer.Typer:
-    """The command line."""
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(command(main))
-    return app
-
-
 if __name__ == "__main__":
-    build()()
+    app_of(main)()

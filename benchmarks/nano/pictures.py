@@ -17,6 +17,7 @@ from PIL import Image
 from benchmarks.nano.sample import Picture
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError
+from train.children import alone
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _AHEAD = 32  # pictures that wait for the model, beyond those in the making
@@ -71,7 +72,7 @@ def pictures(folder: Path, wanted: Sequence[Picture], workers: int = 0) -> Itera
         return
     # Forks of a process in which torch computes may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(count, len(wanted)), mp_context=context, initializer=_single) as pool:
+    with ProcessPoolExecutor(min(count, len(wanted)), mp_context=context, initializer=alone) as pool:
         rest = iter(wanted)
         started = itertools.islice(rest, count + _AHEAD)
         waiting: deque[Future[Made]] = deque(pool.submit(_made, folder, one) for one in started)
@@ -98,9 +99,3 @@ def _photograph(path: Path) -> Image.Image:
             return image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise EvaluationError.about("photograph", path.name, "a readable picture", f"{error}.") from error
-
-
-def _single() -> None:
-    """Each process takes one core: libraries that are not loaded yet see this."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"

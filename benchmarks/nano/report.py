@@ -145,7 +145,7 @@ def _questions(found: Mapping[str, Any]) -> str:
         hidden = (_value(rule["hidden"], "%") for rule in rules)
         rows.append((kind, one["n"], *seen, *hidden, _value(one["text_only"], "%")))
     text = (
-        "## Questions\n\nAccuracy with 95 % intervals (Wilson), by the likelihood of the letters and by the written "
+        "## Questions\n\nAccuracy with 95 % intervals (Wilson), by the likelihood of the options and by the written "
         "reply, with the picture and with a grey one in its place; `words alone` is the answer that was most often "
         "right to the same words on other photographs.\n\n"
     )

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks._app import app_of
 from benchmarks.nano.card import card
 from benchmarks.nano.draw import draw
 from qsit_metric.commands import terminal
-from qsit_metric.commands.frame import command
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.files import commit_folder, write_atomic
 from qsit_metric.hub import fingerprint
@@ -84,12 +84,5 @@ def _draw(run: Path, results: Path) -> None:
             write_atomic(_PICTURES / f"nano-step{step}.png", curve.read_bytes())
 
 
-def build() -> typer.Typer:
-    """The command line."""
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(command(main))
-    return app
-
-
 if __name__ == "__main__":
-    build()()
+    app_of(main)()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 _START = time.perf_counter()  # before anything heavy is imported
 
+_SELF = "benchmarks.nano.speed"
 TASKS = ("load", "large", "many")
 REPEATS = 5
 LARGE, COMMON, BATCH = (4000, 3000), (512, 384), 16
@@ -46,6 +46,7 @@ def measure_speed(model: str, device: str, photograph: Path, repeats: int = REPE
     """
     import torch
 
+    from benchmarks._child import in_child
     from benchmarks._report import conditions
 
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +54,7 @@ def measure_speed(model: str, device: str, photograph: Path, repeats: int = REPE
         pictures = {"load": photograph, "large": Path(folder) / "large.jpg", "many": Path(folder) / "common.png"}
         _fitted(photograph, LARGE).save(pictures["large"], quality=90)
         _fitted(photograph, COMMON).save(pictures["many"])
-        found = {task: _in_subprocess(task, model, device, str(pictures[task]), str(repeats)) for task in TASKS}
+        found = {task: in_child(_SELF, task, model, device, str(pictures[task]), str(repeats)) for task in TASKS}
     place = torch.device(device)
     return {**found, "conditions": dataclasses.asdict(conditions(place, found["load"]["dtype"], Path(model).name))}
 
@@ -146,16 +147,6 @@ def _forget_peak() -> None:
     """Start the system's record of the peak anew, so that loading does not count (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _in_subprocess(task: str, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.nano.speed", task, *arguments]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{task} failed: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def main() -> None:

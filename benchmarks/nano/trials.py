@@ -17,12 +17,12 @@ import typer
 from PIL import Image
 from rich.progress import track
 
+from benchmarks._app import app_of
 from benchmarks.nano.pictures import photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
 from benchmarks.nano.sample import Case, Picture, cases
 from qsit_metric import QSiT
 from qsit_metric.commands import terminal
-from qsit_metric.commands.frame import command
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
 from qsit_metric.evaluation.files import write_atomic
 from train.data.synthetic.distortions import LEVELS
@@ -125,12 +125,5 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_atomic(path, json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n")
 
 
-def build() -> typer.Typer:
-    """The command line."""
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(command(main))
-    return app
-
-
 if __name__ == "__main__":
-    build()()
+    app_of(main)()

@@ -25,6 +25,7 @@ from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.tiling import Plan, cut, plan
 
+from ..children import alone
 from ..data.synthetic.distortions import DISTORTIONS
 from ..data.synthetic.labels import SCALE
 from ..data.synthetic.shots import Shot
@@ -134,7 +135,7 @@ def cut_tiles(shots: Sequence[Shot], root: Path, geometry: Geometry, folder: Pat
         (paths[at : at + _PORTION], geometry, folder / "pixels.npy", int(starts[at]))
         for at in range(0, len(paths), _PORTION)
     ]
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count() or 1, multiprocessing.get_context("spawn"), alone) as pool:
         for future in [pool.submit(_cut, *one) for one in work]:
             future.result()
     write_atomic(record, json.dumps(how) + "\n")
@@ -147,7 +148,6 @@ def _plan_of(path: Path, geometry: Geometry) -> Plan:
 
 
 def _cut(paths: Sequence[Path], geometry: Geometry, file: Path, start: int) -> None:
-    torch.set_num_threads(1)
     pixels = open_memmap(file, "r+")
     for tiles in _cuts(paths, geometry):
         pixels[start : start + len(tiles)] = tiles

@@ -1,7 +1,7 @@
 """What cameras do to every photograph, before anything else is done to it. Pure.
 
-Contents straight from a drawing, or scaled down, are cleaner than any photograph that people call pristine. A model that
-has seen only those takes grain, a camera's sharpening and its JPEG for degradations.
+Contents straight from a drawing, or scaled down, are cleaner than any photograph that people call pristine. A model
+that has seen only those takes grain, a camera's sharpening and its JPEG for degradations.
 """
 
 from __future__ import annotations

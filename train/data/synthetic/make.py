@@ -21,6 +21,7 @@ from PIL import Image
 
 from qsit_metric.files import write_atomic
 
+from ...children import alone
 from ...errors import DataError
 from ..freezing import Frozen, freeze
 from .camera import photographed
@@ -202,7 +203,7 @@ def _done(portions: Sequence[_Portion], workers: int) -> Iterator[int]:
         yield from map(_fill, portions)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(portions)), mp_context=context, initializer=_single) as pool:
+    with ProcessPoolExecutor(min(workers, len(portions)), mp_context=context, initializer=alone) as pool:
         waiting = [pool.submit(_fill, portion) for portion in portions]
         try:
             for done in as_completed(waiting):
@@ -210,12 +211,6 @@ def _done(portions: Sequence[_Portion], workers: int) -> Iterator[int]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _single() -> None:
-    """Each process takes one core: libraries that are not loaded yet see this."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
 
 
 def _check(folder: Path, how: dict[str, object], workers: int) -> None:
