@@ -21,6 +21,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 """Files that may lie beside the results, and the columns of their rows."""
 
 _TITLES = {"ablation.json": "Ablation", "leave-one-out.json": "Leave one type out"}
+_NOTES = {
+    "ablation.json": "Runs of equally many rows from the same base, with a frozen tower, far shorter than the model's "
+    "own (as Table VII of the paper); `accuracy` is over all kinds of questions.",
+    "leave-one-out.json": "A run each in which no picture of the type was scored or asked about, on all levels of the "
+    "type and the untouched photographs. The shared vision tower had seen the type in its first stage.",
+}
 
 
 def score_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
@@ -181,7 +187,7 @@ def _added(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         tuple(_value(value, places=3) if isinstance(value, float) else value for value in row.values()) for row in rows
     ]
-    return f"## {_TITLES[name]}\n\n" + _table(EXTRAS[name], cells)
+    return f"## {_TITLES[name]}\n\n{_NOTES[name]}\n\n" + _table(EXTRAS[name], cells)
 
 
 def _failed(rows: Sequence[Mapping[str, Any]]) -> str:
