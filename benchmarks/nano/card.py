@@ -76,9 +76,10 @@ def _data(summary: Mapping[str, Any]) -> str:
     return (
         f"Made by the repository (`train/data/synthetic`): {rows['d1']:,} scoring rows (D1), {rows['d2']:,} "
         f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, and "
-        "drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), under the 25 "
-        "degradations of KADID-10k at continuous levels; D2 also has 15 other corruptions and pairs. Label: the mean "
-        "score that people gave the type and level (H. Lin, V. Hosu, D. Saupe: KADID-10k, QoMEX 2019).\n\n"
+        "drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), with the softness, "
+        "grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at continuous levels; D2 also "
+        "has 15 other corruptions and pairs. Label: the mean score that people gave the type and level (H. Lin, V. "
+        "Hosu, D. Saupe: KADID-10k, QoMEX 2019).\n\n"
         f"| photograph | by | licence | comes with |\n|---|---|---|---|\n{listed}\n"
     )
 
