@@ -15,62 +15,21 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
 
+from benchmarks.sets_checks import SetStatus, best, differences, inspect, of, without
 from benchmarks.sets_places import Place, Read, below, own, pack, places
 from benchmarks.sets_records import SETS, BenchmarkSet, Kind
-from qsit_metric.errors import QSiTError
-from qsit_metric.evaluation import IQA_SETS, EvaluationError, Manifest, Question, ToDescribe, check_counts
-from qsit_metric.evaluation.errors import counted
+from qsit_metric.evaluation import IQA_SETS, EvaluationError, Manifest, Question, ToDescribe
 from qsit_metric.evaluation.files import PathLike
 
 __all__ = ["SETS", "BenchmarkSet", "SetStatus", "load_descriptions", "load_questions", "load_scores", "rows", "status"]
 
 _LOG = logging.getLogger("qsit_metric")
-_SHOWN = 5
-_SUM = 0.005  # published scores have two decimals or more, so one that was changed shows
 
-State = Literal["found", "missing", "incomplete"]
 Sets = Mapping[str, BenchmarkSet]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class SetStatus:
-    """What is there of one set.
-
-    Attributes:
-        name: What commands take.
-        title: How papers call it.
-        kind: "scores", "questions" or "descriptions".
-        state: "found" (whole, as published), "incomplete" (something is there) or "missing".
-        folder: Where it was found; None if it was not.
-        n: Rows (images with a score, questions, pictures to be described) that can be used.
-        images: Images that are there.
-        expected: Rows as published; None for a csv of one's own.
-        absent: The first images that are not there.
-        n_absent: How many are not there.
-        problems: What differs from the published set, a sentence each.
-        hint: Where to get it; empty if it is found.
-    """
-
-    name: str
-    title: str
-    kind: Kind
-    state: State
-    folder: Path | None = None
-    n: int = 0
-    images: int = 0
-    expected: int | None = None
-    absent: tuple[str, ...] = ()
-    n_absent: int = 0
-    problems: tuple[str, ...] = field(default=())
-    hint: str = ""
 
 
 def status(root: PathLike, sets: Sets = SETS) -> list[SetStatus]:
@@ -100,7 +59,7 @@ def rows(statuses: Iterable[SetStatus]) -> list[dict[str, object]]:
     return [
         {
             "set": one.name, "title": one.title, "state": one.state,
-            "rows": f"{one.n} of {one.expected}" if one.expected is not None else one.n,
+            "rows": f"{one.n} of {one.expected}" if one.expected is not None else str(one.n),
             "images": one.images, "problem": " ".join(one.problems), "get": one.hint,
         }
         for one in statuses
@@ -123,11 +82,11 @@ def load_scores(name: str, root: PathLike, *, refused: list[str] | None = None, 
         DependencyError: A package is missing that reads the label file.
 
     Example:
-        >>> load_scores("kadid-test", "data").items[0]  # doctest: +SKIP
-        Item(image='I66_01_01.png', mos=4.1, id='I66_01_01.png', split='test', level=None)
+        >>> load_scores("kadid-test", "data").items[0].split  # doctest: +SKIP
+        'test'
     """
     _, read = _load(name, root, "scores", refused, sets)
-    return _of(read.rows, Manifest)
+    return of(read.rows, Manifest)
 
 
 def load_questions(
@@ -139,7 +98,7 @@ def load_questions(
     """
     place, read = _load(name, root, "questions", refused, sets)
     read = pack(place, read, sets[name].split)
-    return [_of(one, Question) for one in _of(read.rows, tuple)], read.images
+    return [of(one, Question) for one in of(read.rows, tuple)], read.images
 
 
 def load_descriptions(
@@ -150,7 +109,7 @@ def load_descriptions(
     Args and errors are those of `load_scores`; the kind is "descriptions".
     """
     _, read = _load(name, root, "descriptions", refused, sets)
-    return [_of(one, ToDescribe) for one in _of(read.rows, tuple)], read.images
+    return [of(one, ToDescribe) for one in of(read.rows, tuple)], read.images
 
 
 def _root(root: PathLike) -> Path:
@@ -168,26 +127,19 @@ def _status(record: BenchmarkSet, root: Path) -> SetStatus:
     try:
         found = places(record, root)
     except EvaluationError as error:
-        return _made(record, "incomplete", (str(error),))
+        return without(record, "incomplete", (str(error),))
     if not found:
-        return _made(record, "missing", _strange(record, root))
-    statuses = [_inspect(record, place) for place in found]
-    best = _best(statuses)
-    if len(twice := [str(place.folder) for place in found if place.labels and record.iqa]) > 1:
-        problem = f"{' and '.join(twice)} are both this set; keep one."
-        return _made(record, "incomplete", (problem, *best.problems), best.folder)
-    return best
+        return without(record, "missing", _strange(record, root))
+    shown = best(inspect(record, place) for place in found)
+    if problem := _twice(record, found):
+        return replace(shown, state="incomplete", problems=(problem, *shown.problems))
+    return shown
 
 
-def _best(statuses: list[SetStatus]) -> SetStatus:
-    return min(statuses, key=lambda one: (one.state != "found", -one.n, one.n_absent))
-
-
-def _made(record: BenchmarkSet, state: State, problems: tuple[str, ...], folder: Path | None = None) -> SetStatus:
-    hint = f"Get it from {record.get}."
-    return SetStatus(
-        record.name, record.title, record.kind, state, folder, expected=record.n, problems=problems, hint=hint
-    )
+def _twice(record: BenchmarkSet, found: Iterable[Place]) -> str:
+    """Two folders with labels of one set: nobody could tell which was measured."""
+    folders = [str(place.folder) for place in found if place.labels and record.iqa and place.labels.suffix != ".json"]
+    return f"{' and '.join(folders)} are both this set; keep one." if len(folders) > 1 else ""
 
 
 def _strange(record: BenchmarkSet, root: Path) -> tuple[str, ...]:
@@ -199,121 +151,53 @@ def _strange(record: BenchmarkSet, root: Path) -> tuple[str, ...]:
     return (f"{named[0]} has its name, but nothing of it.",) if named else ()
 
 
-def _inspect(record: BenchmarkSet, place: Place) -> SetStatus:
-    if place.labels is None:
-        problem = f"{place.folder} has no {' or '.join(place.wanted)}."
-        return _made(record, "incomplete", (problem,), place.folder)
-    refused: list[str] = []
-    try:
-        read = place.read(refused)
-    except (QSiTError, OSError) as error:
-        return _made(record, "incomplete", (str(error),), place.folder)
-    return _judged(record, place, read, (*_refused(refused), *_problems(record, read)))
-
-
-def _judged(record: BenchmarkSet, place: Place, read: Read, problems: tuple[str, ...]) -> SetStatus:
-    whole = not problems and not read.absent
-    if read.absent:
-        are = "is" if len(read.absent) == 1 else "are"
-        problems += (f"{counted(len(read.absent), 'image')} {are} not in {read.images}, first {read.absent[0]}.",)
-    n, images = _numbers(read)
-    return SetStatus(
-        record.name, record.title, record.kind, "found" if whole else "incomplete", place.folder, n,
-        images - len(read.absent), record.n, read.absent[:_SHOWN], len(read.absent), problems,
-        "" if whole else f"Get it from {record.get}.",
-    )  # fmt: skip
-
-
-def _numbers(read: Read) -> tuple[int, int]:
-    """Rows, and images; several questions may be on one image."""
-    items = read.rows.items if isinstance(read.rows, Manifest) else read.rows
-    return len(items), len({one.image for one in items})
-
-
-def _refused(reasons: list[str]) -> tuple[str, ...]:
-    return (f"{counted(len(reasons), 'row')} cannot be used, first {reasons[0]}.",) if reasons else ()
-
-
-def _problems(record: BenchmarkSet, read: Read) -> tuple[str, ...]:
-    """What differs from the published numbers."""
-    if record.kind == "questions":
-        try:
-            check_counts([_of(one, Question) for one in _of(read.rows, tuple)], record.split)
-        except EvaluationError as error:
-            return (str(error),)
-        return ()
-    n, images = _numbers(read)
-    said = [] if n == record.n else [f"{counted(n, 'image')}, published are {record.n}."]
-    said += [f"{counted(n - images, 'row')} name an image again."] if n > images else []
-    return (*said, *(_score_problems(record, read.rows) if isinstance(read.rows, Manifest) else ()))
-
-
-def _score_problems(record: BenchmarkSet, manifest: Manifest) -> list[str]:
-    said = []
-    low, high = IQA_SETS[record.iqa].scale if record.iqa else (-math.inf, math.inf)
-    if outside := [item for item in manifest.items if not low <= item.mos <= high]:
-        first = f"first {outside[0].image} {outside[0].mos:g}"
-        said.append(f"{counted(len(outside), 'score')} outside {low:g}..{high:g}, {first}.")
-    total = math.fsum(item.mos for item in manifest.items)
-    if record.total is not None and len(manifest) == record.n and abs(total - record.total) > _SUM:
-        said.append(f"The scores add up to {total:.3f}, published are {record.total:.3f}.")
-    return said
-
-
 def _own(path: Path, root: Path, sets: Sets) -> SetStatus:
-    record = BenchmarkSet(path.stem, path.name, "scores", (), 0)
-    place = own(path)
-    problems = _name_problems(path, root, sets)
-    refused: list[str] = []
-    try:
-        read = place.read(refused)
-    except (QSiTError, OSError) as error:
-        made = _made(record, "incomplete", (*problems, str(error)), root)
-        return SetStatus(**{**vars(made), "expected": None, "hint": "A csv with the columns image and mos is a set."})
-    judged = _judged(record, place, read, (*problems, *_refused(refused)))
-    return SetStatus(**{**vars(judged), "expected": None, "hint": ""})
+    """The status of a csv of one's own, of which nothing is published."""
+    shown = replace(inspect(BenchmarkSet(path.stem, path.name, "scores", (), 0), own(path)), expected=None, hint="")
+    if problem := _taken(path, root, sets):
+        return replace(shown, state="incomplete", problems=(problem, *shown.problems))
+    return shown
 
 
-def _name_problems(path: Path, root: Path, sets: Sets) -> tuple[str, ...]:
-    alike = Counter(other.stem.lower() for other in _csvs(root))[path.stem.lower()]
+def _taken(path: Path, root: Path, sets: Sets) -> str:
+    """What is wrong with a csv's name."""
     if path.stem.lower() in sets:
-        return (f"{path.name} has the name of a public set; call it otherwise.",)
-    return (f"{alike} csv files are called {path.stem}; call them otherwise.",) if alike > 1 else ()
+        return f"{path.name} has the name of a public set; call it otherwise."
+    alike = [other.name for other in _csvs(root) if other.stem.lower() == path.stem.lower()]
+    return f"{' and '.join(alike)} have one name; call them otherwise." if len(alike) > 1 else ""
 
 
 def _load(name: str, root: PathLike, kind: Kind, refused: list[str] | None, sets: Sets) -> tuple[Place, Read]:
     """Read the best place of a set, and log what differs from the published set."""
     folder = _root(root)
-    if name not in sets:
-        return _load_own(name, folder, kind, refused, sets)
-    record = sets[name]
+    record = sets[name] if name in sets else _own_record(name, folder, kind, sets)
     if record.kind != kind:
-        raise EvaluationError.about("name", name, f"a set with {kind}; this one has {record.kind}")
-    found = {place.folder: place for place in reversed(places(record, folder)) if place.labels}
-    shown = _status(record, folder)
-    if shown.folder not in found or any("are both this set" in problem for problem in shown.problems):
-        expected = f"{record.title} in {' or '.join(record.folders) or 'q-align'} below {folder}"
-        raise EvaluationError.about("name", name, expected, " ".join((*shown.problems, shown.hint)))
-    place = found[shown.folder]
+        raise EvaluationError.about("name", name, f"a set of {kind}; this one is of {record.kind}")
+    place = _chosen(record, folder) if name in sets else own(folder / record.title)
     read = place.read(refused)
-    for problem in shown.problems:
-        _LOG.warning("%s: %s", record.title, problem)
+    for difference in differences(record, read):
+        _LOG.warning("%s: %s", record.title, difference)
     return place, read
 
 
-def _load_own(name: str, root: Path, kind: Kind, refused: list[str] | None, sets: Sets) -> tuple[Place, Read]:
-    paths = [path for path in _csvs(root) if path.stem == name]
-    if kind != "scores" or not paths:
+def _chosen(record: BenchmarkSet, root: Path) -> Place:
+    found = [place for place in places(record, root) if place.labels]
+    if not found or _twice(record, found):
+        shown = _status(record, root)
+        expected = f"{record.title} in {' or '.join(record.folders) or 'q-align'} below {root}"
+        raise EvaluationError.about("name", record.name, expected, " ".join((*shown.problems, shown.hint)))
+    if len(found) == 1:
+        return found[0]
+    shown = best(inspect(record, place) for place in found)
+    return next(place for place in found if place.folder == shown.folder)
+
+
+def _own_record(name: str, root: Path, kind: Kind, sets: Sets) -> BenchmarkSet:
+    path = next((path for path in _csvs(root) if path.stem == name), None)
+    if path is None or kind != "scores":
         near = difflib.get_close_matches(str(name), sets, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}?" if near else ""
         raise EvaluationError.about("name", name, f"one of {', '.join(sets)}, or the name of a csv in {root}", hint)
-    if problems := _name_problems(paths[0], root, sets):
-        raise EvaluationError.about("name", name, "a name of its own", " ".join(problems))
-    place = own(paths[0])
-    return place, place.read(refused)
-
-
-def _of(value: object, kind: type[T]) -> T:
-    if not isinstance(value, kind):  # pragma: no cover - each kind has its own reader
-        raise EvaluationError.about("name", type(value).__name__, kind.__name__)
-    return value
+    if problem := _taken(path, root, sets):
+        raise EvaluationError.about("name", name, "a name of its own", problem)
+    return BenchmarkSet(path.stem, path.name, "scores", (), 0)
