@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..commands.inputs import SUFFIXES
 from ..errors import shorten
 from .errors import EvaluationError, refuse
 from .files import PathLike, read_json_list
@@ -73,6 +72,8 @@ def read_lldescribe(
 
 
 def _pictures(folder: Path) -> list[str]:
+    from ..commands.inputs import SUFFIXES  # what counts as a picture is said there
+
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
     if not names:
