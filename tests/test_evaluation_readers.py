@@ -14,6 +14,7 @@ import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
 
+import miniature_sets
 from conftest import shared
 from qsit_metric.errors import DependencyError
 from qsit_metric.evaluation import FORMATS, IQA_SETS, EvaluationError, Item, Manifest, read_iqa, read_scores
@@ -75,6 +76,42 @@ def tid2013(folder):
     (folder / "mos_with_names.txt").write_text("5.51429 I01_01_1.bmp\r\n3.02857 i25_24_5.bmp\r\n\r\n")
 
 
+def csiq(folder):
+    """Values are those of the published set."""
+    (folder / "dst_imgs" / "awgn").mkdir(parents=True)
+    (folder / "dst_imgs" / "awgn" / "1600.AWGN.1.png").write_bytes(b"")
+    book = openpyxl.Workbook()
+    book.active.append(["image", "dst_type", "dst_lev", "dmos"])  # another sheet, which is not read
+    sheet = book.create_sheet("all_by_image")
+    head = [None] * 3 + ["image", "dst_idx", "dst_type", "dst_lev", "dmos_std", "dmos"]
+    rows = [
+        [None] * 3 + [1600, 1, "noise", 1, 0.061, 0.062],
+        [None] * 3 + ["aerial_city", 3, "jpeg 2000", 5, 0.1, 0.956],
+    ]
+    for row in ([], ["CSIQ"], [], head, *rows, [None] * 9):
+        sheet.append(row)
+    book.save(folder / "csiq.DMOS.xlsx")
+
+
+def live(folder, scores=982, order=("orgs", "dmos_std", "dmos_new")):
+    folder.mkdir(parents=True)
+    dmos = np.zeros((1, scores))
+    dmos[0, [1, 227, 460, 981]] = [28.00384536, 55.67451331, 111.5, -2.5]
+    fields = {"orgs": (dmos == 0).astype(np.uint8), "dmos_std": dmos, "dmos_new": dmos}
+    scipy.io.savemat(folder / "dmos_realigned.mat", {name: fields[name] for name in order}, do_compression=True)
+
+
+LIVE = [
+    (f"{below}/img{place}.bmp", 100.0, "reference")
+    for below, count in (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fastfading", 174))
+    for place in range(1, count + 1)
+]
+LIVE[1] = ("jp2k/img2.bmp", 100 - 28.00384536, "test")
+LIVE[227] = ("jpeg/img1.bmp", 100 - 55.67451331, "test")
+LIVE[460] = ("wn/img1.bmp", -11.5, "test")
+LIVE[981] = ("fastfading/img174.bmp", 102.5, "test")
+
+
 # name -> writer, label file, root below the folder, (image, MOS, split) of the rows
 LAYOUTS = {
     "koniq": (koniq, "koniq10k_scores_and_distributions.csv", "1024x768", [("1.jpg", 77.38, ""), ("2.jpg", 31.5, "")]),
@@ -85,6 +122,8 @@ LAYOUTS = {
     "agiqa": (agiqa, "data.csv", ".", [("a_000.jpg", 0.965602553, ""), ("b_001.jpg", 1.36, "")]),
     "kadid": (kadid, "dmos.csv", "images", [
         ("I01_01_01.png", 4.57, "train"), ("I65_01_01.png", 3.1, "train"), ("I66_01_01.png", 2.67, "test"), ("I81_25_05.png", 1.1, "test")]),
+    "csiq": (csiq, "csiq.DMOS.xlsx", "dst_imgs", [("awgn/1600.AWGN.1.png", 1 - 0.062, ""), ("aerial_city.jpeg2000.5.png", 1 - 0.956, "")]),
+    "live": (live, "dmos_realigned.mat", ".", LIVE),
     "tid2013": (tid2013, "mos_with_names.txt", "distorted_images", [("i01_01_1.bmp", 5.51429, ""), ("I25_24_5.BMP", 3.02857, "")]),
 }  # fmt: skip
 
@@ -98,7 +137,8 @@ def test_official_layouts(name, tmp_path, caplog):
     assert [(item.image, item.mos, item.split) for item in manifest.items] == rows
     assert manifest.root == tmp_path / "set" / root
     assert manifest.name == name
-    assert f"{len(rows)} images, published are {IQA_SETS[name].n}" in caplog.text
+    if name != "live":  # which is refused where its number differs
+        assert f"{len(rows)} images, published are {IQA_SETS[name].n}" in caplog.text
     # One file, its format told by its content, whatever it is called (the .mat names its neighbour).
     alone = tmp_path / "set" / label
     renamed = alone if name == "livec" else alone.rename(tmp_path / "labels")
@@ -162,6 +202,87 @@ def test_sets_and_folders_that_are_not_there(tmp_path):
         read_iqa("kadid10k", tmp_path)
     with pytest.raises(EvaluationError, match=r"`folder`: got .* expected a folder with dmos.csv. Get KADID-10k from"):
         read_iqa("kadid", tmp_path)
+
+
+@pytest.mark.parametrize("name", IQA_SETS)
+def test_miniatures_are_read_as_they_were_written(name, tmp_path):
+    built = miniature_sets.build(tmp_path, [name])[name]
+    manifest = read_iqa(name, built.folder)
+    manifest = manifest.subset("test") if name == "live" else manifest
+    assert {item.image: item.mos for item in manifest.items} == dict(built.mos)
+    assert (manifest.root, manifest.missing()) == (built.images, [])
+
+
+def test_live_is_told_whatever_variable_comes_first(tmp_path):
+    for place, order in enumerate((("dmos_new", "orgs"), ("orgs", "dmos_new"), ("dmos_std", "dmos_new", "orgs"))):
+        live(tmp_path / str(place), order=order)
+        assert read_scores(tmp_path / str(place) / "dmos_realigned.mat").items[1].image == "jp2k/img2.bmp"
+
+
+def test_live_of_another_length_is_refused(tmp_path):
+    """An image's name is its place in the list, so a missing entry would shift all names behind it."""
+    live(tmp_path / "short")
+    scipy.io.savemat(tmp_path / "short" / "refnames_all.mat", {"refnames_all": np.zeros((1, 981))})
+    with pytest.raises(EvaluationError, match="got <981 entries>, expected 982 entries of refnames_all"):
+        read_iqa("live", tmp_path / "short")
+    scipy.io.savemat(tmp_path / "dmos_realigned.mat", {"dmos_new": np.zeros((1, 981)), "orgs": np.zeros((1, 981))})
+    with pytest.raises(EvaluationError, match="got <981 and 981 entries>, expected 982 entries of dmos_new and orgs"):
+        read_iqa("live", tmp_path)
+
+
+def test_a_live_score_that_is_no_number_is_named(tmp_path):
+    live(tmp_path / "set")
+    content = scipy.io.loadmat(tmp_path / "set" / "dmos_realigned.mat")
+    content["dmos_new"][0, 3] = np.nan
+    scipy.io.savemat(tmp_path / "set" / "dmos_realigned.mat", {key: content[key] for key in ("dmos_new", "orgs")})
+    with pytest.raises(EvaluationError, match="1 of 982 rows cannot be used: row 3: `dmos_new`: got nan"):
+        read_iqa("live", tmp_path / "set")
+
+
+def test_csiq_as_csv_and_in_one_folder(tmp_path):
+    """IQA-PyTorch's csv, and hyperIQA's flat folder."""
+    (tmp_path / "dst_imgs_all").mkdir()
+    (tmp_path / "dst_imgs_all" / "1600.AWGN.1.png").write_bytes(b"")
+    text = "ref_name,dist_name,dmos\n1600.png,1600.AWGN.1.png,0.062\n1600.png,dst_imgs/jpeg/1600.JPEG.1.png,0.013\n"
+    (tmp_path / "meta_info_CSIQDataset.csv").write_text(text)
+    manifest = read_iqa("csiq", tmp_path)
+    assert [(one.image, one.mos) for one in manifest.items] == [("1600.AWGN.1.png", 0.938), ("1600.JPEG.1.png", 0.987)]
+    assert manifest.missing() == ["1600.JPEG.1.png"]
+    with pytest.raises(EvaluationError, match="known format"):  # other sets have such columns, too
+        read_scores(tmp_path / "meta_info_CSIQDataset.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (["boats", 1, "glare", 1, 0.1, 0.5], "row 7: image 'boats', dst_type 'glare', dst_lev 1: expected a name, one of noise"),
+        (["boats", 1, "noise", "x", 0.1, 0.5], "dst_lev 'x'"),
+        ([None, 1, "noise", 1, 0.1, 0.5], "image None"),
+        (["boats", 1, "noise", 1, 0.1, "#REF!"], "row 7: `dmos`: got '#REF!', expected a finite number"),
+        ([1600, 1, "noise", 1, 0.1, 0.5], "row 5: '1600.AWGN.1.png' has the scores 0.938 and 0.5; row 7"),
+    ],
+)  # fmt: skip
+def test_csiq_rows_that_cannot_be_used(tmp_path, row, reason):
+    csiq(tmp_path / "set")
+    path = tmp_path / "set" / "csiq.DMOS.xlsx"
+    book = openpyxl.load_workbook(path)
+    for column, cell in enumerate(row, start=4):
+        book["all_by_image"].cell(7, column, cell)
+    book.save(path)
+    with pytest.raises(EvaluationError, match=f"of 3 rows cannot be used: .*{reason}"):
+        read_iqa("csiq", tmp_path / "set")
+
+
+def test_csiq_without_its_sheet_or_columns(tmp_path):
+    spaq(tmp_path / "set")
+    (tmp_path / "set" / "Annotations" / "MOS and Image attribute scores.xlsx").rename(tmp_path / "csiq.DMOS.xlsx")
+    with pytest.raises(EvaluationError, match="an Excel file with the sheet all_by_image. It has Sheet"):
+        read_iqa("csiq", tmp_path)
+    book = openpyxl.load_workbook(tmp_path / "csiq.DMOS.xlsx")
+    book["Sheet"].title = "all_by_image"
+    book.save(tmp_path / "csiq.DMOS.xlsx")
+    with pytest.raises(EvaluationError, match="columns image, dst_type, dst_lev, dmos. It has Image name, MOS, Bright"):
+        read_iqa("csiq", tmp_path)
 
 
 def plain(tmp_path, text, encoding="utf-8"):

@@ -1,4 +1,4 @@
-"""Measure a metric against people: label files, correlations, LLVisionQA, and the loop over a data set.
+"""Measure a metric against people: label files, correlations, LLVisionQA, LLDescribe, and the loop over a data set.
 
     from qsit_metric.evaluation import evaluate, read_scores
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .datasets import read_iqa as read_iqa
     from .errors import EvaluationError as EvaluationError
     from .errors import UndefinedError as UndefinedError
+    from .lldescribe import ToDescribe as ToDescribe
+    from .lldescribe import read_lldescribe as read_lldescribe
     from .llvisionqa import Question as Question
     from .llvisionqa import check_counts as check_counts
     from .llvisionqa import extract_images as extract_images
@@ -55,6 +57,7 @@ _HOMES = {
     "Question": "llvisionqa",
     "QuestionReport": "questions",
     "RULES": "rules",
+    "ToDescribe": "lldescribe",
     "UndefinedError": "errors",
     "bootstrap_interval": "correlations",
     "check_counts": "llvisionqa",
@@ -66,6 +69,7 @@ _HOMES = {
     "plcc": "correlations",
     "plcc_fitted": "correlations",
     "read_iqa": "datasets",
+    "read_lldescribe": "lldescribe",
     "read_llvisionqa": "llvisionqa",
     "read_scores": "readers",
     "rmse": "correlations",
@@ -86,6 +90,7 @@ __all__ = [
     "Manifest",
     "Question",
     "QuestionReport",
+    "ToDescribe",
     "UndefinedError",
     "bootstrap_interval",
     "check_counts",
@@ -97,6 +102,7 @@ __all__ = [
     "plcc",
     "plcc_fitted",
     "read_iqa",
+    "read_lldescribe",
     "read_llvisionqa",
     "read_scores",
     "rmse",

@@ -1,7 +1,8 @@
 """The public IQA sets: where their files lie, what they hold, and one call to read them.
 
-Higher is better in all of them; KADID-10k calls its scores "dmos" all the same. Numbers are those of the published
-files; a layout that could only be learnt second-hand is said to be so in `notes`.
+Higher is better in all that is handed out; KADID-10k calls its scores "dmos" all the same, those of CSIQ and LIVE are
+turned round. Numbers are those of the published files; what could only be learnt second-hand is said to be so in
+`notes`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .errors import EvaluationError, counted
 from .files import PathLike
 from .manifest import Item, Manifest, renamed
 from .readers import FORMATS, read_scores
+from .readers_dmos import CSIQ_FOLDERS
 
 _LOG = logging.getLogger("qsit_metric")
 
@@ -128,12 +130,40 @@ _SETS = (
         notes="The case of file names differs between the label file and the archive.",
         source="ponomarenko.info/tid2013.htm",
     ),
+    IQASet(
+        name="csiq",
+        title="CSIQ",
+        reader="csiq",
+        labels=("csiq.DMOS.xlsx", "csiq.csv", "meta_info_CSIQDataset.csv"),
+        images=("dst_imgs", "dst_imgs_all", "."),
+        scale=(0.0, 1.0),
+        n=866,
+        subfolders=CSIQ_FOLDERS,
+        notes="The score is 1 - DMOS. Layout and count are second-hand, from its common readers; so is the csv, which "
+        "is IQA-PyTorch's (dist_name, dmos). Q-Align's csiq.json gives the contrast images the scores of the noisy.",
+        source="s2.smu.edu/~eclarson/csiq.html",
+    ),
+    IQASet(
+        name="live",
+        title="LIVE (release 2)",
+        reader="live",
+        labels=("dmos_realigned.mat",),
+        images=(".",),
+        scale=(-12.0, 103.0),
+        n=982,
+        notes="The score is 100 - realigned DMOS; some lie outside 0..100. 982 images, undistorted copies of the "
+        "references among them (split 'reference'); subset('test') has the usual 779. Layout, counts and range are "
+        "second-hand, from its common readers.",
+        source="live.ece.utexas.edu/research/quality/subjective.htm",
+    ),
 )
 
 IQA_SETS: Mapping[str, IQASet] = {one.name: one for one in _SETS}
 
 
-def read_iqa(name: str, folder: PathLike, *, refused: list[str] | None = None) -> Manifest:
+def read_iqa(
+    name: str, folder: PathLike, *, refused: list[str] | None = None, differences: list[str] | None = None
+) -> Manifest:
     """Read a public data set from the folder into which its archives were unpacked.
 
     What differs from the published set (the count, scores outside the scale, absent images) is logged as a warning.
@@ -142,6 +172,7 @@ def read_iqa(name: str, folder: PathLike, *, refused: list[str] | None = None) -
         name: A key of `IQA_SETS`.
         folder: The set's own folder.
         refused: A list that takes the rows that cannot be used, which leaves them out; default: they are an error.
+        differences: A list that takes what would be logged.
 
     Returns:
         All items, with the image folder as root; ids are the label file's names.
@@ -163,7 +194,11 @@ def read_iqa(name: str, folder: PathLike, *, refused: list[str] | None = None) -
     root = _first(place, record.images) or place / record.images[0]
     manifest = read_scores(labels, FORMATS[record.reader].name, root=root, name=record.name, refused=refused)
     manifest = renamed(manifest, _names_on_disk(manifest, record))
-    for warning in _differences(manifest, record):
+    found = _differences(manifest, record)
+    if differences is not None:
+        differences += found
+        return manifest
+    for warning in found:
         _LOG.warning("%s in %s: %s", record.title, place, warning)
     return manifest
 

@@ -7,21 +7,21 @@ Formats: the sets' own files as their publishers ship them; Q-Bench's `a3_iqa_da
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import shorten
 from ..levels import LEVELS
-from .errors import EvaluationError, missing
+from .errors import EvaluationError
 from .files import PathLike, read_json_list, read_text
 from .manifest import Item, Manifest, Rows, entry_of, manifest_items
+from .readers_dmos import CSIQ_SHEET, read_csiq, read_live
+from .sheets import check_columns, csv_rows, excel_rows, excel_with, head, matlab_scalar, matlab_variable, matlab_with
 
-_HEAD = 65536
 _Read: TypeAlias = "Callable[[Path, list[str] | None], tuple[Item, ...]]"
 _TID_LINE = re.compile(rb"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
 
@@ -73,7 +73,8 @@ def read_scores(
     """
     source = Path(path)
     if format is None:
-        chosen = next((one for one in FORMATS.values() if one.fits(_head(source))), None)
+        first = head(source)
+        chosen = next((one for one in FORMATS.values() if one.fits(first)), None)
         if chosen is None:
             titles = "; ".join(f"{one.name} ({one.title})" for one in FORMATS.values())
             raise EvaluationError.about("path", str(source), f"a label file in a known format: {titles}")
@@ -104,19 +105,10 @@ def read_table(
     Raises:
         EvaluationError: No such columns, or rows that cannot be used.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True, skipinitialspace=True)
     rows = Rows(str(path), image, mos, refused)
-    try:
-        _check_columns(path, reader.fieldnames or (), (image, mos))
-        for fields in reader:
-            whole = None not in fields and None not in fields.values()
-            reason = "" if whole else f"not {len(reader.fieldnames or ())} fields"
-            of = split(fields) if split and whole else fields.get("split")
-            rows.add(f"line {reader.line_num}", fields[image], fields[mos], fields.get("id"), of, None, reason)
-    except csv.Error as error:
-        raise EvaluationError.about(
-            "path", str(path), "a csv file", f"After line {reader.line_num}: {error}."
-        ) from error
+    for where, fields, reason in csv_rows(path, (image, mos)):
+        of = split(fields) if split and not reason else fields.get("split")
+        rows.add(where, fields[image], fields[mos], fields.get("id"), of, None, reason)
     return rows.items()
 
 
@@ -127,18 +119,9 @@ def read_spaq(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
         DependencyError: openpyxl is not installed.
         EvaluationError: Not such a file.
     """
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise missing("openpyxl", path) from error
-    try:
-        with path.open("rb") as file:  # a path would have to end in .xlsx
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            table = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl lets out whatever its parsers raise
-        raise EvaluationError.about("path", str(path), "an Excel file (.xlsx)", f"{error}.") from error
+    table = excel_rows(path)
     header = [str(cell).strip() for cell in table[0]] if table else []
-    _check_columns(path, header, ("Image name", "MOS"))
+    check_columns(path, header, ("Image name", "MOS"))
     image, mos = header.index("Image name"), header.index("MOS")
     rows = Rows(str(path), "Image name", "MOS", refused)
     for place, cells in enumerate(table[1:], start=2):
@@ -154,14 +137,14 @@ def read_livec(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]
     Raises:
         EvaluationError: One of the files is missing or is not what it should be, or their lengths differ.
     """
-    images = _mat(path.with_name("AllImages_release.mat"), "AllImages_release")
-    scores = _mat(path.with_name("AllMOS_release.mat"), "AllMOS_release")
+    images = matlab_variable(path.with_name("AllImages_release.mat"), "AllImages_release")
+    scores = matlab_variable(path.with_name("AllMOS_release.mat"), "AllMOS_release")
     if len(images) != len(scores):
         found = f"<{len(images)} images and {len(scores)} scores>"
         raise EvaluationError.about("path", found, f"as many scores as images in {path.parent}")
     rows = Rows(str(path), "AllImages_release", "AllMOS_release", refused)
     for place, (image, score) in enumerate(zip(images, scores, strict=True)):
-        rows.add(f"row {place}", _cell(image), _cell(score), split="training" if place < 7 else "test")
+        rows.add(f"row {place}", matlab_scalar(image), matlab_scalar(score), split="training" if place < 7 else "test")
     return rows.items()
 
 
@@ -215,39 +198,6 @@ def _conversation(fields: Any) -> dict[str, Any]:
     return {**entry, "level": word}
 
 
-def _check_columns(path: Path, found: Sequence[str], needed: Iterable[str]) -> None:
-    if absent := [name for name in needed if name not in found]:
-        hint = f"It has {', '.join(map(str, found)) or 'no columns'}."
-        raise EvaluationError.about("path", str(path), f"a table with the columns {', '.join(absent)}", hint)
-
-
-def _mat(path: Path, key: str) -> list[Any]:
-    import scipy.io
-
-    try:
-        with path.open("rb") as file:
-            return list(scipy.io.loadmat(file)[key].ravel())
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
-        hint = f"{type(error).__name__}: {error}."
-        raise EvaluationError.about("path", str(path), f"a MATLAB file with the variable {key}", hint) from error
-
-
-def _cell(value: Any) -> Any:
-    """The scalar in a MATLAB cell: strings come as arrays of one."""
-    while getattr(value, "ndim", 0) and value.size == 1:
-        value = value.ravel()[0]
-    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        hint = f"The system says: {error.strerror or error}."
-        raise EvaluationError.about("path", str(path), "a readable label file", hint) from error
-
-
 def _columns(*names: str) -> Callable[[bytes], bool]:
     def fits(head: bytes) -> bool:
         line = head.splitlines()[0].decode("utf-8", "replace") if head.strip() else ""
@@ -283,8 +233,12 @@ def kadid_split(fields: Mapping[str, str]) -> str:
 
 
 def _formats() -> Iterator[Format]:
-    yield Format("spaq", "SPAQ's Excel file", lambda head: head.startswith(b"PK\x03\x04"), read_spaq)
-    yield Format("livec", "LIVE Challenge's AllMOS_release.mat", lambda head: head.startswith(b"MATLAB"), read_livec)
+    csiq, live = excel_with(CSIQ_SHEET), matlab_with("dmos_new", "dmos_std", "orgs")
+    yield Format("spaq", "SPAQ's Excel file", lambda head: excel_with()(head) and not csiq(head), read_spaq)
+    challenge = "LIVE Challenge's AllMOS_release.mat"
+    yield Format("livec", challenge, lambda head: matlab_with()(head) and not live(head), read_livec)
+    yield Format("csiq", "CSIQ's Excel file", csiq, read_csiq)
+    yield Format("live", "LIVE's dmos_realigned.mat", live, read_live)
     yield Format("conversations", "JSON list with `conversations`", _json_with("conversations"), read_conversations)
     yield Format("qbench", "JSON list of img_path, gt_score", _json_with("img_path"), read_qbench)
     koniq, agiqa = ("image_name", "MOS_zscore"), ("name", "mos_quality")
