@@ -75,7 +75,7 @@ def convert(items: Sequence[Item], low: float, high: float, convention: Conventi
         UndefinedError: All scores have one level.
 
     Example:
-        >>> items = [Item(f"{mos}.jpg", mos, "") for mos in (1, 2.2, 3.2, 4, 5)]
+        >>> items = [Item(f"{mos}.jpg", mos, "") for mos in (1, 2.2, 2.4, 4, 5)]
         >>> found = convert(items, 1, 5, "eq1")
         >>> round(found.srcc, 3), found.stated
         (0.975, 0)
@@ -148,10 +148,10 @@ def _reproduced(row: Mapping[str, object]) -> str | None:
 
 
 def _notes(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    differ, stated = (_total(rows, name) for name in ("differ", "stated"))
     yield (
-        "low and high are the ends of the scale that is cut into five. "
-        f"With the ends of the {_PUBLISHED} and intervals closed below, {_total(rows, 'differ')} of {_total(rows, 'stated')} levels "
-        "that the files state differ."
+        f"low and high are the ends of the scale that is cut into five. With the ends of the {_PUBLISHED} and "
+        f"intervals closed below, {differ} of {stated} levels that the files state differ."
     )
     if guessed := [str(row["set"]) for row in rows if row.get("ends") == _OBSERVED and row["reproduced"] == "no"]:
         yield (
