@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, png
 from benchmarks.nano.strip import strip
-from qsit_metric.errors import DependencyError
 from qsit_metric.levels import LEVELS, SCORE_RANGE
 from train.data.synthetic.distortions import distortion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_DPI = 200  # twice the size at which the figures are shown
 _FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "blur": ("blur", "#0072b2"),
-        "noise": ("noise", "#d55e00"),
-        "coding": ("coding and few tones", "#009e73"),
-        "colour": ("colour", "#cc79a7"),
-        "light": ("light and sharpening", "#e69f00"),
-        "place": ("displaced or covered parts", "#56b4e9"),
-        "pristine": ("untouched", "#1f2933"),
+        "blur": ("blur", COLOURS["blue"]),
+        "noise": ("noise", COLOURS["vermilion"]),
+        "coding": ("coding and few tones", COLOURS["green"]),
+        "colour": ("colour", COLOURS["purple"]),
+        "light": ("light and sharpening", COLOURS["orange"]),
+        "place": ("displaced or covered parts", COLOURS["sky"]),
+        "pristine": ("untouched", COLOURS["ink"]),
     }
 )
 """Module of a type's degradation -> name and colour."""
@@ -57,7 +54,7 @@ def scatter(rows: Sequence[Mapping[str, str]], found: Mapping[str, Any]) -> byte
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    figure = _figure(8, 7)
+    figure = new_figure(8, 7)
     axes = figure.add_subplot()
     _bands(axes)
     for name, cells in _by_family(rows).items():
@@ -67,7 +64,7 @@ def scatter(rows: Sequence[Mapping[str, str]], found: Mapping[str, Any]) -> byte
     axes.set_title(_title(found["scoring"]["all"]), fontsize=12.5, loc="left")
     # Below the axes no dot can lie under it.
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=10.5, handletextpad=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def strip_figure(found: Mapping[str, Any]) -> bytes:
@@ -84,7 +81,7 @@ def strip_figure(found: Mapping[str, Any]) -> bytes:
         DataError: scikit-image, which has the photograph, is not installed.
     """
     said = {(one["type"], one["level"]): one for one in found["strip"]}
-    figure = _figure(8, 5)
+    figure = new_figure(8, 5)
     places = figure.subplots(3, 6).ravel()
     for axes, (kind, level, image) in zip(places, strip(found["seed"]), strict=True):
         axes.imshow(np.asarray(image), interpolation="antialiased")
@@ -96,7 +93,7 @@ def strip_figure(found: Mapping[str, Any]) -> bytes:
             axes.set_title(f"level {level}" if level else "untouched", fontsize=11)
         if not level:
             axes.set_ylabel(_ROWS[kind], fontsize=11)
-    return _png(figure)
+    return png(figure)
 
 
 def _by_family(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[tuple[str, str], list[tuple[float, float]]]]:
@@ -125,7 +122,7 @@ def _bands(axes: Axes) -> None:
         axes.axhspan(bottom, top, color="#f1f3f5" if place % 2 == 0 else "white", linewidth=0, zorder=0)
         axes.annotate(
             level, (1, (bottom + top) / 2), (6, 0), ("axes fraction", "data"), "offset points",
-            va="center", fontsize=11, color="#52606d", annotation_clip=False,
+            va="center", fontsize=11, color=MUTED, annotation_clip=False,
         )  # fmt: skip
     axes.plot([low, high], [low, high], color="#9aa5b1", linewidth=1.2, linestyle="--", zorder=1)
     axes.set(xlim=(low, high), ylim=(low, high))
@@ -140,22 +137,3 @@ def _title(found: Mapping[str, Any]) -> str:
     interval = found["srcc_interval"]
     bounds = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     return f"SRCC {found['srcc']:.3f}{bounds}, {found['n']} pictures"
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        hint = "matplotlib draws the figures: pip install 'qsit-metric[bench]'"
-        raise DependencyError(hint) from error
-    # The object API: no state that a caller's own figures would share.
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()

@@ -47,7 +47,14 @@ def draw(fit: Fit, points: Sequence[Point], step: int, formula: Formula) -> byte
         DependencyError: matplotlib is not installed.
     """
     figure = _figure()
-    axes = figure.add_subplot()
+    panel(figure.add_subplot(), fit, points, step, formula)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def panel(axes: Axes, fit: Fit, points: Sequence[Point], step: int, formula: Formula) -> None:
+    """Draw a fit into axes; arguments as for `draw`."""
     _data(axes, points)
     _curve(axes, fit)
     axes.set_xlabel(_X[step])
@@ -60,9 +67,6 @@ def draw(fit: Fit, points: Sequence[Point], step: int, formula: Formula) -> byte
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 def _figure() -> Figure:
