@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation.loop import Progress
-from qsit_metric.pipeline import Timing
 from qsit_metric.prompts import DESCRIBE
 
 from .identity import digest, identity
@@ -18,6 +17,7 @@ from .run import Groups, carry_out
 
 if TYPE_CHECKING:
     from qsit_metric import QSiT
+    from qsit_metric.pipeline import Timing
     from qsit_metric.view import View
 
 
@@ -64,7 +64,7 @@ def describe_run(
         "descriptions", metric, name, sha256, ids, exif=exif, prompt=prompt, max_new_tokens=max_new_tokens, seed=seed
     )
 
-    def work(todo: Groups, timing: Timing) -> Iterator[dict[str, Any]]:
+    def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
         from qsit_metric.view import opened
 
         places = [place for group in todo for place in group]

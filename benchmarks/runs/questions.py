@@ -11,7 +11,6 @@ from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError, Question
 from qsit_metric.evaluation.loop import Progress
 from qsit_metric.evaluation.rules import Rule, check_rule, is_correct
-from qsit_metric.pipeline import Timing
 from qsit_metric.prompts import multiple_choice
 
 from .identity import digest, identity
@@ -21,6 +20,7 @@ from .run import Groups, carry_out
 
 if TYPE_CHECKING:
     from qsit_metric import Answer, QSiT
+    from qsit_metric.pipeline import Timing
     from qsit_metric.view import View
 
 ALL_RULES: tuple[Rule, ...] = ("authors", "strict", "logits")
@@ -78,7 +78,7 @@ def question_run(
         "questions", metric, name, sha256, ids, exif=exif, rules=kept, max_new_tokens=max_new_tokens, seed=seed
     )
 
-    def work(todo: Groups, timing: Timing) -> Iterator[dict[str, Any]]:
+    def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
         from qsit_metric.view import opened
 
         paths = (root / questions[group[0]].image for group in todo)

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.evaluation.loop import Progress
 from qsit_metric.files import locked
-from qsit_metric.pipeline import Timing
 
 from .identity import check_same
 from .parts import Part, unwritable
@@ -23,10 +22,12 @@ from .results import RUN_FILE, Results, parts, read_run
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from qsit_metric.pipeline import Timing
+
 _PATIENCE = 10.0  # seconds that processes which start together wait for each other's run.json
 
 Groups = Sequence[Sequence[int]]
-Work = Callable[[Groups, Timing], Iterable[Mapping[str, Any]]]
+Work: TypeAlias = "Callable[[Groups, Timing | None], Iterable[Mapping[str, Any]]]"
 
 
 class Run:
@@ -112,7 +113,7 @@ def carry_out(
         groups: Places in `ids` that are done together.
         work: Given groups, yields a row with "id", "place" and "error" for each place as it is done, and counts in the
             timing how long it waited for pictures.
-        timed: Whether `work` does count.
+        timed: Whether it does count; else it gets no timing.
         process: See `Run`.
         retry_failed: Do again what has failed.
         progress: Called with (done, to do) of this process, at the start and after each row.
@@ -128,8 +129,8 @@ def carry_out(
         todo = run.missing(ids, groups, retry_failed)
         total = sum(map(len, todo))
         tell(0, total)
-        timing = Timing()
-        clock = _Clock(timing if timed else None)
+        timing = _timing() if timed else None
+        clock = _Clock(timing)
         for done, row in enumerate(work(todo, timing) if todo else (), start=1):
             run.add({**row, **clock.lap()})
             tell(done, total)
@@ -137,6 +138,12 @@ def carry_out(
     if found.complete:
         found.merge()
     return found
+
+
+def _timing() -> Timing:
+    from qsit_metric.pipeline import Timing  # brings torch, which metrics that are functions need not have
+
+    return Timing()
 
 
 class _Clock:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from qsit_metric.evaluation import Item, Manifest
 from qsit_metric.evaluation.loop import Progress, is_qsit, outcomes
-from qsit_metric.pipeline import Timing
 
 from .identity import identity
 from .process import Process
@@ -17,6 +16,7 @@ from .run import Groups, carry_out
 
 if TYPE_CHECKING:
     from qsit_metric import QSiT
+    from qsit_metric.pipeline import Timing
 
 
 def score_run(
@@ -60,7 +60,7 @@ def score_run(
     applied = exif if is_qsit(metric) else None
     what = identity("scores", metric, manifest.name, manifest.sha256, ids, exif=applied, seed=seed)
 
-    def work(todo: Groups, timing: Timing) -> Iterator[dict[str, Any]]:
+    def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
         places = [place for group in todo for place in group]
         rest = Manifest(manifest.name, [items[place] for place in places], manifest.root)
         found, _ = outcomes(metric, rest, exif, timing)

@@ -60,7 +60,7 @@ def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
     found = of_kind(runs, "scores")
     rows = [_details(run, rounds) for run in found]
     notes = (
-        "Correlations are signed. PLCC fitted is after a four-parameter logistic fit. RMSE is between the two scales as "
+        "Correlations are signed. PLCC fitted is after a four-parameter logistic fit. RMSE compares the scales as "
         "they are.",
         "Intervals: 95 %, percentile bootstrap over images.",
         "images/s: of one process, without loading the model; waiting: share of that time in which the model had no "

@@ -49,9 +49,12 @@ def details(runs: Sequence[Results]) -> Table:
     """
     found = of_kind(runs, "questions")
     rows = [
-        {"model": run.run["made"]["model"], "set": run.run["set"], "rule": rule, "group": group, **_accuracy(run, rule, group)}
-        for run in found for rule in run.run["rules"] for group in GROUPS
-    ]  # fmt: skip
+        {"model": run.run["made"]["model"], "set": run.run["set"], "rule": rule, "group": group}
+        | _accuracy(run, rule, group)
+        for run in found
+        for rule in run.run["rules"]
+        for group in GROUPS
+    ]
     formats = dict.fromkeys(("accuracy", "low", "high", _GUESS), ".2f")
     notes = ("Percent, with 95 % intervals (Wilson).", *failures(found))
     return Table("table5-details", "Table V: counts", tuple(rows[0]), tuple(rows), notes, _made(found), formats)
