@@ -1,1 +1,1 @@
-"""The paper's tables, one module each."""
+"""The tables of the paper, each from the runs that it needs."""
