@@ -1,0 +1,1 @@
+"""The commands of `python -m benchmarks`: they read options, call the modules beside them, and write files."""
