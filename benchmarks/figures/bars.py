@@ -41,8 +41,8 @@ def bars(rows: Sequence[Mapping[str, object]], costs: Mapping[str, str] = COSTS)
 
     Example:
         >>> rows = [{"model": "7B", "latency": 0.4, "memory": 16.0, "tflop": 60.0}]
-        >>> [axes.get_xlim()[0] for axes in bars(rows).axes]
-        [0.0, 0.0, 0.0]
+        >>> len(bars(rows).axes)
+        3
     """
     if not rows:
         raise EvaluationError.about("rows", "<no rows>", "at least one model")
