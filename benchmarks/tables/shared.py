@@ -81,14 +81,10 @@ def beside(rows: Sequence[Cells], paper: Sequence[Mapping[str, object]], columns
     """Measured rows and, above them, those of the paper, all with the same columns; what a row has not is empty.
 
     Raises:
-        EvaluationError: A row of the paper without a model, or with a column that the table has not.
+        EvaluationError: A row of the paper without a model.
     """
-    for row in paper:
-        odd = sorted(set(row) - set(columns))
-        if odd or not row.get("model"):
-            raise EvaluationError.about(
-                "paper", odd or row, f"rows with a model and columns among {', '.join(columns)}"
-            )
+    if nameless := [row for row in paper if not row.get("model")]:
+        raise EvaluationError.about("paper", nameless[0], "the paper's rows, each with the name of its model")
     return [
         {name: row.get(name) for name in columns} for row in [*({"source": "paper", **one} for one in paper), *rows]
     ]

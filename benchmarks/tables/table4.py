@@ -20,23 +20,30 @@ _ROUNDS = 1000
 
 
 def make(
-    runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = (), average: Sequence[str] = SETS
+    runs: Sequence[Results],
+    *,
+    paper: Sequence[Mapping[str, object]] = (),
+    paper_sets: Mapping[str, str] | None = None,
+    average: Sequence[str] = SETS,
 ) -> Table:
     """One row a model, as the paper prints it: SRCC and raw PLCC of each set, both signed, and their mean.
 
     Args:
         runs: Of kind "scores", whole or not; runs that were made alike stand in one row.
-        paper: Rows of the paper: "model", "average", and for a set "SET SRCC" and "SET PLCC"; SET as runs call it.
+        paper: Rows of the paper, with the columns "method", "training", "sft", "avg", "SET_srcc" and "SET_plcc".
+        paper_sets: How runs call a SET of the paper, where it differs, for example {"koniq": "koniq-test"}.
         average: The sets whose (SRCC + PLCC) / 2 are averaged. The cell is empty where one of them is not there, not
             whole, or undefined.
 
     Raises:
-        EvaluationError: No such runs, one model and set twice, or paper rows with other columns.
+        EvaluationError: No such runs, one model and set twice, or a paper row without a model.
     """
     found = of_kind(runs, "scores")
-    sets = list(dict.fromkeys([*(one for row in paper for one in _sets_of(row)), *(str(r.run["set"]) for r in found)]))
+    printed = [_printed(row, paper_sets or {}) for row in paper]
+    theirs = [name.removesuffix(" SRCC") for row in printed for name in row if name.endswith(" SRCC")]
+    sets = list(dict.fromkeys([*theirs, *(str(run.run["set"]) for run in found)]))
     numbers = [f"{name} {statistic}" for name in sets for statistic in _PRINTED]
-    columns = ("model", *numbers, "average", "failed", "partial", *CONDITIONS)
+    columns = ("model", "training", *numbers, "average", "failed", "partial", *CONDITIONS)
     rows = [_row(cells, group, average) for cells, group in by_model(found)]
     notes = (
         "SRCC and PLCC are signed; PLCC is of the raw scores, without a fit.",
@@ -44,7 +51,7 @@ def make(
         *failures(found),
     )
     title = "Table IV: agreement of scores with people"
-    return Table("table4", title, columns, tuple(beside(rows, paper, columns)), notes, _made(found))
+    return Table("table4", title, columns, tuple(beside(rows, printed, columns)), notes, _made(found))
 
 
 def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
@@ -71,8 +78,15 @@ def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
     return Table("table4-details", title, tuple(rows[0]), tuple(rows), notes, _made(found), {"waiting": ".1%"})
 
 
-def _sets_of(row: Mapping[str, object]) -> list[str]:
-    return [name.removesuffix(" SRCC") for name in row if name.endswith(" SRCC")]
+def _printed(row: Mapping[str, object], names: Mapping[str, str]) -> Cells:
+    """A row of the paper in our columns; of a model before fine-tuning the training set is that it had none."""
+    training = row.get("training") if row.get("sft") != "before" else "before fine-tuning"
+    cells: Cells = {"model": row.get("method"), "training": training, "average": row.get("avg")}
+    for key, value in row.items():
+        name, _, statistic = key.rpartition("_")
+        if statistic.upper() in _PRINTED:
+            cells[f"{names.get(name, name)} {statistic.upper()}"] = value
+    return cells
 
 
 def _row(cells: Cells, runs: Sequence[Results], average: Sequence[str]) -> Cells:

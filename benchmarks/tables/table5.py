@@ -13,6 +13,9 @@ from benchmarks.tables.shared import CONDITIONS, Cells, beside, failures, identi
 from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
 
 GROUPS: tuple[str, ...] = (*TYPES, *CONCERNS, "overall")
+_PRINTED = {
+    "yes-no": "yes_no", "in-context distortion": "in_context_distortion", "in-context other": "in_context_other"
+}  # fmt: skip
 _GUESS = "random guess"
 
 
@@ -21,10 +24,11 @@ def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ())
 
     Args:
         runs: Of kind "questions", whole or not.
-        paper: Rows of the paper: "model" and the columns of `GROUPS`, in percent.
+        paper: Rows of the paper, in percent, with the columns "model", "overall", and those of the types and concerns
+            ("yes_no", "in_context_other" ...).
 
     Raises:
-        EvaluationError: No such runs, one model and set twice, or paper rows with other columns.
+        EvaluationError: No such runs, one model and set twice, or a paper row without a model.
     """
     found = of_kind(runs, "questions")
     columns = ("model", "set", "rule", *GROUPS, "low", "high", "N", "withheld", "failed", "partial", *CONDITIONS)
@@ -38,7 +42,15 @@ def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ())
     )
     formats = dict.fromkeys([*GROUPS, "low", "high"], ".2f")
     title = "Table V: questions about low-level vision (LLVisionQA)"
-    return Table("table5", title, columns, tuple(beside(rows, paper, columns)), notes, _made(found), formats)
+    return Table(
+        "table5",
+        title,
+        columns,
+        tuple(beside(rows, [_printed(row) for row in paper], columns)),
+        notes,
+        _made(found),
+        formats,
+    )
 
 
 def details(runs: Sequence[Results]) -> Table:
@@ -58,6 +70,11 @@ def details(runs: Sequence[Results]) -> Table:
     formats = dict.fromkeys(("accuracy", "low", "high", _GUESS), ".2f")
     notes = ("Percent, with 95 % intervals (Wilson).", *failures(found))
     return Table("table5-details", "Table V: counts", tuple(rows[0]), tuple(rows), notes, _made(found), formats)
+
+
+def _printed(row: Mapping[str, object]) -> Cells:
+    """A row of the paper in our columns."""
+    return {"model": row.get("model")} | {group: row.get(_PRINTED.get(group, group)) for group in GROUPS}
 
 
 def _row(run: Results, rule: str) -> Cells:
