@@ -26,6 +26,16 @@ Output = Annotated[
 ]
 
 
+def safe(name: str) -> str:
+    """A model's name as part of a file's.
+
+    Example:
+        >>> safe("owner/repo@main")
+        'owner-repo-main'
+    """
+    return _UNSAFE.sub("-", name)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Which models are run on which data, and how."""
@@ -57,7 +67,7 @@ class RunOptions:
             >>> RunOptions(Path("data"), Path("out")).folder("owner/repo@main", "livec").as_posix()
             'out/runs/owner-repo-main/livec'
         """
-        return self.output / "runs" / _UNSAFE.sub("-", Path(model).name if Path(model).is_dir() else model) / name
+        return self.output / "runs" / safe(Path(model).name if Path(model).is_dir() else model) / name
 
     def _load(self, name: str) -> QSiT:
         options = ModelOptions(
