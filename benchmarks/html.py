@@ -8,13 +8,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import Table, cells, conditions, right_columns
 from benchmarks.worst import Worst, thumbnail
 from qsit_metric.commands.terminal import printable
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -54,7 +57,7 @@ def report(
     )
 
 
-def _template() -> Any:
+def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     place = Environment(
