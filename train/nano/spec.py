@@ -54,18 +54,18 @@ class Effort:
     """
 
     amounts: Amounts = field(default_factory=lambda: Amounts(13000, 14000, 3000, 13000, 400, 600))
-    lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, precision="bf16", check_every=500))
+    lessons: Lessons = field(default_factory=lambda: Lessons(28000, 64, 1.5e-3, precision="bf16", check_every=500))
     base_epochs: int = 3
-    pool: tuple[int, int, int] = (400, 2500, 2500)
+    pool: tuple[int, int, int] = (300, 1800, 1800)
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     points: int = 7
     repeats: int = 2
     proxy_limit: int = 160
-    epoch_rows: int = 10000
+    epoch_rows: int = 8000
     small_epochs: int = 2
-    epochs: int = 3
-    polish_epochs: int = 2
-    polish_rows: int = 5000
+    epochs: int = 12
+    polish_epochs: int = 1
+    polish_rows: int = 4500
     trial_rows: int = 3000
 
 

@@ -53,15 +53,16 @@ def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Noise that is the same in all colours, in part, and reaches over a pixel or two, as in film."""
     x = np.asarray(image, dtype=np.float32)
     common = rng.standard_normal((*x.shape[:2], 1), dtype=np.float32)
-    noise = common + rng.uniform(0, 0.8) * rng.standard_normal(x.shape, dtype=np.float32)
+    noise: Floats = common + np.float32(rng.uniform(0, 0.8)) * rng.standard_normal(x.shape, dtype=np.float32)
     if rng.random() < 0.5:
         noise = _neighbours(noise)
     return _image(x + noise * (rng.uniform(*_GRAIN) / noise.std()))
 
 
 def _neighbours(noise: Floats) -> Floats:
-    across = noise + 0.5 * (np.roll(noise, 1, axis=0) + np.roll(noise, -1, axis=0))
-    found: Floats = across + 0.5 * (np.roll(across, 1, axis=1) + np.roll(across, -1, axis=1))
+    half = np.float32(0.5)
+    across = noise + half * (np.roll(noise, 1, axis=0) + np.roll(noise, -1, axis=0))
+    found: Floats = across + half * (np.roll(across, 1, axis=1) + np.roll(across, -1, axis=1))
     return found
 
 
