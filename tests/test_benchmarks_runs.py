@@ -139,7 +139,6 @@ def test_a_killed_run_goes_on(whole, tmp_path):
 
 
 @posix
-@pytest.mark.slow
 def test_two_processes_share_a_run_and_one_goes_on(whole, tmp_path):
     folder = tmp_path / "run"
     pair = job(folder, tmp_path, 0.0, launch=2)
