@@ -54,7 +54,7 @@ class Effort:
     """
 
     amounts: Amounts = field(default_factory=lambda: Amounts(13000, 14000, 3000, 13000, 400, 600))
-    lessons: Lessons = field(default_factory=lambda: Lessons(28000, 64, 1.5e-3, precision="bf16", check_every=500))
+    lessons: Lessons = field(default_factory=lambda: Lessons(18000, 64, 1.5e-3, precision="bf16", check_every=500))
     base_epochs: int = 3
     pool: tuple[int, int, int] = (300, 1800, 1800)
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
@@ -63,7 +63,7 @@ class Effort:
     proxy_limit: int = 160
     epoch_rows: int = 8000
     small_epochs: int = 2
-    epochs: int = 12
+    epochs: int = 8
     polish_epochs: int = 1
     polish_rows: int = 4500
     trial_rows: int = 3000
