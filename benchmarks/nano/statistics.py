@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.intervals import Interval, wilson
 from benchmarks.nano.asking import RULES, Replied
 from benchmarks.nano.baselines import text_only
 from benchmarks.nano.questions import KINDS
@@ -22,9 +22,7 @@ from qsit_metric.evaluation.correlations import STATISTICS
 from train.data.synthetic.distortions import DISTORTIONS, LEVELS
 
 _ROUNDS = 1000
-_Z = 1.959963984540054  # of 95 %
 Pairs = Sequence[tuple[float, float]]
-Interval = tuple[float, float]
 
 
 def scoring(scored: Sequence[Scored], seed: int) -> dict[str, Any]:
@@ -72,20 +70,6 @@ def answering(replied: Sequence[Replied]) -> dict[str, Any]:
         rules = {rule: _by_rule([one for one, _ in picked], rule) for rule in RULES}
         found[kind] = {"n": len(picked), **rules, "text_only": fmean(c for _, c in picked) if picked else None}
     return found
-
-
-def wilson(right: int, count: int) -> Interval:
-    """95 % interval of a share, which stays within 0..1 also where all or none are right.
-
-    Example:
-        >>> low, high = wilson(75, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.657, 0.825)
-    """
-    share, weight = right / count, _Z**2 / count
-    middle = share + weight / 2
-    half = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count))
-    return (middle - half) / (1 + weight), (middle + half) / (1 + weight)
 
 
 def over_photographs(groups: Mapping[str, Pairs], statistic: str, seed: int) -> Interval | None:

@@ -24,7 +24,7 @@ from .backends.base import Backend, LoadOptions, Prepared
 from .backends.loading import check_device, float_type
 from .errors import BackendError, InputError, QSiTError
 from .images import ImageLike, items, load
-from .pipeline import Budget, Errors, ahead, batches, check_errors, compute, gather, guarded
+from .pipeline import Budget, Errors, Timing, ahead, batches, check_errors, compute, gather, guarded
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
 
@@ -211,7 +211,7 @@ class QSiT:
         return gather(self.score_iter(sequence, exif=exif, errors="return"), errors, single)
 
     def score_iter(
-        self, images: Iterable[Any], *, exif: bool = True, errors: Errors = "raise"
+        self, images: Iterable[Any], *, exif: bool = True, errors: Errors = "raise", timing: Timing | None = None
     ) -> Iterator[Score | QSiTError]:
         """Score a stream of single images, in order, a batch at a time; for long lists and progress bars.
 
@@ -219,15 +219,16 @@ class QSiT:
             images: Any iterable of images, also an endless one; it is read a few images ahead.
             exif: See `score`.
             errors: See `score`.
+            timing: Takes the time that the model waits for pictures.
 
         Yields:
             A `Score` for each image, or (with `errors="return"`) its error.
         """
         check_errors(errors)
         many = images if isinstance(images, Iterator) and not isinstance(images, io.IOBase) else _many(images)
-        return self._scored(many, exif, errors)
+        return self._scored(many, exif, errors, timing or Timing())
 
-    def _scored(self, images: Iterable[Any], exif: bool, errors: Errors) -> Iterator[Score | QSiTError]:
+    def _scored(self, images: Iterable[Any], exif: bool, errors: Errors, timing: Timing) -> Iterator[Score | QSiTError]:
         prompt, names = self.recipe.scoring(), level_names(self.recipe.words)
 
         def run(prepared: list[Prepared]) -> list[Score]:
@@ -235,7 +236,7 @@ class QSiT:
                 rows = self.backend.logits([(image, prompt) for image in self.backend.encode(prepared)])
                 return scores(rows, names, [item.note for item in prepared])
 
-        found = (result for batch in self._batches(images, exif) for result in compute(batch, run))
+        found = (result for batch in timing.watch(self._batches(images, exif)) for result in compute(batch, run))
         for index, result in enumerate(found):
             if isinstance(result, QSiTError) and errors == "raise":
                 result.index = index
@@ -355,9 +356,8 @@ class QSiT:
             raise InputError.about("image", f"<{len(sequence)} images>", "one image", "Open them one by one.")
         picture = load(cast("ImageLike", sequence[0]), exif=exif)
         with guarded(), self.computing():
-            encoded = self.backend.encode([self.backend.prepare(picture)])[0]
-        encoded.keep = True
-        return View(self, encoded, picture)
+            prepared = self.backend.prepare(picture)
+        return View.of(self, picture, prepared)
 
     @contextlib.contextmanager
     def computing(self, grad: bool = False) -> Iterator[None]:

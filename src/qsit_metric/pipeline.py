@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,6 +59,35 @@ class Budget:
         """
         tiles, tokens = _BUDGETS.get(device.type, _BUDGETS["cpu"])
         return cls(max(1, tiles * _PATCHES // patches), tokens)
+
+
+@dataclass
+class Timing:
+    """What a stream of pictures costs its consumer; for measurements.
+
+    Attributes:
+        waited: Seconds so far in which nothing was computed, since no batch was read, decoded and prepared yet.
+
+    Example:
+        >>> timing = Timing()
+        >>> list(timing.watch([1, 2])), timing.waited < 1
+        ([1, 2], True)
+    """
+
+    waited: float = 0.0
+
+    def watch(self, stream: Iterable[T]) -> Iterator[T]:
+        """Hand a stream on, and count the time that its next item takes to come."""
+        source = iter(stream)
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            finally:
+                self.waited += time.perf_counter() - start
+            yield item
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R], workers: int | None = None) -> Iterator[R | QSiTError]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .asking import Method, Questions
-from .backends.base import Encoded
-from .errors import BackendError
-from .pipeline import guarded
+from .backends.base import Encoded, Prepared
+from .errors import BackendError, QSiTError
+from .images import Picture, load
+from .pipeline import Timing, ahead, guarded
 from .prompts import DESCRIBE
 from .results import Answer, Score, level_names, scores
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .images import Picture
     from .metric import QSiT
 
 
@@ -45,6 +45,18 @@ class View:
         self.source = picture.source
         self.note = picture.note
         self._lock = threading.Lock()  # the kept prefix grows with each question and is cut back after it
+
+    @classmethod
+    def of(cls, metric: QSiT, picture: Picture, prepared: Prepared) -> Self:
+        """Encode a picture that is read and prepared.
+
+        Raises:
+            BackendError: The model failed.
+        """
+        with guarded(), metric.computing():
+            encoded = metric.backend.encode([prepared])[0]
+        encoded.keep = True
+        return cls(metric, encoded, picture)
 
     def score(self) -> Score:
         """Score the image on 1..5, higher is better; equal to `QSiT.score` up to rounding.
@@ -103,3 +115,40 @@ class View:
     def __repr__(self) -> str:
         state = "closed" if self._encoded is None else f"{self._encoded.tokens} image tokens"
         return f"View({self.source!r}, {self.size[0]}x{self.size[1]}, {state})"
+
+
+def opened(
+    metric: QSiT, images: Iterable[Any], *, exif: bool = True, timing: Timing | None = None
+) -> Iterator[View | QSiTError]:
+    """Open a stream of single images, in order; the next ones are read and prepared while one is asked.
+
+    Args:
+        metric: Whose views they are.
+        images: Any iterable of images; it is read a few images ahead.
+        exif: See `QSiT.score`.
+        timing: Takes the time that the model waits for pictures.
+
+    Yields:
+        A `View`, to be closed by who takes it, or the error of an image that cannot be read or encoded.
+
+    Example:
+        >>> for view in opened(metric, ["a.jpg", "b.jpg"]):  # doctest: +SKIP
+        ...     with view:
+        ...         view.ask("Is it sharp?")
+    """
+
+    def prepare(image: Any) -> tuple[Picture, Prepared]:
+        with guarded(), metric.computing():  # grad mode is local to a thread
+            picture = load(image, exif=exif)
+            return picture, metric.backend.prepare(picture)
+
+    for found in (timing or Timing()).watch(ahead(images, prepare)):
+        if isinstance(found, QSiTError):
+            yield found
+            continue
+        try:
+            view = View.of(metric, *found)
+        except QSiTError as error:
+            yield error
+            continue
+        yield view

@@ -18,6 +18,7 @@ from .manifest import Item, Manifest, number
 
 if TYPE_CHECKING:
     from ..metric import QSiT
+    from ..pipeline import Timing
 
 Progress: TypeAlias = Callable[[int, int], object]
 
@@ -102,7 +103,7 @@ def evaluate(
     """
     scored: list[tuple[Item, float]] = []
     failed: list[tuple[Item, Exception]] = []
-    results, made = _results(metric, manifest, exif)
+    results, made = outcomes(metric, manifest, exif)
     for done, (item, result) in enumerate(zip(manifest.items, results, strict=True), start=1):
         if isinstance(result, Exception):
             failed.append((item, result))
@@ -115,24 +116,41 @@ def evaluate(
         counts = f"{len(failed)} of {len(manifest)} images failed"
         _LOG.warning("%s: %s, first %s: %s", manifest.name, counts, first.image, error)
     found = correlate([float(score) for _, score in scored], [item.mos for item, _ in scored])
-    applied = exif if _is_qsit(metric) else None
+    applied = exif if is_qsit(metric) else None
     good, bad = tuple(scored), tuple(failed)
     return Evaluation(manifest.name, len(good), found, good, bad, manifest.sha256, applied, made)
 
 
-def _is_qsit(metric: object) -> bool:
+def is_qsit(metric: object) -> bool:
+    """Whether a metric is a `QSiT`, not a mere function of a path."""
     return callable(getattr(metric, "score_iter", None))
 
 
-def _results(metric: Any, manifest: Manifest, exif: bool) -> tuple[Iterator[float | Exception], dict[str, str | None]]:
-    paths = (str(manifest.path(item)) for item in manifest.items)
-    if _is_qsit(metric):
-        stream: Iterator[float | QSiTError] = metric.score_iter(paths, exif=exif, errors="return")
-        return stream, dict(metric.info)
+def provenance(metric: Any) -> dict[str, str | None]:
+    """What makes a metric's scores: `QSiT.info`, or the name of a function.
+
+    Raises:
+        EvaluationError: Something that is no metric.
+    """
+    if is_qsit(metric):
+        return dict(metric.info)
     if not callable(metric):
         raise EvaluationError.about("metric", metric, "a QSiT or a function of a path")
     name = getattr(metric, "metric_name", None) or getattr(metric, "__qualname__", type(metric).__qualname__)
-    return (_called(metric, path) for path in paths), {"model": str(name)}
+    return {"model": str(name)}
+
+
+def outcomes(
+    metric: Any, manifest: Manifest, exif: bool, timing: Timing | None = None
+) -> tuple[Iterator[float | Exception], dict[str, str | None]]:
+    """The score or the error of each image as it comes, and what makes them; `timing` is for a `QSiT` only."""
+    made = provenance(metric)
+    paths = (str(manifest.path(item)) for item in manifest.items)
+    if is_qsit(metric):
+        watched = {"timing": timing} if timing else {}
+        stream: Iterator[float | QSiTError] = metric.score_iter(paths, exif=exif, errors="return", **watched)
+        return stream, made
+    return (_called(metric, path) for path in paths), made
 
 
 def _called(metric: Callable[[str], Any], path: str) -> float | Exception:

@@ -1,0 +1,1 @@
+"""The tables of the paper, each from the runs that it needs."""
