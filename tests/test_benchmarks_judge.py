@@ -192,7 +192,9 @@ def test_time_outs_end_the_run_and_what_was_judged_stays(server, described, tmp_
 
 def test_a_refused_key_is_one_clear_error_without_the_key(server, described, tmp_path):
     server.script = [(401, f"Incorrect API key provided: {SECRET}")]
-    with pytest.raises(EvaluationError, match=r"refuses the key in the environment variable SOME_KEY \(HTTP 401\)") as caught:
+    with pytest.raises(
+        EvaluationError, match=r"refuses the key in the environment variable SOME_KEY \(HTTP 401\)"
+    ) as caught:
         run(judge(server, api_key_env="SOME_KEY"), described, tmp_path / "out")
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None

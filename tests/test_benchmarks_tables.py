@@ -51,6 +51,7 @@ QUALITATIVE = (
     "The quality of image 3 is low.",
     "The quality is poor for 3 reasons.",
     "The quality of a 2-megapixel photo is low.",
+    "About 4/5 of the image is dark.",
 )
 NUMERICAL = (
     "7",

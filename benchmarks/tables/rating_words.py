@@ -29,9 +29,8 @@ _DIGITS = r"(?<![\w.,])\d{1,3}(?:\.\d+)?(?!\w|[.,]\d)"
 _ANY = rf"(?:{_DIGITS}|\b(?:zero|one|{_WORDS})\b)"
 _NAMED = r"(?:scored?|rat(?:e[sd]?|ing)|grade[sd]?|marks?|gives?|quality)"
 _JOINT = r"(?:\b(?:is|as|at|an?|be|it|around|about|approximately|roughly|(?:score|rating|grade|mark)\s+(?:of|is))|[:=])"
-_END = (
-    r"(?=\s*(?:$|[.,;:!?)\]\"'*/%]|(?:out\s+of|percent|stars?|points?|on|because|due|since|as|for|based|given|with)\b))"
-)
+_AFTER = r"out\s+of|percent|stars?|points?|on|because|due|since|as|for|based|given|with"
+_END = rf"(?=-stars?\b|\s*(?:$|[.,;:!?)\]\"'*/%]|(?:{_AFTER})\b))"
 
 _SCALE = re.compile(
     rf"\b(?:scale|range)\s+(?:of|from|between)?\s*{_ANY}\s*(?:to|and|through|-|–)\s*{_ANY}"
@@ -41,7 +40,7 @@ _SCALE = re.compile(
 _RATINGS = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
-        rf"{_ANY}\s*(?:/|\bout\s+of\b)\s*(?:a\s+possible\s+)?(?:5|10|100|five|ten|a?\s*hundred)\b",  # 7/10
+        rf"{_ANY}\s*(?:/|\bout\s+of\b)\s*(?:a\s+possible\s+)?(?:5|10|100|five|ten|a?\s*hundred)\b(?!\s+of\b)",  # 7/10
         rf"\b{_NAMED}\b[^.!?\n]{{0,60}}?{_JOINT}[\s*]*{_DIGITS}{_END}",  # I would rate it as 7
         rf"\b(?:score|rating|grade)\s+{_DIGITS}{_END}",  # rating 7
         rf"\b{_NAMED}\b[^.!?\n]{{0,60}}?\b(?:an?|(?:score|rating|grade)\s+of)\s+(?:{_WORDS}){_END}",  # give it a seven
