@@ -83,12 +83,10 @@ def dialogue() -> tuple[Any, str]:
 
 def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:
     """A `LlavaOnevisionForConditionalGeneration` with seeded random weights that never stops generating early."""
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+    from transformers import LlavaOnevisionForConditionalGeneration
 
-    vision, text = {**raw["vision_config"], **shape.vision}, {**raw["text_config"], **shape.text}
-    text["eos_token_id"] = None
-    tied = bool(text["tie_word_embeddings"])
-    config = LlavaOnevisionConfig(**{**raw, "vision_config": vision, "text_config": text, "tie_word_embeddings": tied})
+    config = model_config(raw, shape)
+    tied = bool(config.tie_word_embeddings)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -104,6 +102,16 @@ def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: t
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model.eval().requires_grad_(False)
+
+
+def model_config(raw: dict[str, Any], shape: Shape) -> Any:
+    """The `LlavaOnevisionConfig` of a shape."""
+    from transformers import LlavaOnevisionConfig
+
+    vision, text = {**raw["vision_config"], **shape.vision}, {**raw["text_config"], **shape.text}
+    text["eos_token_id"] = None
+    tied = bool(text["tie_word_embeddings"])
+    return LlavaOnevisionConfig(**{**raw, "vision_config": vision, "text_config": text, "tie_word_embeddings": tied})
 
 
 def _fill_parameters(model: nn.Module, std: float) -> None:

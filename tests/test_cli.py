@@ -165,10 +165,12 @@ def test_a_bug_is_not_dressed_up_as_a_users_error(monkeypatch):
 
 def test_the_logger_is_given_back_as_it_was(pictures, caplog):
     logger = logging.getLogger("qsit_metric")
+    enabled = logger.isEnabledFor(logging.DEBUG)
     before = (logger.level, logger.propagate, list(logger.handlers))
-    qsit("score", "-m", TIED, pictures[0], "--debug")
     qsit("score", "-m", "q-sit-mimi", pictures[0], code=2)
+    qsit("score", "-m", TIED, pictures[0], "--debug")
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
+    assert logger.isEnabledFor(logging.DEBUG) == enabled
 
 
 def test_transformers_is_silent_but_the_download_bar_stays():

@@ -125,7 +125,8 @@ def prepared(debug: bool) -> Iterator[None]:
             yield
     finally:
         LOGGER.removeHandler(handler)
-        LOGGER.level, LOGGER.propagate = before
+        LOGGER.setLevel(before[0])  # not `.level =`: loggers remember what is enabled until setLevel says otherwise
+        LOGGER.propagate = before[1]
 
 
 class _Lines(logging.Handler):

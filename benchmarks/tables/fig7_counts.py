@@ -1,0 +1,153 @@
+"""Operations and parameters of a model without its weights: its layers run on tensors that have a shape and no memory.
+
+The counts are those of `torch.utils.flop_counter` (matrix products; a multiplication with its addition is two), with
+attention in full, as `benchmarks._measure.tflop` counts a real run; a test
+holds the two equal on small shapes. So a model of 8 billion parameters is counted on any machine.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qsit_metric.prompts import DESCRIBE, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from qsit_metric.backends.dialogue import Dialogue
+    from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+    from qsit_metric.backends.prefix import Prefix
+    from qsit_metric.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one picture costs.
+
+    Attributes:
+        parameters: Of the model.
+        tiles: That the vision tower reads.
+        tokens: Image tokens that the language model reads.
+        score: Operations of a score, in 1e12.
+        answer: Of an answer of a given number of tokens, in 1e12.
+        both: Of a score and an answer behind one reading of the picture, in 1e12.
+    """
+
+    parameters: int
+    tiles: int
+    tokens: int
+    score: float
+    answer: float
+    both: float
+
+
+class Counter:
+    """Counts for a model of LLaVA-OneVision's family.
+
+    Args:
+        config: Its `LlavaOnevisionConfig`.
+        tokenizer: Its tokenizer.
+        template: Its chat template.
+        geometry: Its tile geometry.
+        recipe: How it is asked for a score.
+
+    Example:
+        >>> config = model_config(stored("config.json"), SHAPES["7b"])  # doctest: +SKIP
+        >>> counter = Counter(config, *dialogue(), stored_geometry(), AUTHORS)  # doctest: +SKIP
+        >>> counter.count(1024, 768, 32).parameters  # doctest: +SKIP
+        8030348832
+    """
+
+    def __init__(self, config: Any, tokenizer: Any, template: str, geometry: Geometry, recipe: Recipe) -> None:
+        from qsit_metric.backends.dialogue import Dialogue
+        from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+
+        model = _empty(config)
+        self._backend: LlavaOnevisionBackend = LlavaOnevisionBackend(model, tokenizer, template, geometry)
+        self._dialogue: Dialogue = Dialogue(tokenizer, template)
+        self._recipe = recipe
+
+    def count(self, width: int, height: int, new_tokens: int, question: str = DESCRIBE) -> Counts:
+        """Count one picture's tasks.
+
+        Args:
+            width: Of the picture, in pixels.
+            height: Likewise.
+            new_tokens: Of an answer.
+            question: What is asked.
+        """
+        from qsit_metric.tiling import plan
+
+        layout = plan(self._backend.geometry, height, width)
+        model = self._backend.model
+        return Counts(
+            sum(value.numel() for value in model.parameters()), layout.tiles, layout.tokens,
+            _tflop(lambda: self._score(self._features(layout))),
+            _tflop(lambda: self._answer(self._prefix(self._features(layout)), question, new_tokens)),
+            _tflop(lambda: self._both(self._features(layout), question, new_tokens)),
+        )  # fmt: skip
+
+    def _features(self, layout: Any) -> torch.Tensor:
+        import torch
+
+        from qsit_metric.backends.vision import image_features
+
+        side = self._backend.geometry.tile
+        tiles = torch.empty(layout.tiles, 3, side, side, device="meta", dtype=self._backend.dtype)
+        return image_features(self._backend.model, [tiles], [layout])[0]
+
+    def _score(self, features: torch.Tensor) -> None:
+        from qsit_metric.backends.base import Encoded
+
+        self._backend.logits([(Encoded(features, len(features)), self._recipe.scoring())])
+
+    def _prefix(self, features: torch.Tensor) -> Prefix:
+        import torch
+
+        from qsit_metric.backends.prefix import Prefix
+
+        before = self._dialogue.ids(self._recipe.scoring()).before
+        embed = self._backend.model.get_input_embeddings()
+        opening = embed(torch.zeros(len(before), dtype=torch.long, device="meta"))
+        return Prefix(self._backend.model.model.language_model, [torch.cat([opening, features])])
+
+    def _answer(self, prefix: Prefix, question: str, new_tokens: int) -> None:
+        """As `Decoder.run`, which looks at values that are not there."""
+        head, feed = (
+            self._backend.model.get_output_embeddings(),
+            self._dialogue.ids(self._recipe.asking(question)).after,
+        )
+        for _ in range(new_tokens):
+            head(prefix.extend([(0, 0, feed)]))
+            feed = (0,)
+
+    def _both(self, features: torch.Tensor, question: str, new_tokens: int) -> None:
+        from qsit_metric.backends.base import Encoded
+
+        image = Encoded(features, len(features), keep=True)
+        self._backend.logits([(image, self._recipe.scoring())])
+        [prefix] = image.shared.values()
+        self._answer(prefix, question, new_tokens)
+
+
+def _empty(config: Any) -> Any:
+    """The model with no memory behind it; its attention is spelled out in products, which count alike."""
+    import torch
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    plain = copy.deepcopy(config)
+    plain._attn_implementation = "eager"
+    with torch.device("meta"):
+        return LlavaOnevisionForConditionalGeneration(plain)
+
+
+def _tflop(work: Callable[[], object]) -> float:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 1e12
