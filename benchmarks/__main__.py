@@ -12,12 +12,18 @@ from qsit_metric.commands.frame import command
 
 COMMANDS = (
     ("data", "data:data_command"),
+    ("table1", "words:table1_command"),
     ("table2", "tables:table2_command"),
     ("table4", "tables:table4_command"),
     ("table5", "tables:table5_command"),
+    ("table6", "words:table6_command"),
+    ("table7", "tables:table7_command"),
     ("fig4", "figures:fig4_command"),
     ("fig5", "figures:fig5_command"),
+    ("fig6", "figures:fig6_command"),
+    ("fig7", "figures:fig7_command"),
     ("slips", "figures:slips_command"),
+    ("all", "everything:all_command"),
 )
 
 

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
+_OURS = ("measured", "counted")  # rows that stand out among the paper's
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 def report(
-    tables: Sequence[Table], figures: Mapping[str, Path | bytes], worst: Sequence[Worst] = (), title: str = "Benchmarks"
+    tables: Sequence[Table],
+    figures: Mapping[str, Path | bytes],
+    worst: Sequence[Worst] = (),
+    title: str = "Benchmarks",
+    *,
+    answers: Mapping[str, str] | None = None,
 ) -> str:
     """Write the page.
 
@@ -34,6 +40,8 @@ def report(
         worst: Images for the last part, as `benchmarks.worst.worst` finds them; one that cannot be read keeps its
             place, with the reason in it.
         title: Of the page.
+        answers: Caption -> HTML of `benchmarks.figures.answers.fragment`, which stands in place of the figure of that
+            caption: text can be read aloud and copied.
 
     Returns:
         HTML. Columns sort by their headings: numbers as numbers, empty cells last. Equal arguments give equal pages.
@@ -49,10 +57,15 @@ def report(
     names = [table.name for table in tables]
     if len(set(names)) != len(names):
         raise EvaluationError.about("tables", names, "tables of different names")
+    from markupsafe import Markup
+
+    said = answers or {}
+    drawn = {caption: given for caption, given in figures.items() if caption not in said}
     return _template().render(
         title=title,
         tables=[_table(table) for table in tables],
-        figures=[{"caption": caption, "source": _figure(caption, given)} for caption, given in figures.items()],
+        figures=[{"caption": caption, "source": _figure(caption, given)} for caption, given in drawn.items()],
+        answers=[{"caption": caption, "html": Markup(text)} for caption, text in said.items()],
         worst=[_card(one) for one in worst],
     )
 
@@ -72,7 +85,10 @@ def _table(table: Table) -> dict[str, Any]:
     return {
         "name": table.name, "title": table.title, "notes": table.notes, "made": conditions(table),
         "columns": list(zip(table.columns, numeric, strict=True)),
-        "rows": [list(zip(cells(table, row), _sort_keys(table, row), numeric, strict=True)) for row in table.rows],
+        "rows": [
+            (row.get("source") in _OURS, list(zip(cells(table, row), _sort_keys(table, row), numeric, strict=True)))
+            for row in table.rows
+        ],
     }  # fmt: skip
 
 

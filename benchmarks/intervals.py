@@ -20,4 +20,5 @@ def wilson(right: int, count: int) -> Interval:
     share, weight = right / count, _Z**2 / count
     middle = share + weight / 2
     half = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count))
-    return (middle - half) / (1 + weight), (middle + half) / (1 + weight)
+    low, high = (middle - half) / (1 + weight), (middle + half) / (1 + weight)
+    return (low if right else 0.0), (high if right < count else 1.0)  # which rounding would miss by a hair

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from qsit_metric import QSiT
 from tests.miniature_sets import build as build_sets
 from tests.training import small_base
 
-SETS = ["livec", "agiqa", "kadid", "llvisionqa-dev", "mine"]
+SETS = ["livec", "agiqa", "kadid", "llvisionqa-dev", "lldescribe", "mine"]
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +126,118 @@ def test_what_needs_no_model(tmp_path: Path) -> None:
     done = typed("fig4", tmp_path / "no", "-o", tmp_path)
     assert done.exit_code == 2
     assert typed("table2", "--labels", tmp_path, "-o", tmp_path).exit_code == 2
+
+
+# ---- words, figures, everything
+
+
+class Judge(BaseHTTPRequestHandler):
+    """Rates everything with 2; counts how often it was asked."""
+
+    asked = 0
+
+    def do_POST(self):
+        type(self).asked += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        content = json.dumps({"choices": [{"message": {"content": "Score: 2"}, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(Judge, "asked", 0)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/v1"
+    http.shutdown()
+    http.server_close()
+
+
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ablation") / "ablation.json"
+    row = {"name": "without D1", "srcc": 0.25, "plcc": 0.75, "accuracy": 0.5, "seconds": 9.0}
+    path.write_text(json.dumps({"rows": [row]}))
+    return path
+
+
+def test_table1_asks_about_each_image_of_livec(data: Path, model: Path, tmp_path: Path) -> None:
+    done = typed("table1", "-m", model, "--data-root", data, "-o", tmp_path, "--max-new-tokens", 3)
+    assert done.exit_code == 0, done.output
+    ours = next(row for row in rows(tmp_path / "table1.csv") if row["source"] == "measured")
+    assert (ours["set"], ours["images"], ours["cut"]) == ("livec", "13", "13")
+    assert sum(int(ours[kind]) for kind in ("qualitative", "numerical", "neither")) == 13
+
+
+def test_table6_describes_first_and_rates_then(data: Path, model: Path, tmp_path: Path, judge: str) -> None:
+    wanted = ("table6", "-m", model, "--data-root", data, "-o", tmp_path, "--max-new-tokens", 3)
+    done = typed(*wanted)
+    assert done.exit_code == 0, done.output
+    assert "--judge" in done.output
+    assert not (tmp_path / "table6.csv").exists()
+    done = typed(*wanted, "--judge", "some-model", "--judge-url", judge, "--rounds", 2)
+    assert done.exit_code == 0, done.output
+    ours = next(row for row in rows(tmp_path / "table6.csv") if row["source"] == "measured")
+    images = int(ours["images"])
+    assert Judge.asked == images * 3 * 2
+    assert (ours["judge"], ours["rounds"], float(ours["sum"]), ours["unparsed"]) == ("some-model", "2", 6.0, "0")
+    assert typed(*wanted, "--judge", "some-model", "--judge-url", judge, "--rounds", 2).exit_code == 0
+    assert Judge.asked == images * 3 * 2  # what was rated is kept
+
+
+def test_table6_wants_a_judge_with_a_name_and_golden_texts(data: Path, model: Path, tmp_path: Path, judge: str) -> None:
+    wanted = ("table6", "-m", model, "-o", tmp_path / "out")
+    done = typed(*wanted, "--data-root", data, "--judge-url", judge)
+    assert done.exit_code == 2
+    assert "`--judge`" in done.output
+    (tmp_path / "data" / "LLDescribe-QBench").mkdir(parents=True)
+    shutil.copytree(data / "LLDescribe-QBench" / "images", tmp_path / "data" / "LLDescribe-QBench" / "images")
+    done = typed(*wanted, "--data-root", tmp_path / "data", "--judge", "m", "--judge-url", judge)
+    assert done.exit_code == 2
+    assert "`--golden`" in done.output
+    assert Judge.asked == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_table7_and_figures_without_a_model(tmp_path: Path, ablation: Path) -> None:
+    assert typed("table7", ablation, "-o", tmp_path).exit_code == 0
+    assert any(row["scoring"] == "0.5" for row in rows(tmp_path / "table7.csv"))
+    assert typed("table7", tmp_path / "no.json", "-o", tmp_path).exit_code == 2
+    done = typed("fig7", "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    counted = [row for row in rows(tmp_path / "fig7.csv") if row["source"] == "counted"]
+    assert {row["model"] for row in counted} == {"mini", "7b"}
+    assert all(row["latency"] == "" and float(row["tflop"]) > 1 for row in counted)
+    assert typed("fig7", "-o", tmp_path, "--measure", "nothing").exit_code == 2
+
+
+def test_fig6_is_a_figure_and_a_page_for_each_model(data: Path, model: Path, tmp_path: Path) -> None:
+    pictures = sorted((data / "mine").iterdir())[:2]
+    done = typed("fig6", *pictures, "-m", model, "-o", tmp_path, "-q", "Is it sharp?")
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "fig6-small.png") as figure:
+        assert figure.width == 1440 + 120
+    assert (tmp_path / "fig6.html").read_text(encoding="utf-8").count("Is it sharp?") == 2
+    assert typed("fig6", tmp_path / "no.png", "-m", model, "-o", tmp_path).exit_code == 2
+
+
+def test_all_makes_what_it_can_and_says_what_not(data: Path, model: Path, tmp_path: Path, ablation: Path) -> None:
+    wanted = ("all", "-m", model, "--data-root", data, "-o", tmp_path)
+    done = typed(*wanted, "--ablation", ablation, "--sweep", tmp_path / "no")
+    assert done.exit_code == 1
+    said = {line.split(":")[1].strip(): line.split(":")[0] for line in done.stderr.splitlines() if line.count(":") > 1}
+    assert said["fig4"] == "failed"
+    assert {said[name] for name in ("table2", "table6", "fig6")} == {"left out"}
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert all(f'id="table-{name}"' in page for name in ("table1", "table4", "table5", "table7", "fig7"))
+    assert page.index('id="table-table1"') < page.index('id="table-table4"') < page.index('id="table-fig7"')
+    assert 'class="ours"' in page
+    assert (tmp_path / "fig5.png").is_file()
+    assert typed(*wanted).exit_code == 0

@@ -184,7 +184,7 @@ def test_both_steps_are_drawn_with_the_papers_optimum(tmp_path):
     assert "the paper's optimum 2.42" in labels
     assert "the paper's optimum 3.54" in [text.get_text() for text in second.get_legend().get_texts()]
     assert first.lines[0].get_xydata().tolist() == fits[0]["points"]
-    assert (first.get_ylabel(), second.get_xlabel()[:13]) == ("accuracy on LLVisionQA-dev", "|D2* + D3*| :")
+    assert (first.get_ylabel(), second.get_xlabel()[:13]) == ("accuracy on the validation questions", "|D2* + D3*| :")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.judge import EndpointJudge, LocalJudge, Unjudged, judge_run, messages, rating, read_golden
+from benchmarks.judge import EndpointJudge, LocalJudge, Unjudged, judge_run, messages, rating
 from benchmarks.runs import Process, Results
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError
@@ -261,21 +261,6 @@ def test_descriptions_must_be_complete(server, described, tmp_path):
 def test_settings_are_checked_before_anything_is_asked(given, message):
     with pytest.raises(QSiTError, match=message):
         EndpointJudge(**{"base_url": "http://localhost/v1", "model": "m", **given})
-
-
-def test_golden_file(tmp_path):
-    path = tmp_path / "golden.json"
-    path.write_text(
-        json.dumps([{"image": "a.jpg", "golden": " x "}, {"img_path": "b.jpg", "description": "y", "n": 1}])
-    )
-    assert read_golden(path) == {"a.jpg": "x", "b.jpg": "y"}
-    bad = [{"image": "a.jpg", "golden": "x"}, {"image": "a.jpg", "golden": "y"}, {"image": "c.jpg"}, 7]
-    path.write_text(json.dumps([*bad, {"image": "d.jpg", "golden": " "}]))
-    with pytest.raises(EvaluationError, match="4 of 5 rows cannot be used: row 1: .*row 2: .*row 3: .*row 4: "):
-        read_golden(path)
-    path.write_text("{}")
-    with pytest.raises(EvaluationError, match="a JSON list"):
-        read_golden(path)
 
 
 @pytest.fixture(scope="module")

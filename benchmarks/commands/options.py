@@ -1,4 +1,4 @@
-"""What the commands that run a model have in common: which models, which data, where the results go."""
+"""Options that several commands share: which models, which data, where the results go, and who judges."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qsit_metric.commands.options import DEFAULT, ModelOptions
+from qsit_metric.evaluation import EvaluationError
 
 if TYPE_CHECKING:
+    from benchmarks.judge import Judge
     from qsit_metric import QSiT
 
 RESULTS = Path("benchmark-results")
@@ -40,7 +42,7 @@ def safe(name: str) -> str:
 class RunOptions:
     """Which models are run on which data, and how."""
 
-    data_root: DataRoot
+    data_root: DataRoot = Path("data")
     output: Output = RESULTS
     models: Annotated[
         list[str] | None,
@@ -75,3 +77,51 @@ class RunOptions:
             offline=self.offline,
         )  # fmt: skip
         return options.load()
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who rates descriptions, and against which texts."""
+
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", metavar="NAME",
+            help="Rates the descriptions: a model's name at --judge-url; without a URL a text model on the Hub or in "
+            "a folder, run here.",
+        ),
+    ] = None  # fmt: skip
+    judge_url: Annotated[
+        str | None,
+        typer.Option("--judge-url", metavar="URL", help="OpenAI-compatible, for example http://localhost:8000/v1."),
+    ] = None
+    judge_key_env: Annotated[
+        str | None, typer.Option("--judge-key-env", metavar="NAME", help="Environment variable with the judge's key.")
+    ] = None
+    judge_timeout: Annotated[
+        float, typer.Option("--judge-timeout", metavar="SECONDS", help="Silence after which an attempt has failed.")
+    ] = 60.0
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Of rating (default: 5; 1 with a judge that is run here).")
+    ] = None
+    golden: Annotated[
+        Path | None,
+        typer.Option("--golden", metavar="FILE", help="What experts wrote (default: golden.json in the set's folder)."),
+    ] = None
+
+    def load(self, *, device: str | None = None, offline: bool = False) -> Judge | None:
+        """The judge; None if there is to be none.
+
+        Raises:
+            EvaluationError: Settings of a judge without its name, or one that cannot be used.
+        """
+        from benchmarks.judge import EndpointJudge, LocalJudge
+
+        if self.judge is None:
+            given = {"--judge-url": self.judge_url, "--judge-key-env": self.judge_key_env}
+            if lone := [name for name, value in given.items() if value]:
+                raise EvaluationError.about("--judge", None, f"the model's name, since {lone[0]} is given")
+            return None
+        if self.judge_url is None:
+            return LocalJudge(self.judge, device=device, local_files_only=offline)
+        return EndpointJudge(self.judge_url, self.judge, self.judge_key_env, self.judge_timeout)

@@ -57,8 +57,8 @@ def judge_run(
     Args:
         judge: Who judges.
         descriptions: What `describe_run` gave for one model, all of it.
-        golden: What `read_golden` gives. An image without one is rated by relevance only; its other ratings count as
-            failed.
+        golden: Image -> what experts wrote about it. An image without it is rated by relevance only; its other ratings
+            count as failed.
         folder: Of this judge on these descriptions.
         rounds: How often each rating is asked for; default: 5, or 1 of a judge that would repeat itself.
         retry_failed: Ask again for what has failed or could not be read before.
@@ -76,7 +76,7 @@ def judge_run(
     count = rounds or (1 if judge.deterministic else ROUNDS)
     cases = _cases(_described(descriptions), golden, count)
 
-    def work(todo: Groups, timing: Timing) -> Iterator[dict[str, Any]]:
+    def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
         return _rows(judge, [cases[place] for group in todo for place in group])
 
     return carry_out(

@@ -26,8 +26,8 @@ _X = {
     2: "|D2* + D3*| : D1 (interpreting and general rows per scoring row)",
 }
 _Y = {
-    "accuracy": "accuracy on LLVisionQA-dev",
-    "mean": "mean of LLVisionQA-dev accuracy\nand (SRCC + PLCC) / 2 on the IQA sets",
+    "accuracy": "accuracy on the validation questions",
+    "mean": "mean of the questions' accuracy\nand (SRCC + PLCC) / 2 on the validation pictures",
 }
 
 

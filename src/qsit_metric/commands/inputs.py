@@ -10,29 +10,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..images.fetch import scheme
+from ..images.suffixes import SUFFIXES
 from . import terminal
-
-SUFFIXES = frozenset(
-    {
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-    }
-    | {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-)
-"""What counts as a picture in a folder. HEIC is among them although Pillow alone cannot read it: an error that says so
-is better than a photo that is silently left out."""
 
 
 def expand(given: Sequence[str], *, recursive: bool) -> list[str]:

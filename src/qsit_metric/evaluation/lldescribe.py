@@ -72,7 +72,7 @@ def read_lldescribe(
 
 
 def _pictures(folder: Path) -> list[str]:
-    from ..commands.inputs import SUFFIXES  # what counts as a picture is said there
+    from ..images.suffixes import SUFFIXES
 
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
