@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ _STYLES = {"found": "green", "incomplete": "yellow", "missing": "dim"}
 
 
 def data_command(
-    data_root: DataRoot,
+    data_root: DataRoot = Path("data"),
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Sets; default: all.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the named sets from the Hub.")] = False,
     accept_licence: Annotated[
