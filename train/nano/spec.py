@@ -62,11 +62,11 @@ class Effort:
     repeats: int = 2
     proxy_limit: int = 160
     epoch_rows: int = 8000
-    small_epochs: int = 2
-    epochs: int = 8
+    small_epochs: int = 1
+    epochs: int = 6
     polish_epochs: int = 1
     polish_rows: int = 4500
-    trial_rows: int = 3000
+    trial_rows: int = 2500
 
 
 FULL = Effort()
