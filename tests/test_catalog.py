@@ -18,19 +18,23 @@ def test_the_known_records():
     assert [(r.name, r.repo, r.paper) for r in records()] == [
         ("q-sit-mini", "zhangzicheng/q-sit-mini", "arXiv:2503.09197"),
         ("q-sit", "zhangzicheng/q-sit", "arXiv:2503.09197"),
+        ("q-sit-nano", None, "arXiv:2503.09197"),
         ("llava-onevision-0.5b", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "arXiv:2408.03326"),
         ("llava-onevision-7b", "llava-hf/llava-onevision-qwen2-7b-ov-hf", "arXiv:2408.03326"),
     ]
 
 
 def test_nothing_is_claimed_that_nobody_read():
-    assert {(r.revision, r.licence, r.backend, r.recipe) for r in records()} == {
+    published = [r for r in records() if r.repo]
+    assert {(r.revision, r.licence, r.backend, r.recipe) for r in published} == {
         ("main", "unknown", "llava_onevision", "authors")
     }
+    (own,) = (r for r in records() if not r.repo)
+    assert (own.licence, own.recipe, own.embedded) == ("Apache-2.0", "train", "q-sit-nano")
 
 
 def test_names_and_repositories_are_unique():
-    spellings = [text for record in records() for text in (record.name, record.repo)]
+    spellings = [text for record in records() for text in (record.name, record.repo) if text]
     assert len(set(spellings)) == len(spellings)
     assert not any("/" in record.name or "@" in record.name for record in records())
 
@@ -59,10 +63,10 @@ def test_find_is_exact(written, name):
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        ("", ["q-sit-mini", "q-sit", "llava-onevision-0.5b", "llava-onevision-7b"]),
-        ("q-sit", ["q-sit-mini", "q-sit"]),
-        ("Q-SIT", ["q-sit-mini", "q-sit"]),
-        ("q-sit*", ["q-sit-mini", "q-sit"]),
+        ("", ["q-sit-mini", "q-sit", "q-sit-nano", "llava-onevision-0.5b", "llava-onevision-7b"]),
+        ("q-sit", ["q-sit-mini", "q-sit", "q-sit-nano"]),
+        ("Q-SIT", ["q-sit-mini", "q-sit", "q-sit-nano"]),
+        ("q-sit*", ["q-sit-mini", "q-sit", "q-sit-nano"]),
         ("*-?b", ["llava-onevision-7b"]),
         ("[lm]*", ["llava-onevision-0.5b", "llava-onevision-7b"]),
         ("?-sit", ["q-sit"]),
@@ -95,8 +99,8 @@ def test_nearest_is_silent_about_what_is_far():
     assert catalog.nearest("bert-base-uncased") == []
 
 
-def test_no_weights_ship_with_the_package_yet():
-    assert catalog.embedded_names() == []
+def test_one_model_ships_with_the_package():
+    assert catalog.embedded_names() == ["q-sit-nano"]
 
 
 def test_embedded_means_that_the_folder_is_really_there(monkeypatch, tmp_path):

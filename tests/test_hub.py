@@ -667,7 +667,7 @@ def test_no_hub_and_no_copy(tmp_path, server, start, tiny):
     assert f"no complete copy is in {child.home / 'hub'}" in text
     for way in ("`qsit download q-sit-mini`", "copy the folder", "HF_HOME", "set HF_ENDPOINT to a mirror"):
         assert way in text
-    assert "needs no network" not in text, "no embedded model may be promised that is not there"
+    assert "or use 'q-sit-nano', which needs no network" in text
     assert "Connection refused)" in text
     assert child.answer["cause"][0] in {"ConnectError", "ConnectionError"}
 

@@ -13,6 +13,8 @@ unset PYTHONPATH
 venv/bin/qsit --version
 venv/bin/qsit doctor --model golden/tied
 venv/bin/qsit score golden/images/square_512.png golden/images/tiny_7x5.png --model golden/tied --format csv
+HF_HUB_OFFLINE=1 venv/bin/qsit score golden/images/square_512.png --model q-sit-nano
+venv/bin/qsit doctor
 venv/bin/python - <<'PY'
 import json
 from pathlib import Path

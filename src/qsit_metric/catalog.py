@@ -70,6 +70,16 @@ _RECORDS: tuple[ModelRecord, ...] = (
         description="Q-SiT: scores and answers; LLaVA-OneVision 7B class",
     ),
     ModelRecord(
+        name="q-sit-nano",
+        repo=None,
+        backend="llava_onevision",
+        recipe="train",
+        paper="arXiv:2503.09197",
+        description="in the package, 4.5 M parameters: taught on synthetic degradations, no replacement for q-sit-mini",
+        licence="Apache-2.0",
+        embedded="q-sit-nano",
+    ),
+    ModelRecord(
         name="llava-onevision-0.5b",
         repo="llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
         backend="llava_onevision",
@@ -117,7 +127,7 @@ def list_models(pattern: str = "") -> list[str]:
 
     Example:
         >>> list_models("sit")
-        ['q-sit-mini', 'q-sit']
+        ['q-sit-mini', 'q-sit', 'q-sit-nano']
         >>> list_models("*-7b")
         ['llava-onevision-7b']
     """

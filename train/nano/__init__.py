@@ -1,1 +1,1 @@
-"""`q-sit-nano`: a small model from made pictures alone."""
+"""`q-sit-nano`: the embedded model, from made pictures to the wheel."""
