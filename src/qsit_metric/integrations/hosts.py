@@ -6,6 +6,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
+from packaging.version import Version
+
 from ..errors import DependencyError
 
 __all__ = ["require"]
@@ -38,7 +40,7 @@ def require(module: str, extra: str, distribution: str = "", *, least: str, belo
     except PackageNotFoundError:
         hint = f"Install it with: pip install 'qsit-metric[{extra}]'."
         raise DependencyError.about(name, "<not installed>", wanted, hint) from None
-    if not _numbers(least) <= _numbers(found) < _numbers(below):
+    if not Version(least) <= Version(found) < Version(below):
         raise DependencyError.about(
             name, found, wanted, f"Install one of these: pip install '{wanted.replace(' ', '')}'."
         )
@@ -47,14 +49,3 @@ def require(module: str, extra: str, distribution: str = "", *, least: str, belo
     except Exception as error:  # a host's own imports fail in many ways: torchvision raises RuntimeError
         reason = f"{type(error).__name__}: {error}"
         raise DependencyError(f"`{name}` {found} is installed, but cannot be imported: {reason}") from error
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """The release numbers of a version; what follows them ("rc1", "+cpu") does not count."""
-    numbers = []
-    for part in text.split("+")[0].split("."):
-        digits = "".join(sign for sign in part if sign.isdigit()) if part[:1].isdigit() else ""
-        if not digits or not part.isdigit():
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)
