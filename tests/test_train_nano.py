@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from dataclasses import asdict
+import pickle
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +16,22 @@ from hypothesis import strategies as st
 
 from qsit_metric import QSiT
 from qsit_metric.images import load
-from qsit_metric.tiling import cut
+from qsit_metric.tiling import cut, plan
 from train.data.synthetic.distortions import DISTORTIONS
 from train.data.synthetic.make import read_shots, shoot
 from train.data.synthetic.shots import Degradation, Shot
-from train.errors import DataError
+from train.errors import DataError, RunError
 from train.mixture import Sizes
-from train.nano.spec import FAST, FULL, LEFT_OUT, NANO
-from train.nano.tiles import KINDS, TileFile, cut_tiles, target
+from train.nano.spec import CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO
+from train.nano.tiles import KINDS, Windows, target
 from train.nano.trials import scaled, trials
 from train.scratch import count_parameters
+from train.tiles import TileStore, cut_pictures
 
 
 def test_the_model_is_small_enough_and_sees_large_photographs_in_detail() -> None:
     assert count_parameters(NANO) <= 8_000_000
     assert 2 * count_parameters(NANO) <= 16 * 2**20
-    from qsit_metric.tiling import plan
-
     assert plan(NANO.geometry, 3000, 4000).fitted == (768, 1024)
     assert plan(NANO.geometry, 384, 512).fitted == (384, 512)
     assert set(LEFT_OUT) <= set(DISTORTIONS)
@@ -53,30 +54,66 @@ def test_what_is_told_of_a_tile() -> None:
         target(_shot(Degradation("gaussian_blur", 2.0), Degradation("jpeg", 2.0)))
 
 
-def test_tiles_on_disk_are_those_that_the_model_sees(tmp_path: Path) -> None:
-    shots = []
-    for number in range(3):
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Shot], Path]:
+    root, found = tmp_path_factory.mktemp("pictures"), []
+    for number in range(4):
         shot, image = shoot("d1", number, seed=1)
-        path = tmp_path / "images" / shot.image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        shots.append(shot)
-    found = cut_tiles(shots, tmp_path / "images", NANO.geometry, tmp_path / "tiles", workers=1)
-    whole = torch.cat([cut(load(tmp_path / "images" / shot.image), NANO.geometry) for shot in shots])
-    held = TileFile(found.pixels, found.pictures, found.targets, found).held_out()
-    assert torch.equal(held.pixels, whole)
-    assert held.pictures.unique().tolist() == [0, 1, 2]
-    drawn = found.draw(40, np.random.default_rng(3))
-    assert torch.equal(drawn.pixels, found.draw(40, np.random.default_rng(3)).pixels)
-    told = drawn.values.isfinite()
-    assert told.sum(dim=1).tolist() == [2] * 40  # the score, and the distance of its own kind
-    assert told[torch.arange(40), 1 + drawn.kinds].all()
-    again = cut_tiles(shots, tmp_path / "images", NANO.geometry, tmp_path / "tiles", workers=1)
-    assert again.pixels.shape == found.pixels.shape
+        (root / shot.image).parent.mkdir(parents=True, exist_ok=True)
+        image.save(root / shot.image)
+        found.append(shot)
+    return found, root
+
+
+def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[Shot], Path], tmp_path: Path) -> None:
+    images, root = [shot.image for shot in shots[0]], shots[1]
+    store = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
+    for image in images:
+        picture = load(root / image)
+        tiles, size = store(image)
+        assert size == (picture.height, picture.width)
+        assert torch.equal(tiles, cut(picture, NANO.geometry))
+    again = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
+    assert torch.equal(pickle.loads(pickle.dumps(again))(images[2])[0], store(images[2])[0])
     with pytest.raises(DataError, match="`folder`: .*Remove it, and they are cut again"):
-        cut_tiles(shots[:2], tmp_path / "images", NANO.geometry, tmp_path / "tiles")
-    with pytest.raises(DataError, match="none that are held out"):
-        found.held_out()
+        cut_pictures(images[:2], root, NANO.geometry, tmp_path / "tiles")
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the picture 'no\.png'"):
+        store("no.png")
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the model's geometry"):
+        TileStore.load(tmp_path / "tiles", replace(NANO.geometry, max_tiles=1))
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*a folder with tiles\.json"):
+        TileStore.load(tmp_path, NANO.geometry)
+
+
+def test_the_tower_learns_from_windows_anywhere_in_a_picture(shots: tuple[list[Shot], Path], tmp_path: Path) -> None:
+    images = [shot.image for shot in shots[0]]
+    store = cut_pictures(images, shots[1], NANO.geometry, tmp_path / "tiles", workers=1)
+    source = Windows(store, NANO.geometry, shots[0], shots[0][:2], torch.device("cpu"))
+    held = source.held_out()
+    assert torch.equal(held.pixels, torch.cat([store(image)[0] for image in images[:2]]))
+    assert held.pictures.unique().tolist() == [0, 1]
+    drawn = source.draw(60, np.random.default_rng(3))
+    assert torch.equal(drawn.pixels, source.draw(60, np.random.default_rng(3)).pixels)
+    told = drawn.values.isfinite()
+    assert told.sum(dim=1).tolist() == [2] * 60  # the score, and the distance of its own kind
+    assert told[torch.arange(60), 1 + drawn.kinds].all()
+    for window, place in zip(drawn.pixels, drawn.pictures.tolist(), strict=True):
+        assert _lies_in(window, store, images[place])
+
+
+def _lies_in(window: torch.Tensor, store: TileStore, image: str) -> bool:
+    """Whether a window is a part of a picture, its colours perhaps in another order."""
+    tiles, (height, width) = store(image)
+    rows, cols = plan(NANO.geometry, height, width).grid
+    canvas = tiles[1:].unflatten(0, (rows, cols)).permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3)
+    for order in itertools.permutations(range(3)):
+        own = window[list(order)]
+        if torch.equal(own, tiles[0]):
+            return True
+        corners = (canvas[:, : -127 or None, : -127 or None] == own[:, :1, :1]).all(dim=0).nonzero().tolist()
+        if any(torch.equal(canvas[:, y : y + 128, x : x + 128], own) for y, x in corners):
+            return True
+    return False
 
 
 @given(st.tuples(*[st.integers(50, 50_000)] * 3), st.integers(1000, 20_000))
@@ -104,8 +141,9 @@ def test_the_runs_of_the_ablation_table_see_equally_many_rows() -> None:
 
 
 def test_efforts_can_be_written_down() -> None:
-    for effort in (FULL, FAST):
-        assert json.loads(json.dumps(asdict(effort)))["lessons"]["precision"] == "bf16"
+    for effort in (FULL, FAST, LARGE):
+        assert json.loads(json.dumps(asdict(effort)))["lessons"]["lr"] == 1.5e-3
+    assert [asdict(device)["name"] for device in (CPU, CUDA)] == ["cpu", "cuda"]
 
 
 def test_records_of_pictures_are_refused_where_they_are_not_whole(tmp_path: Path) -> None:
@@ -126,7 +164,7 @@ def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     from train.nano.run import run_nano
 
     said: list[str] = []
-    found = run_nano(tmp_path / "nano", 1, FAST, said.append)
+    found = run_nano(tmp_path / "nano", 1, FAST, say=said.append)
     assert len(found["mixture"]["frozen"]) == FAST.epochs
     assert {row["folder"] for row in found["ablations"]["rows"]} >= {"without-d1", "fine"}
     assert 1 <= QSiT(tmp_path / "nano" / "q-sit-nano").score(torch.rand(3, 200, 300)) <= 5

@@ -114,9 +114,11 @@ def test_pictures_are_judged_by_the_mean_over_their_tiles() -> None:
 
 
 def test_tiles_are_turned_without_being_changed() -> None:
-    pixels = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+    pixels = torch.arange(16 * 3 * 4 * 4).reshape(16, 3, 4, 4)
     turned = [_turned(pixels, np.random.default_rng(seed)) for seed in range(60)]
-    assert len({tuple(one.flatten().tolist()) for one in turned}) == 8
+    assert (
+        len({tuple((one - one[:, :1, :1, :1]).flatten().tolist()) for whole in turned for one in whole[:, None]}) == 8
+    )
     assert all(torch.equal(one.flatten(1).sort().values, pixels.flatten(1)) for one in turned)
 
 

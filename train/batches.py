@@ -30,13 +30,13 @@ class RowSet:
     Attributes:
         rows: The rows.
         root: The folder below which their pictures lie.
-        states: Gives what a frozen tower says of a picture, and its (height, width), by its path; None: pictures are
-            read at each use.
+        kept: Gives the tiles of a picture, or what a frozen tower says of them, and its (height, width), by its path;
+            None: pictures are read and cut at each use.
     """
 
     rows: Sequence[Row]
     root: Path
-    states: Callable[[str], tuple[torch.Tensor, tuple[int, int]]] | None = None
+    kept: Callable[[str], tuple[torch.Tensor, tuple[int, int]]] | None = None
 
 
 class Sample(NamedTuple):
@@ -111,11 +111,11 @@ class RowDataset(Dataset["Sample | Refused"]):
         return Sample(torch.tensor(tokens.ids), torch.tensor(tokens.labels), tiles, layout)
 
     def _seen(self, rows: RowSet, image: str) -> tuple[torch.Tensor, Plan]:
-        if rows.states is None:
+        if rows.kept is None:
             picture = load(rows.root / image, exif=False)
             return cut(picture, self._geometry), plan(self._geometry, picture.height, picture.width)
-        states, (height, width) = rows.states(image)
-        return states, plan(self._geometry, height, width)
+        found, (height, width) = rows.kept(image)
+        return found, plan(self._geometry, height, width)
 
 
 class Collator:

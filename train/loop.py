@@ -32,7 +32,8 @@ from .schedule import progress, steps_in, validation_steps
 from .signals import Interrupts
 from .sizes import check_scoring, check_validation, first_sizes, reference_ratio
 from .states import TowerStates
-from .validation import Validator
+from .tiles import TileStore
+from .validation import Kept, Validator
 from .watch import Watch
 
 
@@ -87,15 +88,12 @@ class Run:
         encoder = Encoder(parts.tokenizer, parts.scoring.system, recipe.chat.mask)
         for name, rows in zip(SETS, self._sets, strict=True):
             check_rows(encoder, rows.rows, name)
-        states = _states(recipe, parts)
-        if states is not None:
-            self._sets = [
-                replace(rows, states=states.reader(name)) for name, rows in zip(SETS, self._sets, strict=True)
-            ]
+        kept = _kept(recipe, parts, frozen)
+        self._sets = [replace(rows, kept=kept(name)) for name, rows in zip(SETS, self._sets, strict=True)]
         self._data = RowDataset(self._sets, encoder, parts.geometry, recipe.chat.max_tokens)
         self._collate = Collator(parts.tokenizer.pad_token_id or 0)
         self.engine = Engine(recipe, parts, folder.path)
-        self._validator = Validator(recipe, frozen, parts, self.engine.accelerator, states)
+        self._validator = Validator(recipe, frozen, parts, self.engine.accelerator, kept)
         self._saver = Saver(recipe, folder, frozen, self._counts, self._reference, self.engine, parts)
         self._stopper = Stopper(recipe.stop)
         self._watch = Watch(folder, self.engine.accelerator, quiet)
@@ -229,11 +227,20 @@ def _row_set(frozen: Frozen, name: str, recipe: TrainingRecipe) -> RowSet:
     return RowSet(rows, frozen.root(name) if rows else Path())
 
 
-def _states(recipe: TrainingRecipe, parts: Parts) -> TowerStates | None:
-    """What the frozen tower says of the pictures, where the recipe names it."""
+def _kept(recipe: TrainingRecipe, parts: Parts, frozen: Frozen) -> Kept:
+    """By a set's name: what was computed beforehand of its pictures, as far as the recipe names it."""
     if recipe.data.states is None:
-        return None
+        tiles = None if recipe.data.tiles is None else _tiles(recipe.data.tiles, parts, frozen)
+        return lambda _: tiles
     if "vision_tower" not in recipe.model.frozen:
         expected = "nothing, as the vision tower learns"
         raise RecipeError.about("data.states", recipe.data.states, expected, "Add it to model.frozen.")
-    return TowerStates.load(recipe.data.states, parts.model)
+    return TowerStates.load(recipe.data.states, parts.model).reader
+
+
+def _tiles(folder: str, parts: Parts, frozen: Frozen) -> TileStore:
+    """The tiles of all sets; their pictures are told apart by their paths below the one root that they share."""
+    roots = {frozen.root(name) for name in SETS if frozen.rows(name)}
+    if len(roots) > 1:
+        raise RecipeError.about("data.tiles", folder, "nothing, as the sets have image roots of their own")
+    return TileStore.load(folder, parts.geometry)

@@ -74,6 +74,8 @@ class Data:
         workers: Processes that read and cut images; 0 reads in the training process.
         states: What a frozen vision tower says of the pictures, computed beforehand (`train.states`); default: nothing
             is.
+        tiles: The pictures cut into tiles beforehand (`train.tiles`), which are read instead of the files; default:
+            pictures are decoded and cut at each use.
     """
 
     folder: str = "data/q-sit"
@@ -81,6 +83,7 @@ class Data:
     d1_sources: tuple[str, ...] = ()
     workers: Annotated[int, Field(ge=0)] = 4
     states: str | None = None
+    tiles: str | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -251,7 +254,7 @@ class TrainingRecipe:
     def digest(self) -> str:
         """SHA-256 of what decides the result; where images lie and how they are read does not."""
         fields = self.as_dict()
-        for place in ("folder", "images", "workers"):
+        for place in ("folder", "images", "workers", "tiles"):
             del fields["data"][place]
         del fields["saving"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -50,11 +50,11 @@ class Stages:
         self.seconds.setdefault(name, round(time.monotonic() - started, 1))  # of a run that goes on: its first part
         write_atomic(self.folder / _SECONDS, json.dumps(self.seconds, indent=1) + "\n")
 
-    def side_by_side(self, work: Sequence[Work]) -> None:
-        """Do pieces of work in as many processes as there are cores, one each; the first error ends them all."""
+    def side_by_side(self, work: Sequence[Work], abreast: int = 0) -> None:
+        """Do pieces of work in so many processes, 0: one for each core; the first error ends them all."""
         if not work:
             return
-        cores = min(len(work), os.cpu_count() or 1)
+        cores = min(len(work), abreast or os.cpu_count() or 1)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(cores, mp_context=context, initializer=single_thread) as pool:
             waiting = [pool.submit(function, *arguments) for function, arguments in work]

@@ -34,7 +34,7 @@ from qsit_metric.tiling import cut, normalise, plan
 from .children import alone
 from .data.freezing import Frozen
 from .errors import RunError
-from .heap import keep_freed_memory
+from .heap import keep_freed_memory, quick_in_bfloat16
 from .mixture import SETS
 from .model import Parts
 
@@ -171,7 +171,7 @@ def _computed(
 
 
 def _states(parts: Parts, tiles: torch.Tensor, device: torch.device) -> np.ndarray[Any, np.dtype[np.float16]]:
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=quick_in_bfloat16(device.type)):
         found = tower_states(parts.model, normalise(tiles.to(device), parts.geometry))
     half: np.ndarray[Any, np.dtype[np.float16]] = found.half().cpu().numpy()
     return half

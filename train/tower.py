@@ -25,6 +25,7 @@ from .heap import keep_freed_memory
 
 _WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
 _WARMUP = 30  # steps
+_CHECK_EVERY = 20  # steps between two looks whether the loss is finite
 _AT_ONCE = 256  # held-out tiles in one forward pass
 Say = Callable[[str], None]
 
@@ -78,6 +79,7 @@ class Lessons:
         seed: Of the tiles drawn, and of the head.
         precision: "bf16" computes in bfloat16 over float32 weights; "no" in float32.
         check_every: Steps between two looks at the held-out tiles, and two states to go on from.
+        decay: Weight decay of AdamW.
     """
 
     steps: int
@@ -86,6 +88,7 @@ class Lessons:
     seed: int = 0
     precision: Literal["bf16", "no"] = "no"
     check_every: int = 1000
+    decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,8 @@ class _Teacher:
         self.head = _head(self.core.embeddings.patch_embedding.out_channels, source, lessons.seed).to(model.device)
         self.device = model.device
         self.weights = [*self.core.embeddings.parameters(), *self.core.encoder.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.AdamW(self.weights, betas=(0.9, 0.95), weight_decay=0.0)
-        self.recent: list[tuple[float, float]] = []
+        self.optimizer = torch.optim.AdamW(self.weights, betas=(0.9, 0.95), weight_decay=lessons.decay)
+        self.recent: list[torch.Tensor] = []
 
     def step(self, step: int) -> None:
         rng = np.random.default_rng([self.lessons.seed, step])
@@ -152,12 +155,13 @@ class _Teacher:
         naming = functional.cross_entropy(found[:, : self.source.kinds], tiles.kinds.to(self.device))
         telling = _error(found[:, self.source.kinds :], tiles.values.to(self.device))
         loss = naming + _WEIGHT * telling
-        self._check(loss, step)
+        if self.device.type == "cpu" or step % _CHECK_EVERY == 0:  # an accelerator would wait for it at each step
+            _check(loss.item(), step)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimizer.step()
-        self.recent.append((naming.item(), telling.item()))
+        self.recent.append(torch.stack([naming.detach(), telling.detach()]))
 
     def look(self, step: int) -> Seen:
         tiles = self.source.held_out()
@@ -165,7 +169,9 @@ class _Teacher:
             parts = torch.split(tiles.pixels, _AT_ONCE)
             found = torch.cat([self._found(part.to(self.device)).cpu() for part in parts])
         seen = _judge(found, tiles, self.source.kinds)
-        naming, telling = np.mean(self.recent, axis=0) if self.recent else (math.nan, math.nan)
+        naming, telling = torch.stack(self.recent).mean(dim=0).tolist() if self.recent else (math.nan, math.nan)
+        if self.recent:
+            _check(naming + telling, step - 1)
         self.say(
             f"tower, step {step} of {self.lessons.steps}: losses {naming:.3f} and {telling:.4f}, "
             f"held-out pictures: accuracy {seen.accuracy:.3f}, SRCC {seen.srcc:.3f}"
@@ -208,10 +214,11 @@ class _Teacher:
         features: torch.Tensor = states.mean(dim=1)
         return features
 
-    def _check(self, loss: torch.Tensor, step: int) -> None:
-        if not bool(torch.isfinite(loss)):
-            hint = "Use a smaller learning rate."
-            raise RunError.about(f"loss of the tower at step {step + 1}", float(loss.detach()), "a finite number", hint)
+
+def _check(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        hint = "Use a smaller learning rate."
+        raise RunError.about(f"loss of the tower at step {step + 1}", loss, "a finite number", hint)
 
 
 def _head(width: int, source: Source, seed: int) -> torch.nn.Linear:
@@ -233,10 +240,15 @@ def _rate(step: int, lessons: Lessons) -> float:
 
 
 def _turned(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """The whole batch mirrored or turned in one of eight ways: none of them changes what is to be told."""
-    for axis in (2, 3):
-        pixels = pixels.flip(axis) if rng.random() < 0.5 else pixels
-    return (pixels.transpose(2, 3) if rng.random() < 0.5 else pixels).contiguous()
+    """Each eighth of the batch mirrored or turned in one of eight ways: none of them changes what is to be told."""
+    turns = rng.random((8, 3)) < 0.5
+    return torch.cat([_turn(part, *turn) for part, turn in zip(pixels.chunk(8), turns.tolist(), strict=False)])
+
+
+def _turn(pixels: torch.Tensor, down: bool, across: bool, diagonally: bool) -> torch.Tensor:
+    pixels = pixels.flip(2) if down else pixels
+    pixels = pixels.flip(3) if across else pixels
+    return pixels.transpose(2, 3) if diagonally else pixels
 
 
 def _judge(found: torch.Tensor, tiles: Tiles, kinds: int) -> Seen:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from .data.freezing import Frozen
     from .recipe import TrainingRecipe
-    from .states import TowerStates
 
+Kept = Callable[[str], "Callable[[str], tuple[torch.Tensor, tuple[int, int]]] | None"]
 _KEYS = {"scoring": "level", "interpreting": "letter"}
 
 
@@ -64,7 +64,7 @@ class Validator:
         frozen: Where the validation rows and questions are.
         parts: The model.
         accelerator: Which part of the work is this process's.
-        states: What the frozen tower says of the pictures; the losses are measured with it.
+        kept: By a set's name: what was computed beforehand of its pictures, see `RowSet.kept`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Validator:
         frozen: Frozen,
         parts: Parts,
         accelerator: Accelerator,
-        states: TowerStates | None = None,
+        kept: Kept = lambda _: None,
     ) -> None:
         self._recipe, self._parts, self._accelerator = recipe, parts, accelerator
         self._rows = _limited(list(frozen.val_scoring), recipe.validation.limit, recipe.seed)
@@ -85,7 +85,7 @@ class Validator:
         encoder = Encoder(parts.tokenizer, parts.scoring.system, recipe.chat.mask)
         self._data = {
             task: RowDataset(
-                [_rows(rows, self._roots[task], names[task], states)], encoder, parts.geometry, recipe.chat.max_tokens
+                [RowSet(rows, self._roots[task], kept(names[task]))], encoder, parts.geometry, recipe.chat.max_tokens
             )
             for task, rows in sets.items()
         }
@@ -192,10 +192,6 @@ class Validator:
         report = evaluate_questions(metric, own, self._roots["interpreting"])
         _complete([(question.image, error) for question, error in report.failed])
         return [bool(reply.correct) for reply in report.replies]
-
-
-def _rows(rows: Sequence[Row], root: Path, name: str, states: TowerStates | None) -> RowSet:
-    return RowSet(rows, root, states.reader(name) if states else None)
 
 
 @contextlib.contextmanager

@@ -15,25 +15,32 @@ from qsit_metric.files import commit_folder, write_atomic
 
 from ..data.freezing import Frozen
 from ..data.synthetic.make import read_shots
+from ..data.synthetic.shots import Shot
 from ..model import load_parts
 from ..recipe import Model
 from ..scratch import Scratch, build_base
+from ..tiles import TileStore
 from ..tower import Lessons, Say, Seen, teach
-from .tiles import TileFile, cut_tiles
+from .spec import Device
+from .tiles import Windows
 
 SEEN = "tower.json"
 _CROPS = 512  # tiles that scale the filters of the patch embedding
 _STATE = "tower.state"
 
 
-def make_tower(spec: Scratch, data: Path, output: Path, lessons: Lessons, say: Say) -> Path:
+def make_tower(
+    spec: Scratch, data: Path, store: TileStore, output: Path, lessons: Lessons, device: Device, say: Say
+) -> Path:
     """Write the base, or hand back the one that is there; a stage that was cut goes on where it was.
 
     Args:
         spec: Its sizes.
-        data: The folder of `make_dataset`: tiles are cut from its scored pictures, the tokenizer learns its texts.
-        output: Gets `tiles/` and `models/`.
+        data: The folder of `make_dataset`: its scored pictures are shown, the tokenizer learns its texts.
+        store: The tiles of its pictures.
+        output: Gets `models/`.
         lessons: How the tower is taught.
+        device: Where it is taught.
         say: Told how far it is.
 
     Returns:
@@ -42,14 +49,14 @@ def make_tower(spec: Scratch, data: Path, output: Path, lessons: Lessons, say: S
     folder, state = output / "models" / "tower", output / "models" / _STATE
     if folder.is_dir():
         return folder
-    rows = Frozen.load(data / "data")
-    tiles = _tiles(data, spec, output / "tiles")
+    taken, held = read_shots(data, "d1"), read_shots(data, "scoring")
     blank = output / "models" / "blank"
     if not blank.is_dir():
-        build_base(spec, _texts(rows), blank, lessons.seed, _crops(tiles, lessons.seed))
-    parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention="eager"), "train")
-    parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    seen = teach(parts.model, tiles, lessons, state, say)
+        build_base(spec, _texts(Frozen.load(data / "data")), blank, lessons.seed, _crops(store, taken, lessons.seed))
+    parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention=device.attention), "train")
+    parts.model.to(device.name)
+    source = Windows(store, spec.geometry, taken, held, parts.model.device)
+    seen = teach(parts.model, source, lessons, state, say)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:
         parts.model.cpu()
         parts.save(Path(place) / "tower")
@@ -63,14 +70,11 @@ def _texts(rows: Frozen) -> Sequence[str]:
     return [text for name in ("d1", "d2", "d3") for row in rows.rows(name) for turn in row.turns for text in turn]
 
 
-def _tiles(data: Path, spec: Scratch, folder: Path) -> TileFile:
-    held = cut_tiles(read_shots(data, "scoring"), data / "images", spec.geometry, folder / "scoring")
-    taken = cut_tiles(read_shots(data, "d1"), data / "images", spec.geometry, folder / "d1")
-    return TileFile(taken.pixels, taken.pictures, taken.targets, held)
-
-
-def _crops(tiles: TileFile, seed: int) -> torch.Tensor:
-    return tiles.draw(_CROPS, np.random.default_rng(seed)).pixels / 127.5 - 1
+def _crops(store: TileStore, shots: Sequence[Shot], seed: int) -> torch.Tensor:
+    """(N, 3, tile, tile) in -1..1, the second tile of some pictures: the first is the whole, squeezed."""
+    picks = np.random.default_rng(seed).integers(0, len(shots), _CROPS)
+    starts = sorted({store.places[shots[pick].image][0] for pick in picks.tolist()})
+    return torch.from_numpy(store.pixels[[start + 1 for start in starts]]) / 127.5 - 1
 
 
 def _record(lessons: Lessons, seen: Seen) -> dict[str, object]:

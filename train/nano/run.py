@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from qsit_metric.files import write_atomic
 
@@ -24,7 +22,7 @@ from ..data.synthetic.make import make_dataset
 from ..export import export
 from ..fitting import Fit
 from ..loop import train
-from ..mixture import Sizes
+from ..mixture import SETS, Sizes
 from ..model import load_parts
 from ..outcome import Outcome
 from ..proxy import proxy
@@ -33,21 +31,27 @@ from ..scratch import count_parameters
 from ..stages import Say, Stages, read_json
 from ..states import compute_states
 from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
+from ..tiles import TileStore, cut_pictures
 from ..tiny.summary import chance, fitted, history
 from .base import SEEN, make_tower
-from .spec import FULL, NANO, Effort
+from .spec import CPU, FULL, NANO, Device, Effort
 from .trials import ablations, leave_outs, scaled
 
 DEGREE = 3
+_ABREAST_BATCH = 64
+_POLISH = 0.3  # of the learning rate, once the tower learns, too
 
 
-def run_nano(output: Path, seed: int = 0, effort: Effort = FULL, say: Say = lambda _: None) -> dict[str, Any]:
+def run_nano(
+    output: Path, seed: int = 0, effort: Effort = FULL, device: Device = CPU, say: Say = lambda _: None
+) -> dict[str, Any]:
     """Make the data, search the balance, train, export, and train what the tables compare it with.
 
     Args:
         output: Its folder; what is finished there is not done again.
         seed: Of the data, the model and the sweeps.
         effort: How much is done.
+        device: Where.
         say: Told what is being done.
 
     Returns:
@@ -56,22 +60,25 @@ def run_nano(output: Path, seed: int = 0, effort: Effort = FULL, say: Say = lamb
     Raises:
         RunError: The folder holds a run with another seed or effort, or a stage failed.
     """
-    stages = Stages(output, {"seed": seed, "spec": asdict(NANO), **asdict(effort)}, say)
-    return _Nano(output, seed, effort, stages).run()
+    stages = Stages(output, {"seed": seed, "spec": asdict(NANO), "device": asdict(device), **asdict(effort)}, say)
+    return _Nano(output, seed, effort, device, stages).run()
 
 
 class _Nano:
-    def __init__(self, output: Path, seed: int, effort: Effort, stages: Stages) -> None:
-        self.output, self.seed, self.effort, self.stages = output, seed, effort, stages
+    def __init__(self, output: Path, seed: int, effort: Effort, device: Device, stages: Stages) -> None:
+        self.output, self.seed, self.effort, self.device, self.stages = output, seed, effort, device, stages
 
     def run(self) -> dict[str, Any]:
         stage = self.stages.stage
         with stage("data"):
             self.data = make_dataset(self.output / "data", self.effort.amounts, self.seed, quiet=True)
+        with stage("tiles"):
+            store = self._tiles()
         with stage("tower"):
-            tower = make_tower(NANO, self.output / "data", self.output, self.effort.lessons, self.stages.say)
-        with stage("states"):
-            self._states(tower)
+            tower = self._tower(store)
+        if self.device.states:
+            with stage("states"):
+                self._states(tower)
         with stage("base"):
             self._base(tower)
         with stage("step 1"):
@@ -87,20 +94,55 @@ class _Nano:
             self._export()
         self._summary(first, second, small, model)
         with stage("ablations"):
-            ablations(self.stages, self.output, self._recipe(), self.mix, self.effort.trial_rows, _ratio(small))
+            ablations(
+                self.stages,
+                self.output,
+                self._abreast(),
+                self.mix,
+                self.effort.trial_rows,
+                _ratio(small),
+                self.device.abreast,
+            )
         with stage("leave-outs"):
-            leave_outs(self.stages, self.output, self._recipe(), self.mix, self.effort.trial_rows)
+            leave_outs(self.stages, self.output, self._abreast(), self.mix, self.effort.trial_rows, self.device.abreast)
         return self._summary(first, second, small, model)
 
+    def _tiles(self) -> TileStore:
+        """Of all pictures that any row or question names."""
+        named = [row.image for name in SETS for row in self.data.rows(name)]
+        named += [row.image for row in self.data.val_scoring] + [one.image for one in self.data.val_questions]
+        images = sorted(set(named))
+        return cut_pictures(
+            images, self.output / "data" / "images", NANO.geometry, self.output / "tiles", say=self.stages.say
+        )
+
+    def _tower(self, store: TileStore) -> Path:
+        data = self.output / "data"
+        lessons = replace(self.effort.lessons, precision=self.device.precision)
+        return make_tower(NANO, data, store, self.output, lessons, self.device, self.stages.say)
+
     def _states(self, tower: Path) -> None:
-        parts = load_parts(Model(base=str(tower), gradient_checkpointing=False, attention="eager"), "train")
-        parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        compute_states(parts, self.data, self.output / "states", say=self.stages.say)
+        model = Model(base=str(tower), gradient_checkpointing=False, attention=self.device.attention)
+        compute_states(load_parts(model, "train"), self.data, self.output / "states", say=self.stages.say)
 
     def _recipe(self, name: str = "nano", **sections: Any) -> TrainingRecipe:
-        folders = {"folder": str(self.data.folder), "states": str(self.output / "states")}
-        base = {"base": str(self.output / "models" / "base" / "last")}
-        return load_recipe("q-sit-nano").changed(**{"name": name, "model": base, "data": folders, **sections})
+        """The committed recipe, here: a frozen tower until a section says otherwise."""
+        states = str(self.output / "states") if self.device.states else None
+        here = self.device
+        common: dict[str, Any] = {
+            "name": name,
+            "model": {"base": str(self.output / "models" / "base" / "last"), "attention": here.attention},
+            "data": {
+                "folder": str(self.data.folder), "states": states, "tiles": str(self.output / "tiles"),
+                "workers": here.workers,
+            },
+            "optim": {
+                "batch": here.batch, "micro_batch": here.batch, "lr": here.lr, "vision_lr": here.vision_lr,
+                "precision": here.precision,
+            },
+            "validation": {"limit": self.effort.limit},
+        }  # fmt: skip
+        return load_recipe("q-sit-nano").changed(**common).changed(**sections)
 
     def _base(self, tower: Path) -> None:
         """General rows only: the recipe's own sets are still unseen."""
@@ -113,11 +155,18 @@ class _Nano:
         )
         train(recipe, self.output / "models" / "base", quiet=True)
 
+    def _abreast(self, **sections: Any) -> TrainingRecipe:
+        """The recipe of runs that go side by side: smaller steps for less data, and a fair share of the cores."""
+        batch = min(self.device.batch, _ABREAST_BATCH)
+        small = {"optim": {"batch": batch, "micro_batch": batch}, "data": {"workers": self.device.helpers}}
+        return self._recipe().changed(**small).changed(**sections)
+
     def _sweep(self, step: int, r_star: float | None) -> Fit:
-        recipe, folder = self._recipe(validation={"limit": self.effort.proxy_limit}), self.output / f"step{step}"
+        recipe, folder = self._abreast(validation={"limit": self.effort.proxy_limit}), self.output / f"step{step}"
         plan = self._plan(r_star, recipe)
         plan.save(folder)
-        self.stages.side_by_side([(_proxy_run, (folder, index, recipe)) for index in pending(folder)])
+        work = [(_proxy_run, (folder, index, recipe)) for index in pending(folder)]
+        self.stages.side_by_side(work, self.device.abreast)
         fit = fit_folder(folder, min(DEGREE, len({run.ratio for run in plan.runs}) - 2))
         low, high = fit.interval
         said = f"step {step}: best ratio {fit.best_ratio:.2f} ({low:.2f} to {high:.2f}) {fit.warning}"
@@ -149,9 +198,9 @@ class _Nano:
         polished = self._recipe(
             "q-sit-nano",
             model={"base": str(self.output / "frozen" / "last"), "frozen": []},
-            data={"folder": str(self.data.folder), "states": None},
+            data={"states": None},
             mixture=scaled(self.mix, self.effort.polish_rows),
-            optim={"lr": 3e-4},
+            optim={"lr": self.device.lr * _POLISH},
             balance=balance,
             stop={"epochs": self.effort.polish_epochs, "patience": None},
             seed=self.seed + 2,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
 
 from ..data.synthetic.sets import Amounts
+from ..heap import quick_in_bfloat16
 from ..scratch import Scratch
 from ..tower import Lessons
 
@@ -14,10 +18,10 @@ NANO = Scratch(
     rows=8,
     cols=8,
     max_tiles=2,
-    vision_width=192,
-    vision_layers=6,
+    vision_width=256,
+    vision_layers=8,
     vision_heads=4,
-    vision_intermediate=576,
+    vision_intermediate=768,
     text_width=192,
     text_layers=4,
     text_heads=4,
@@ -33,6 +37,47 @@ LEFT_OUT = ("gaussian_blur", "white_noise", "jpeg")
 
 
 @dataclass(frozen=True)
+class Device:
+    """Where everything is trained, and what follows from that.
+
+    Attributes:
+        name: A torch device.
+        precision: See `train.recipe.Optim`.
+        attention: How attention is computed; with few tokens "eager" is the quicker one on a processor.
+        batch: Rows in one step.
+        lr: Learning rate of the language model.
+        vision_lr: Of the tower, where it learns.
+        workers: Processes that prepare rows for the embedded model.
+        helpers: The same for each run of those that go side by side.
+        abreast: Runs side by side at most; 0 is one for each core.
+        states: Keep what the frozen tower says of the pictures on disk: on a processor that is several times quicker
+            than to compute it anew.
+    """
+
+    name: str = "cpu"
+    precision: Literal["bf16", "no"] = "bf16"
+    attention: Literal["eager", "sdpa"] = "eager"
+    batch: int = 32
+    lr: float = 1e-3
+    vision_lr: float = 1e-4
+    workers: int = 0
+    helpers: int = 0
+    abreast: int = 0
+    states: bool = True
+
+
+CPU = Device()
+CUDA = Device("cuda", "bf16", "sdpa", 128, 1.5e-3, 3e-4, 10, 1, 12, False)
+
+
+def device_here() -> Device:
+    """The one of this machine."""
+    if torch.cuda.is_available():
+        return CUDA
+    return CPU if quick_in_bfloat16("cpu") else replace(CPU, precision="no")
+
+
+@dataclass(frozen=True)
 class Effort:
     """How much is done.
 
@@ -45,6 +90,7 @@ class Effort:
         points: Points of step 2.
         repeats: Runs at each point.
         proxy_limit: Validation rows, and questions, of one run of a sweep.
+        limit: The same of the other runs; None is all.
         epoch_rows: Rows of one epoch of the model that gives lambda, and of the embedded one.
         small_epochs: Epochs of the first at most.
         epochs: Epochs of the second with a frozen tower.
@@ -54,13 +100,14 @@ class Effort:
     """
 
     amounts: Amounts = field(default_factory=lambda: Amounts(13000, 14000, 3000, 13000, 400, 600))
-    lessons: Lessons = field(default_factory=lambda: Lessons(18000, 64, 1.5e-3, precision="bf16", check_every=500))
+    lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, check_every=500))
     base_epochs: int = 3
     pool: tuple[int, int, int] = (300, 1800, 1800)
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     points: int = 7
     repeats: int = 2
     proxy_limit: int = 160
+    limit: int | None = None
     epoch_rows: int = 8000
     small_epochs: int = 1
     epochs: int = 6
@@ -70,9 +117,24 @@ class Effort:
 
 
 FULL = Effort()
+"""About four hours on two cores."""
+LARGE = Effort(
+    Amounts(19000, 16000, 5000, 20000, 300, 300),
+    Lessons(8000, 512, 1.5e-3, check_every=1000, decay=0.02),
+    base_epochs=4,
+    pool=(1800, 4800, 2000),
+    proxy_limit=240,
+    limit=200,
+    epoch_rows=20000,
+    epochs=2,
+    polish_epochs=8,
+    polish_rows=24000,
+    trial_rows=9000,
+)
+"""About ten minutes on an H100 with 16 cores, a third of it for making the pictures."""
 FAST = Effort(
     Amounts(80, 80, 60, 60, 20, 24),
-    Lessons(10, 16, 1.5e-3, precision="bf16", check_every=5),
+    Lessons(10, 16, 1.5e-3, check_every=5),
     base_epochs=1,
     pool=(48, 48, 48),
     fractions=(0.7, 1.0),

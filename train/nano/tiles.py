@@ -1,41 +1,38 @@
-"""The tiles of made pictures in one file, cut as the model will see them, for the tower's first stage.
+"""What the tower's first stage learns from: windows of the size of a tile in pictures that are cut already.
 
-What is to be told of a tile: the kind of degradation (a type whose two sides look different counts twice), the score,
+What is to be told of a window: the kind of degradation (a type whose two sides look different counts twice), the score,
 and how far the degradation is from none. The distance has a number of its own for each kind: one linear reading of all
 of them would have to fit blur and noise alike. Pictures without a score are not used.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
-from PIL import Image
 
-from qsit_metric.files import write_atomic
 from qsit_metric.geometry import Geometry
-from qsit_metric.images import load
-from qsit_metric.tiling import Plan, cut, plan
+from qsit_metric.tiling import plan
 
-from ..children import alone
 from ..data.synthetic.distortions import DISTORTIONS
 from ..data.synthetic.labels import SCALE
 from ..data.synthetic.shots import Shot
 from ..errors import DataError
+from ..tiles import TileStore
 from ..tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
 KINDS = ("none", *(kind for kind in DISTORTIONS if kind not in _SIDED), *(f"{k}{s}" for k in _SIDED for s in "+-"))
 """What a tile can be said to have."""
-_PORTION = 200  # pictures that a process cuts at a time
+
+_COLOURED = (
+    "color_diffusion", "color_shift", "color_quantization", "color_saturation_hsv", "color_saturation_lab", "jpeg",
+    "jpeg2000", "white_noise_color_component",
+)  # fmt: skip
+_MOVED = 0.5  # share of windows that lie between tiles
+_SWAPPED = 0.5  # share of batches whose colours change places, in pictures whose degradation does not tell them apart
 
 
 def target(shot: Shot) -> tuple[int, tuple[float, float]]:
@@ -56,105 +53,105 @@ def target(shot: Shot) -> tuple[int, tuple[float, float]]:
 
 
 @dataclass(frozen=True, eq=False)
-class TileFile:
-    """Tiles on disk; a `train.tower.Source`.
+class _Table:
+    """One row for each tile of some pictures.
 
     Attributes:
-        pixels: (N, 3, tile, tile) uint8, not in memory.
-        pictures: (N,) the picture that each was cut from.
+        tiles: (N,) its place in the store.
+        pictures: (N,) the picture that it was cut from.
+        columns: (N,) tiles in a row of the grid.
+        room: (N, 2) whether a window may reach down, and to the right, beyond the tile.
         targets: (P, 3) of each picture: kind, score, distance.
-        held: The same of held-out pictures, or None.
     """
 
-    pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-    pictures: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    targets: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-    held: TileFile | None = None
+    tiles: torch.Tensor
+    pictures: torch.Tensor
+    columns: torch.Tensor
+    room: torch.Tensor
+    targets: torch.Tensor
 
-    kinds: int = len(KINDS)
-    values: int = 1 + len(KINDS)
+    @classmethod
+    def of(cls, shots: Sequence[Shot], store: TileStore, geometry: Geometry) -> _Table:
+        rows: list[tuple[int, int, int, bool, bool]] = []
+        for picture, shot in enumerate(shots):
+            start, _, height, width = store.places[shot.image]
+            high, wide = plan(geometry, height, width).grid
+            rows.append((start, picture, wide, False, False))  # the whole picture in one tile
+            rows += [
+                (start + 1 + row * wide + col, picture, wide, row + 1 < high, col + 1 < wide)
+                for row in range(high)
+                for col in range(wide)
+            ]
+        tiles, pictures, columns, down, right = (torch.tensor(column) for column in zip(*rows, strict=True))
+        known = torch.tensor([(kind, *values) for kind, values in (target(shot) for shot in shots)])
+        return cls(tiles, pictures, columns, torch.stack([down, right], dim=1), known)
+
+
+class Windows:
+    """Windows of scored pictures; a `train.tower.Source`.
+
+    Half of them are tiles; the others lie anywhere in the picture, across up to four tiles.
+
+    Args:
+        store: Has the tiles of all pictures.
+        geometry: How they were cut.
+        taken: The pictures to learn from; each has a score.
+        held: Pictures that are never learned from.
+        device: On an accelerator, all tiles are kept there: to copy them at each step would take longer than the step.
+    """
+
+    kinds = len(KINDS)
+    values = 1 + len(KINDS)
+
+    def __init__(
+        self, store: TileStore, geometry: Geometry, taken: Sequence[Shot], held: Sequence[Shot], device: torch.device
+    ) -> None:
+        self._side = geometry.tile
+        self._taken, self._held = (_Table.of(shots, store, geometry) for shots in (taken, held))
+        self._pixels = torch.from_numpy(np.asarray(store.pixels)).to(device)
+        self._swappable = torch.tensor([not kind.startswith(_COLOURED) for kind in KINDS])
 
     def draw(self, count: int, rng: np.random.Generator) -> Tiles:
         """See `Source.draw`."""
-        return self._take(np.sort(rng.integers(0, len(self.pictures), count)))
+        picks = torch.from_numpy(np.sort(rng.integers(0, len(self._taken.tiles), count)))
+        moves = torch.from_numpy(rng.integers(0, self._side, (count, 2)))
+        moved = torch.from_numpy(rng.random(count) < _MOVED)
+        moves = moves * self._taken.room[picks] * moved.unsqueeze(1)
+        found = self._read(self._taken, picks, moves)
+        if rng.random() < _SWAPPED:
+            found = self._swapped(found, rng.permutation(3).tolist())
+        return found
 
     def held_out(self) -> Tiles:
         """See `Source.held_out`."""
-        if self.held is None:
-            raise DataError("tiles: there are none that are held out.")
-        return self.held._take(np.arange(len(self.held.pictures)))
+        picks = torch.arange(len(self._held.tiles))
+        return self._read(self._held, picks)
 
-    def _take(self, places: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Tiles:
-        pictures = self.pictures[places]
-        known = torch.from_numpy(self.targets[pictures])
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[places]))
+    def _read(self, table: _Table, picks: torch.Tensor, moves: torch.Tensor | None = None) -> Tiles:
+        pictures = table.pictures[picks]
+        known = table.targets[pictures]
         kinds, rows = known[:, 0].long(), torch.arange(len(known))
         values = torch.full((len(known), self.values), torch.nan)
         values[:, 0], values[rows, 1 + kinds] = known[:, 1], known[:, 2]
-        return Tiles(pixels, kinds, values, torch.from_numpy(pictures))
+        tiles = table.tiles[picks]
+        if moves is None:
+            pixels = self._pixels[tiles.to(self._pixels.device)]
+        else:
+            pixels = self._windows(tiles, table.columns[picks], moves)
+        return Tiles(pixels, kinds, values, pictures)
 
-    @classmethod
-    def load(cls, folder: Path, held: TileFile | None = None) -> TileFile:
-        """Read what `cut_tiles` wrote."""
-        known = np.load(folder / "known.npz")
-        return cls(np.load(folder / "pixels.npy", mmap_mode="r"), known["pictures"], known["targets"], held)
+    def _windows(self, tiles: torch.Tensor, columns: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+        """(N, 3, side, side): what stands `moves` pixels below and to the right of a tile's corner."""
+        side, device = self._side, self._pixels.device
+        tiles, columns, moves = (one.to(device) for one in (tiles, columns, moves))
+        reach = torch.arange(side, device=device)
+        down, right = (moves[:, axis, None] + reach for axis in (0, 1))
+        tile = tiles[:, None, None] + (down // side)[:, :, None] * columns[:, None, None] + (right // side)[:, None, :]
+        place = (down % side)[:, :, None] * side + (right % side)[:, None, :]
+        corner = (tile * 3 * side * side + place)[:, None]
+        channel = torch.arange(3, device=device)[None, :, None, None] * side * side
+        return torch.take(self._pixels, corner + channel)
 
-
-def cut_tiles(shots: Sequence[Shot], root: Path, geometry: Geometry, folder: Path, workers: int = 0) -> TileFile:
-    """Cut pictures into tiles, or read those that are there.
-
-    Args:
-        shots: The pictures; each has a score.
-        root: The folder below which they lie.
-        geometry: How they are cut.
-        folder: Gets `pixels.npy`, `known.npz` and, once all are there, `tiles.json`.
-        workers: Processes; 0 takes as many as there are cores.
-
-    Raises:
-        DataError: The folder holds tiles of other pictures.
-    """
-    plans = [_plan_of(root / shot.image, geometry) for shot in shots]
-    starts = np.concatenate([[0], np.cumsum([one.tiles for one in plans])])
-    how = {"pictures": len(shots), "tiles": int(starts[-1]), "tile": geometry.tile, "first": shots[0].image}
-    record = folder / "tiles.json"
-    if record.is_file():
-        if json.loads(record.read_text(encoding="utf-8")) != how:
-            raise DataError.about("folder", str(folder), f"tiles of {how}", "Remove it, and they are cut again.")
-        return TileFile.load(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (int(starts[-1]), 3, geometry.tile, geometry.tile)
-    open_memmap(folder / "pixels.npy", "w+", np.uint8, shape).flush()
-    known = [target(shot) for shot in shots]
-    np.savez(
-        folder / "known.npz",
-        pictures=np.repeat(np.arange(len(shots)), np.diff(starts)),
-        targets=np.array([(kind, *values) for kind, values in known], dtype=np.float32),
-    )
-    paths = [root / shot.image for shot in shots]
-    work = [
-        (paths[at : at + _PORTION], geometry, folder / "pixels.npy", int(starts[at]))
-        for at in range(0, len(paths), _PORTION)
-    ]
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, multiprocessing.get_context("spawn"), alone) as pool:
-        for future in [pool.submit(_cut, *one) for one in work]:
-            future.result()
-    write_atomic(record, json.dumps(how) + "\n")
-    return TileFile.load(folder)
-
-
-def _plan_of(path: Path, geometry: Geometry) -> Plan:
-    with Image.open(path) as image:
-        return plan(geometry, image.height, image.width)
-
-
-def _cut(paths: Sequence[Path], geometry: Geometry, file: Path, start: int) -> None:
-    pixels = open_memmap(file, "r+")
-    for tiles in _cuts(paths, geometry):
-        pixels[start : start + len(tiles)] = tiles
-        start += len(tiles)
-    pixels.flush()
-
-
-def _cuts(paths: Sequence[Path], geometry: Geometry) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    for path in paths:
-        yield cut(load(path, exif=False), geometry).numpy()
+    def _swapped(self, found: Tiles, order: Sequence[int]) -> Tiles:
+        swappable = self._swappable[found.kinds].to(found.pixels.device)[:, None, None, None]
+        return found._replace(pixels=torch.where(swappable, found.pixels[:, list(order)], found.pixels))

@@ -76,18 +76,20 @@ def trials(counts: Sizes, mix: Sizes, rows: int, reference: float) -> list[Trial
     return [*found, Trial("fine", "with the fine-grained step", fine)]
 
 
-def ablations(stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes, rows: int, reference: float) -> None:
-    """Do the runs of the ablation table, and write `ablations.json`."""
+def ablations(
+    stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes, rows: int, reference: float, abreast: int = 0
+) -> None:
+    """Do the runs of the ablation table, so many side by side, and write `ablations.json`."""
     counts = Frozen.load(recipe.data.folder).counts
     planned = trials(counts, mix, rows, reference)
     recipes = [_recipe(recipe, trial) for trial in planned]
     places = [output / "ablations" / trial.name for trial in planned]
-    stages.side_by_side([(_run, one) for one in zip(recipes, places, strict=True)])
+    stages.side_by_side([(_run, one) for one in zip(recipes, places, strict=True)], abreast)
     rows_found = [_result(trial.title, place) for trial, place in zip(planned, places, strict=True)]
     write_atomic(output / "ablations.json", json.dumps({"rows": rows_found}, indent=1) + "\n")
 
 
-def leave_outs(stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes, rows: int) -> None:
+def leave_outs(stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes, rows: int, abreast: int = 0) -> None:
     """Do a run for each type that is left out: no picture with it is in D1, and none in D2."""
     work = []
     for kind in LEFT_OUT:
@@ -95,7 +97,7 @@ def leave_outs(stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes,
         data = _without(Frozen.load(recipe.data.folder), output / "data", kind, place / "data")
         trial = Trial(kind, kind, {"mixture": scaled(mix, rows), "data": {"folder": str(data.folder)}})
         work.append((_run, (_recipe(recipe, trial), place / "run")))
-    stages.side_by_side(work)
+    stages.side_by_side(work, abreast)
 
 
 def _recipe(recipe: TrainingRecipe, trial: Trial) -> TrainingRecipe:

@@ -15,18 +15,21 @@ from PIL import Image
 
 from ...errors import DataError
 from ..corruptions import Floats
-from . import drawing, drawing_scenes, photographs
+from . import drawing, drawing_scenes, photographs, scenes
 from .facts import Facts, dominant_colour, layout
 from .photographs import PHOTOGRAPHS, Split
 
 SIZES = (
     (512, 384), (512, 384), (384, 512), (512, 512), (448, 300), (384, 288), (480, 360), (400, 400), (384, 256),
-    (640, 427), (600, 400), (360, 480), (640, 480),
+    (640, 427), (600, 400), (360, 480), (640, 480), (480, 320), (320, 480),
 )  # fmt: skip
 """(width, height) that pictures are made in; KADID-10k's own twice."""
 
 LONG_SIDE = (384, 640)
 _PHOTO_LEAVES = "leaves of photographs"
+_SCENE = "scene"
+_RARE, _RARE_SHARE = ("hubble", "ihc", "retina"), 0.5  # little like what people photograph
+_RESTYLED = 0.5  # share of photographs in clearly other colours and light
 Draw = Callable[[np.random.Generator, int, int], "tuple[Floats, Facts]"]
 
 _DRAWINGS: Mapping[str, Draw] = MappingProxyType(
@@ -40,13 +43,13 @@ _DRAWINGS: Mapping[str, Draw] = MappingProxyType(
         "pattern": drawing_scenes.pattern,
     }
 )
-CONTENTS = (*PHOTOGRAPHS, *_DRAWINGS, _PHOTO_LEAVES)
+CONTENTS = (*PHOTOGRAPHS, *_DRAWINGS, _PHOTO_LEAVES, _SCENE)
 """Names of all contents."""
 
 # How often a drawing is taken where contents are drawn at random; photographs share what is left.
 _WEIGHTS = MappingProxyType(
-    {"leaves": 0.08, "noise": 0.03, "gradient": 0.02, "shapes": 0.07, "writing": 0.04, "landscape": 0.08,
-     "pattern": 0.03, _PHOTO_LEAVES: 0.10}
+    {"leaves": 0.04, "noise": 0.02, "gradient": 0.02, "shapes": 0.05, "writing": 0.04, "landscape": 0.05,
+     "pattern": 0.02, _PHOTO_LEAVES: 0.06, _SCENE: 0.28}
 )  # fmt: skip
 
 
@@ -86,9 +89,12 @@ def content(name: str, size: tuple[int, int], rng: np.random.Generator, split: S
     if name in PHOTOGRAPHS:
         one = PHOTOGRAPHS[name]
         image = photographs.crop(name, size, rng)
+        image = photographs.restyled(image, rng) if rng.random() < _RESTYLED else image
         facts = Facts(one.kind, one.subject, writing="" if one.text else "no")
     elif name == _PHOTO_LEAVES:
         image, facts = _photo_leaves(size, rng, split), Facts("leaves", "overlapping pieces")
+    elif name == _SCENE:
+        image, facts = scenes.scene(size, rng, split), Facts("leaves", "overlapping pieces")
     else:
         pixels, facts = _DRAWINGS[name](rng, size[1], size[0])
         image = _image(pixels)
@@ -98,7 +104,8 @@ def content(name: str, size: tuple[int, int], rng: np.random.Generator, split: S
 def draw_name(rng: np.random.Generator, size: tuple[int, int], split: Split = "train") -> str:
     """Draw the name of a content that can be had in this size."""
     fitting = photographs.names(split, size)
-    weights = dict(_WEIGHTS) | dict.fromkeys(fitting, (1 - sum(_WEIGHTS.values())) / max(1, len(fitting)))
+    each = (1 - sum(_WEIGHTS.values())) / max(1, len(fitting))
+    weights = dict(_WEIGHTS) | {one: each * (_RARE_SHARE if one in _RARE else 1) for one in fitting}
     share = np.array(list(weights.values()))
     return list(weights)[int(rng.choice(len(share), p=share / share.sum()))]
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from ...children import alone
 from ...errors import DataError
 from ..freezing import Frozen, freeze
 from .camera import photographed
-from .contents import SIZES, content, draw_name
+from .contents import SIZES, Content, content, draw_name
 from .photographs import Split
 from .sets import Amounts, rows_of
 from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_of
@@ -33,7 +34,8 @@ from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_
 Format = Literal["png", "webp"]
 PORTION = 50
 _SETS = ("d1", "d2", "d3", "scoring", "questions")
-_PRISTINE = 0.1  # share of untouched pictures in D1; a type has less
+_PRISTINE = 0.14  # share of untouched pictures in D1; a type has less
+_SHARED = {"d1": 3}  # pictures in a row that are made of one content
 _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
 # Contents about which much can be asked, and their share in D3 beside the common draw.
@@ -132,16 +134,24 @@ def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot
     if name not in _SETS:
         raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
     rng = np.random.default_rng([seed, _SETS.index(name), number])
-    split: Split = "held_out" if name in ("scoring", "questions") else "train"
     degradations = _drawn(name, rng)
-    size = SIZES[rng.integers(len(SIZES))]
-    known = name == "d3" and rng.random() < _KNOWN_SHARE
-    made = content(_KNOWN[rng.integers(len(_KNOWN))] if known else draw_name(rng, size, split), size, rng, split)
+    made = _made(name, number // _SHARED.get(name, 1), seed)
     pristine = image = photographed(made.image, rng)
     for degradation in degradations:
         image = degradation.apply(image, int(rng.integers(1 << 31)))
     path = f"{name}/{number // 1000:04d}/{number:07d}.{form}"
     return Shot(path, made.name, made.facts, tone_of(pristine), degradations), image
+
+
+@lru_cache(maxsize=1)
+def _made(name: str, group: int, seed: int) -> Content:
+    """The pristine content of a picture, or of some in a row: to draw one costs more than to degrade it."""
+    rng = np.random.default_rng([seed, _SETS.index(name), group, 1])
+    split: Split = "held_out" if name in ("scoring", "questions") else "train"
+    size = SIZES[rng.integers(len(SIZES))]
+    known = name == "d3" and rng.random() < _KNOWN_SHARE
+    kind = _KNOWN[rng.integers(len(_KNOWN))] if known else draw_name(rng, size, split)
+    return content(kind, size, rng, split)
 
 
 def _take(portion: _Portion, number: int) -> Shot:

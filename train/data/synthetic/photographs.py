@@ -181,15 +181,39 @@ def _holds(whole: tuple[int, ...], part: tuple[int, int], least: float) -> bool:
     return part[0] <= whole[0] * least and part[1] <= whole[1] * least
 
 
+def restyled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The same picture in clearly other colours, tone and contrast, all of them such as photographs have.
+
+    Args:
+        image: Mode RGB.
+        rng: Equal generators give equal pictures.
+    """
+    angle, saturation = rng.normal(0, 0.6), np.exp(rng.normal(-0.05, 0.3))
+    image = image.convert("RGB", tuple(_turned_hues(angle, saturation).ravel().tolist()))
+    gamma, depth = np.exp(rng.normal(0, 0.35)), rng.uniform(-0.15, 0.45)
+    low, high = rng.uniform(0, 0.06), rng.uniform(0.9, 1.06)
+    tones = np.linspace(0, 1, 256) ** gamma
+    tones = tones + depth * tones * (1 - tones) * (2 * tones - 1) * 2  # an S where the depth is above 0
+    table = np.rint(np.clip(low + (high - low) * tones, 0, 1) * 255).astype(int).tolist()
+    return image.point(table * 3)
+
+
+def _turned_hues(angle: float, saturation: float) -> Floats:
+    """(3, 4) matrix that turns the colours around grey and multiplies their distance from it."""
+    to_yiq = np.array(((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)))
+    cos, sin = saturation * np.cos(angle), saturation * np.sin(angle)
+    turn = np.linalg.inv(to_yiq) @ np.array(((1, 0, 0), (0, cos, -sin), (0, sin, cos))) @ to_yiq
+    return np.asarray(np.concatenate([turn, np.zeros((3, 1))], axis=1), dtype=np.float32)
+
+
 def _other_light(image: Image.Image, name: str, rng: np.random.Generator) -> Image.Image:
     """Slightly other tone and tint; photographs without colour get one."""
-    x: Floats = np.asarray(image, dtype=np.float32) / np.float32(255)
+    tones = np.repeat(np.linspace(0, 1, 256)[:, np.newaxis], 3, axis=1)
     if _is_grey(name):
-        dark, light = (np.array(end, dtype=np.float32) for end in _TINTS[rng.integers(len(_TINTS))])
-        x = dark + (light - dark) * x
-    gamma = np.exp(rng.uniform(-0.15, 0.15))
-    x = x**gamma * rng.uniform(0.95, 1.05, 3).astype(np.float32)
-    return Image.fromarray(np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8))
+        dark, light = (np.array(end) for end in _TINTS[rng.integers(len(_TINTS))])
+        tones = dark + (light - dark) * tones
+    tones = tones ** np.exp(rng.uniform(-0.15, 0.15)) * rng.uniform(0.95, 1.05, 3)
+    return image.point(np.rint(np.clip(tones, 0, 1) * 255).astype(int).T.ravel().tolist())
 
 
 def _is_grey(name: str) -> bool:
