@@ -29,9 +29,9 @@ from train.scratch import build_base
 SUMMARY: dict[str, Any] = {
     "parameters": 4_480_000,
     "rows": {"d1": 13, "d2": 1400, "d3": 15},
-    "tower": {"tiles": 768_000, "accuracy": 0.625, "srcc": 0.8},
-    "r": {"best_ratio": 2.5, "interval": [1.25, 4.0], "edge": False},
-    "q": {"best_ratio": 3.5, "interval": [3.0, 8.0], "edge": True},
+    "tower": {"tiles": 768_000, "pictures": 13_000, "accuracy": 0.625, "srcc": 0.8},
+    "r": {"best_ratio": 2.5, "interval": [1.25, 4.0], "edge": False, "runs": 14, "ratios": [1, 2, 3, 4, 5, 6, 7]},
+    "q": {"best_ratio": 3.5, "interval": [3.0, 8.0], "edge": True, "runs": 6, "ratios": [1, 2, 8]},
     "lambda": 0.0701,
     "mixture": {"frozen": [[100, 200, 80], [120, 200, 80]], "model": [[60, 90, 40]]},
 }
@@ -107,7 +107,10 @@ def test_a_card_says_what_was_measured_and_how_it_was_trained(made: Path) -> Non
     measured = json.loads((made / "measured" / "nano.json").read_text(encoding="utf-8"))
     said = card(measured, SUMMARY, {"name": "q-sit-nano"})
     assert "4.5 M parameters" in said
-    assert "768,000 tiles" in said
+    assert "768,000 windows of 13,000 pictures" in said
+    assert "14 small runs at 7 ratios and 6 small runs at 3 ratios" in said
+    assert "on a GPU" not in said
+    assert "on a GPU" in card(measured, SUMMARY | {"begun": True}, {"name": "q-sit-nano"})
     assert "62%" in said
     assert "2.50 (90 % 1.25 to 4.00)" in said
     assert "3.50 (90 % 3.00 to 8.00, at the edge)" in said

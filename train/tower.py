@@ -24,7 +24,7 @@ from .errors import RunError
 from .heap import keep_freed_memory
 
 _WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
-_WARMUP = 30  # steps
+_WARMUP = 30  # steps at least, and a fiftieth of all
 _CHECK_EVERY = 20  # steps between two looks whether the loss is finite
 _AT_ONCE = 256  # held-out tiles in one forward pass
 Say = Callable[[str], None]
@@ -75,7 +75,7 @@ class Lessons:
     Attributes:
         steps: Optimiser steps.
         batch: Tiles in a step.
-        lr: Peak learning rate of AdamW; it rises for 30 steps and falls along a cosine.
+        lr: Peak learning rate of AdamW; it rises for a fiftieth of the steps and falls along a cosine.
         seed: Of the tiles drawn, and of the head.
         precision: "bf16" computes in bfloat16 over float32 weights; "no" in float32.
         check_every: Steps between two looks at the held-out tiles, and two states to go on from.
@@ -236,7 +236,8 @@ def _error(found: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def _rate(step: int, lessons: Lessons) -> float:
-    return lessons.lr * min(1.0, (step + 1) / _WARMUP) * (1 + math.cos(math.pi * step / lessons.steps)) / 2
+    warmup = max(_WARMUP, lessons.steps // 50)
+    return lessons.lr * min(1.0, (step + 1) / warmup) * (1 + math.cos(math.pi * step / lessons.steps)) / 2
 
 
 def _turned(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

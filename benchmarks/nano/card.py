@@ -75,11 +75,11 @@ def _data(summary: Mapping[str, Any]) -> str:
     )
     return (
         f"Made by the repository (`train/data/synthetic`): {rows['d1']:,} scoring rows (D1), {rows['d2']:,} "
-        f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, and "
-        "drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), with the softness, "
-        "grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at continuous levels; D2 also "
-        "has 15 other corruptions and pairs. Label: the mean score that people gave the type and level (H. Lin, V. "
-        "Hosu, D. Saupe: KADID-10k, QoMEX 2019).\n\n"
+        f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, scenes put "
+        "together from them, and drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), "
+        "with the softness, grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at "
+        "continuous levels; D2 also has 15 other corruptions and pairs. Label: the mean score that people gave the "
+        "type and level (H. Lin, V. Hosu, D. Saupe: KADID-10k, QoMEX 2019).\n\n"
         f"| photograph | by | licence | comes with |\n|---|---|---|---|\n{listed}\n"
     )
 
@@ -90,11 +90,16 @@ def _photographs() -> list[tuple[str, Any]]:
 
 def _training(summary: Mapping[str, Any]) -> str:
     tower, mixture = summary["tower"], summary["mixture"]
+    frozen, whole = mixture.get("frozen", mixture["model"]), mixture["model"] if "frozen" in mixture else []
+    taken = (
+        " This tower, and a language model that had read the general rows, were taken from a run of the same program "
+        "on a GPU, with pictures of its own; what follows was trained on a processor." if summary.get("begun") else ""
+    )  # fmt: skip
     return (
         "By `python -m train nano`, from nothing. First the vision tower alone learned to name degradations and their "
-        f"strength on {tower['tiles']:,} tiles; on held-out pictures it then named {tower['accuracy']:.0%} rightly. "
-        f"{_searched(summary)} Rows of D1, D2 and D3 in each epoch, with a frozen tower: {_epochs(mixture['frozen'])}; "
-        f"then all weights: {_epochs(mixture['model'])}.\n"
+        f"strength on {tower['tiles']:,} windows of {tower['pictures']:,} pictures; of held-out pictures it then named "
+        f"{tower['accuracy']:.0%} rightly.{taken} {_searched(summary)} Rows of D1, D2 and D3 in each epoch, with a "
+        f"frozen tower: {_epochs(frozen)}{f'; then all weights: {_epochs(whole)}' if whole else ''}.\n"
     )
 
 
@@ -103,7 +108,7 @@ def _searched(summary: Mapping[str, Any]) -> str:
     if "r" not in summary:
         return "The mix ratio was not searched for these weights: the sets were mixed as they are."
     return (
-        "Algorithm 1 of the paper, with sweeps of seven points and two runs each, gave D2 : D3 = "
+        f"Algorithm 1 of the paper, with sweeps of {_runs(summary['r'])} and {_runs(summary['q'])}, gave D2 : D3 = "
         f"{_ratio(summary['r'])} and |D2 + D3| : D1 = {_ratio(summary['q'])}; the small model's loss ratio was "
         f"{summary['lambda']:.3g}."
     )
@@ -112,6 +117,10 @@ def _searched(summary: Mapping[str, Any]) -> str:
 def _ratio(found: Mapping[str, Any]) -> str:
     low, high = found["interval"]
     return f"{found['best_ratio']:.2f} (90 % {low:.2f} to {high:.2f}{', at the edge' if found['edge'] else ''})"
+
+
+def _runs(found: Mapping[str, Any]) -> str:
+    return f"{found['runs']} small runs at {len(found['ratios'])} ratios"
 
 
 def _epochs(sizes: Sequence[Sequence[int]]) -> str:

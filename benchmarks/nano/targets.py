@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.nano.questions import KINDS
 
 ACCURACY = {"what": 0.75, "yes-no": 0.85, "how": 0.70}
-SRCC = 0.80  # after training on a processor; 0.88 with a GPU
+SRCC = 0.88  # after training with a GPU; 0.80 is what is asked of one on a processor
 _GIB = 1024.0  # MiB
 
 

@@ -15,6 +15,10 @@ def nano_command(
         "runs/nano"
     ),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, model and sweeps.")] = 0,
+    begin: Annotated[
+        Path | None,
+        typer.Option("--begin", metavar="FOLDER", help="The models/ of another run: its tower and base are taken."),
+    ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Make the data, search the balance, train q-sit-nano, export it, and train the runs of its tables.
@@ -23,13 +27,13 @@ def nano_command(
     where it was.
     """
     from ..nano.run import run_nano
-    from ..nano.spec import FAST, FULL, LARGE, device_here
+    from ..nano.spec import BEGUN, FAST, FULL, LARGE, device_here
     from ..quiet import silence
 
     silence()
     device = device_here()
-    effort = FAST if fast else FULL if device.name == "cpu" else LARGE
-    found = run_nano(output, seed, effort, device, say=terminal.say)
+    effort = FAST if fast else LARGE if device.name != "cpu" else BEGUN if begin else FULL
+    found = run_nano(output, seed, effort, device, begin, terminal.say)
     for name, value in found["model"].items():
         terminal.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
     terminal.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")

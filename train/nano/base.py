@@ -60,7 +60,7 @@ def make_tower(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:
         parts.model.cpu()
         parts.save(Path(place) / "tower")
-        write_atomic(Path(place) / "tower" / SEEN, json.dumps(_record(lessons, seen), indent=1) + "\n")
+        write_atomic(Path(place) / "tower" / SEEN, json.dumps(_record(lessons, seen, len(taken)), indent=1) + "\n")
         commit_folder(Path(place) / "tower", folder)
     state.unlink(missing_ok=True)
     return folder
@@ -77,5 +77,6 @@ def _crops(store: TileStore, shots: Sequence[Shot], seed: int) -> torch.Tensor:
     return torch.from_numpy(store.pixels[[start + 1 for start in starts]]) / 127.5 - 1
 
 
-def _record(lessons: Lessons, seen: Seen) -> dict[str, object]:
-    return {**asdict(seen), "tiles": lessons.steps * lessons.batch, "lessons": asdict(lessons)}
+def _record(lessons: Lessons, seen: Seen, pictures: int) -> dict[str, object]:
+    shown = lessons.steps * lessons.batch
+    return {**asdict(seen), "pictures": pictures, "tiles": shown, "lessons": asdict(lessons)}

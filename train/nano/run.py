@@ -10,15 +10,20 @@ are parts of the data, at the ratios found.
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.files import write_atomic
+import torch
+
+from qsit_metric.files import commit_folder, write_atomic
 
 from ..balance import coarse_sizes
 from ..data.synthetic.make import make_dataset
+from ..errors import RunError
 from ..export import export
 from ..fitting import Fit
 from ..loop import train
@@ -38,12 +43,17 @@ from .spec import CPU, FULL, NANO, Device, Effort
 from .trials import ablations, leave_outs, scaled
 
 DEGREE = 3
-_ABREAST_BATCH = 64
+_TAKEN = "taken"  # marks a base that another run has made
 _POLISH = 0.3  # of the learning rate, once the tower learns, too
 
 
 def run_nano(
-    output: Path, seed: int = 0, effort: Effort = FULL, device: Device = CPU, say: Say = lambda _: None
+    output: Path,
+    seed: int = 0,
+    effort: Effort = FULL,
+    device: Device = CPU,
+    begin: Path | None = None,
+    say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Make the data, search the balance, train, export, and train what the tables compare it with.
 
@@ -52,6 +62,8 @@ def run_nano(
         seed: Of the data, the model and the sweeps.
         effort: How much is done.
         device: Where.
+        begin: The `models/` of another run: its tower and base are taken. Pass another seed than that run's, so that
+            the language model learns from pictures that are new to the tower.
         say: Told what is being done.
 
     Returns:
@@ -61,6 +73,8 @@ def run_nano(
         RunError: The folder holds a run with another seed or effort, or a stage failed.
     """
     stages = Stages(output, {"seed": seed, "spec": asdict(NANO), "device": asdict(device), **asdict(effort)}, say)
+    if begin is not None and not (output / "models").is_dir():
+        _take(begin, output / "models")
     return _Nano(output, seed, effort, device, stages).run()
 
 
@@ -72,10 +86,13 @@ class _Nano:
         stage = self.stages.stage
         with stage("data"):
             self.data = make_dataset(self.output / "data", self.effort.amounts, self.seed, quiet=True)
-        with stage("tiles"):
-            store = self._tiles()
-        with stage("tower"):
-            tower = self._tower(store)
+        tower = self.output / "models" / "tower"
+        if not tower.is_dir() or not self.device.states:
+            with stage("tiles"):
+                store = self._tiles()
+            with stage("tower"):
+                tower = self._tower(store)
+        torch.cuda.empty_cache()  # of all pictures, which the tower has seen; nothing without an accelerator
         if self.device.states:
             with stage("states"):
                 self._states(tower)
@@ -146,6 +163,8 @@ class _Nano:
 
     def _base(self, tower: Path) -> None:
         """General rows only: the recipe's own sets are still unseen."""
+        if (self.output / "models" / "base" / _TAKEN).is_file():
+            return
         recipe = self._recipe(
             "nano-base",
             model={"base": str(tower)},
@@ -157,7 +176,7 @@ class _Nano:
 
     def _abreast(self, **sections: Any) -> TrainingRecipe:
         """The recipe of runs that go side by side: smaller steps for less data, and a fair share of the cores."""
-        batch = min(self.device.batch, _ABREAST_BATCH)
+        batch = self.device.batch // 2
         small = {"optim": {"batch": batch, "micro_batch": batch}, "data": {"workers": self.device.helpers}}
         return self._recipe().changed(**small).changed(**sections)
 
@@ -185,16 +204,19 @@ class _Nano:
     def _small(self) -> Outcome:
         """With a frozen tower, to the plateau, at the ratios that the sweeps found; gives lambda."""
         stop = {"epochs": self.effort.small_epochs, "patience": 1}
-        recipe = self._recipe("nano-small", mixture=scaled(self.mix, self.effort.epoch_rows), stop=stop)
+        recipe = self._recipe("nano-small", mixture=scaled(self.mix, self.effort.small_rows), stop=stop)
         return train(recipe, self.output / "small", quiet=True)
 
     def _model(self, small: Outcome) -> Outcome:
         """The embedded model: longer, the mixture adjusted after each epoch; then with a learning tower."""
         balance = {"reference": _ratio(small)}
+        frozen = "frozen" if self.effort.polish_epochs else "model"
         stop = {"epochs": self.effort.epochs, "patience": None}
         mixture = scaled(self.mix, self.effort.epoch_rows)
         recipe = self._recipe("nano-frozen", mixture=mixture, balance=balance, stop=stop, seed=self.seed + 1)
-        taught = train(recipe, self.output / "frozen", quiet=True)
+        taught = train(recipe, self.output / frozen, quiet=True)
+        if not self.effort.polish_epochs:
+            return taught
         polished = self._recipe(
             "q-sit-nano",
             model={"base": str(self.output / "frozen" / "last"), "frozen": []},
@@ -219,18 +241,40 @@ class _Nano:
             "rows": asdict(self.data.counts),
             "parameters": count_parameters(NANO),
             "tower": read_json(self.output / "models" / "tower" / SEEN),
+            "begun": (self.output / "models" / "base" / _TAKEN).is_file(),
+            "device": asdict(self.device),
             "r": fitted(first),
             "q": fitted(second),
             "chance": chance(self.data),
             "small": dict(small.metrics),
             "lambda": _ratio(small),
             "model": dict(model.metrics),
-            "mixture": {name: history(self.output / name) for name in ("small", "frozen", "model")},
+            "mixture": {
+                name: history(self.output / name)
+                for name in ("small", "frozen", "model")
+                if (self.output / name).is_dir()
+            },
             "ablations": read_json(self.output / "ablations.json"),
             "seconds": {**self.stages.seconds, "total": round(sum(self.stages.seconds.values()), 1)},
         }
         write_atomic(self.output / "summary.json", json.dumps(found, indent=1) + "\n")
         return found
+
+
+def _take(models: Path, place: Path) -> None:
+    """Copy the tower and the base of another run.
+
+    Raises:
+        RunError: They are not there.
+    """
+    for name in ("tower", "base/last"):
+        if not (models / name).is_dir():
+            raise RunError.about("begin", str(models), f"a folder with {name}", "It is the `models` of a run.")
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".models-") as work:
+        for name in ("tower", "base/last"):
+            shutil.copytree(models / name, Path(work) / "models" / name)
+        (Path(work) / "models" / "base" / _TAKEN).write_text("of another run\n", encoding="utf-8")
+        commit_folder(Path(work) / "models", place)
 
 
 def _proxy_run(folder: Path, index: int, recipe: TrainingRecipe) -> str:

@@ -17,7 +17,7 @@ NANO = Scratch(
     patch=16,
     rows=8,
     cols=8,
-    max_tiles=2,
+    max_tiles=1,
     vision_width=256,
     vision_layers=8,
     vision_heads=4,
@@ -43,7 +43,7 @@ class Device:
     Attributes:
         name: A torch device.
         precision: See `train.recipe.Optim`.
-        attention: How attention is computed; with few tokens "eager" is the quicker one on a processor.
+        attention: How attention is computed.
         batch: Rows in one step.
         lr: Learning rate of the language model.
         vision_lr: Of the tower, where it learns.
@@ -56,7 +56,7 @@ class Device:
 
     name: str = "cpu"
     precision: Literal["bf16", "no"] = "bf16"
-    attention: Literal["eager", "sdpa"] = "eager"
+    attention: Literal["eager", "sdpa"] = "sdpa"
     batch: int = 32
     lr: float = 1e-3
     vision_lr: float = 1e-4
@@ -91,10 +91,11 @@ class Effort:
         repeats: Runs at each point.
         proxy_limit: Validation rows, and questions, of one run of a sweep.
         limit: The same of the other runs; None is all.
-        epoch_rows: Rows of one epoch of the model that gives lambda, and of the embedded one.
+        epoch_rows: Rows of one epoch of the embedded model.
+        small_rows: Rows of one epoch of the model that gives lambda.
         small_epochs: Epochs of the first at most.
         epochs: Epochs of the second with a frozen tower.
-        polish_epochs: Its last epochs, in which the tower learns, too.
+        polish_epochs: Its last epochs, in which the tower learns, too; 0: it does not.
         polish_rows: Rows of each of those.
         trial_rows: Rows of a run of the ablations, and of those that leave a type out.
     """
@@ -109,6 +110,7 @@ class Effort:
     proxy_limit: int = 160
     limit: int | None = None
     epoch_rows: int = 8000
+    small_rows: int = 8000
     small_epochs: int = 1
     epochs: int = 6
     polish_epochs: int = 1
@@ -118,14 +120,29 @@ class Effort:
 
 FULL = Effort()
 """About four hours on two cores."""
+BEGUN = Effort(
+    Amounts(4000, 5000, 600, 5000, 160, 180),
+    Lessons(12000, 64, 1.5e-3, check_every=500),
+    pool=(160, 640, 320),
+    repeats=1,
+    proxy_limit=72,
+    limit=100,
+    epoch_rows=6000,
+    small_rows=2000,
+    epochs=5,
+    polish_epochs=0,
+    trial_rows=1000,
+)
+"""About an hour on two cores, for a tower and a base that another run has made."""
 LARGE = Effort(
     Amounts(19000, 16000, 5000, 20000, 300, 300),
-    Lessons(8000, 512, 1.5e-3, check_every=1000, decay=0.02),
+    Lessons(8000, 512, 1.2e-3, check_every=1000, decay=0.02),
     base_epochs=4,
     pool=(1800, 4800, 2000),
     proxy_limit=240,
     limit=200,
     epoch_rows=20000,
+    small_rows=20000,
     epochs=2,
     polish_epochs=8,
     polish_rows=24000,
@@ -142,6 +159,7 @@ FAST = Effort(
     repeats=1,
     proxy_limit=12,
     epoch_rows=96,
+    small_rows=96,
     small_epochs=1,
     epochs=2,
     polish_epochs=1,

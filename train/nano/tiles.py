@@ -144,13 +144,15 @@ class Windows:
         """(N, 3, side, side): what stands `moves` pixels below and to the right of a tile's corner."""
         side, device = self._side, self._pixels.device
         tiles, columns, moves = (one.to(device) for one in (tiles, columns, moves))
+        # A tile with those to its right and below it; where a window may not reach, anything serves.
+        four = torch.stack([tiles, tiles + 1, tiles + columns, tiles + columns + 1], dim=1)
+        around = self._pixels[four.clamp(max=len(self._pixels) - 1)]
+        square = around.view(-1, 2, 2, 3, side, side).permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, 2 * side, 2 * side)
         reach = torch.arange(side, device=device)
         down, right = (moves[:, axis, None] + reach for axis in (0, 1))
-        tile = tiles[:, None, None] + (down // side)[:, :, None] * columns[:, None, None] + (right // side)[:, None, :]
-        place = (down % side)[:, :, None] * side + (right % side)[:, None, :]
-        corner = (tile * 3 * side * side + place)[:, None]
-        channel = torch.arange(3, device=device)[None, :, None, None] * side * side
-        return torch.take(self._pixels, corner + channel)
+        rows = square.gather(2, down[:, None, :, None].expand(-1, 3, -1, 2 * side))
+        found: torch.Tensor = rows.gather(3, right[:, None, None, :].expand(-1, 3, side, -1))
+        return found
 
     def _swapped(self, found: Tiles, order: Sequence[int]) -> Tiles:
         swappable = self._swappable[found.kinds].to(found.pixels.device)[:, None, None, None]

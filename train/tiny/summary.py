@@ -12,7 +12,7 @@ from ..fitting import Fit
 
 def fitted(fit: Fit) -> dict[str, Any]:
     """The optimum of a sweep and how sure it is."""
-    kept = ("best_ratio", "interval", "edge", "performance", "residual_std")
+    kept = ("best_ratio", "interval", "edge", "performance", "residual_std", "runs", "ratios")
     return {name: value for name, value in fit.as_dict().items() if name in kept}
 
 
