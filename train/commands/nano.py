@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def nano_command(
     from ..quiet import silence
 
     silence()
-    device = device_here()
+    device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
     effort = FAST if fast else LARGE if device.name != "cpu" else BEGUN if begin else FULL
     found = run_nano(output, seed, effort, device, begin, terminal.say)
     for name, value in found["model"].items():
