@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from qsit_metric.tiling import Plan, cut, plan
 from .chat import IGNORED, Encoder
 from .data.rows import Row
 from .errors import DataError, RunError
+from .kept import Reader
 
 Pick = tuple[int, int]  # which set, which of its rows
 
@@ -36,7 +37,7 @@ class RowSet:
 
     rows: Sequence[Row]
     root: Path
-    kept: Callable[[str], tuple[torch.Tensor, tuple[int, int]]] | None = None
+    kept: Reader | None = None
 
 
 class Sample(NamedTuple):

@@ -26,6 +26,7 @@ from .batches import Batch, Collator, RowDataset, RowSet, stream
 from .chat import IGNORED, Encoder
 from .data.rows import Row
 from .errors import DataError, RunError
+from .kept import KeptPictures, Reader
 from .model import Parts, RowLosses
 from .progress import TASKS
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .data.freezing import Frozen
     from .recipe import TrainingRecipe
 
-Kept = Callable[[str], "Callable[[str], tuple[torch.Tensor, tuple[int, int]]] | None"]
+Kept = Callable[[str], "Reader | None"]
 _KEYS = {"scoring": "level", "interpreting": "letter"}
 
 
@@ -89,6 +90,7 @@ class Validator:
             )
             for task, rows in sets.items()
         }
+        self._kept = kept
         self._counts = {task: len(rows) for task, rows in sets.items()}
         if not any(self._counts.values()):
             raise DataError.about("data.folder", str(frozen.folder), "scoring rows or questions to validate on")
@@ -178,17 +180,23 @@ class Validator:
     def _scored(self, metric: QSiT, rank: int, world: int, prompt: str) -> list[tuple[str, str, float, float]]:
         """(prompt, source, score, MOS) of this process's rows."""
         own = self._rows[rank::world]
-        items = [Item(row.image, _mos(row), str(place)) for place, row in enumerate(own)]
         if not own:
             return []
+        sources, labels = [row.source or "d1" for row in own], [_mos(row) for row in own]
+        if read := self._kept("scoring"):
+            found = KeptPictures(self._parts.backend(), metric.recipe, read).scores([row.image for row in own])
+            return [(prompt, *one) for one in zip(sources, found, labels, strict=True)]
+        items = [Item(row.image, mos, str(place)) for place, (row, mos) in enumerate(zip(own, labels, strict=True))]
         result = evaluate(metric, Manifest("validation", items, self._roots["scoring"]))
         _complete([(item.image, error) for item, error in result.failed])
-        return [(prompt, own[int(item.id)].source or "d1", float(score), item.mos) for item, score in result.scores]
+        return [(prompt, sources[int(item.id)], float(score), item.mos) for item, score in result.scores]
 
     def _asked(self, metric: QSiT, rank: int, world: int) -> list[bool]:
         own = self._questions[rank::world]
         if not own:
             return []
+        if read := self._kept("questions"):
+            return KeptPictures(self._parts.backend(), metric.recipe, read).right(own)
         report = evaluate_questions(metric, own, self._roots["interpreting"])
         _complete([(question.image, error) for question, error in report.failed])
         return [bool(reply.correct) for reply in report.replies]

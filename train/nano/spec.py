@@ -121,17 +121,17 @@ class Effort:
 FULL = Effort()
 """About four hours on two cores."""
 BEGUN = Effort(
-    Amounts(4000, 5000, 600, 5000, 160, 180),
+    Amounts(2400, 1200, 200, 2400, 120, 120),
     Lessons(12000, 64, 1.5e-3, check_every=500),
-    pool=(160, 640, 320),
+    pool=(240, 700, 200),
     repeats=1,
-    proxy_limit=72,
-    limit=100,
-    epoch_rows=6000,
-    small_rows=2000,
+    proxy_limit=120,
+    limit=120,
+    epoch_rows=3600,
+    small_rows=1500,
     epochs=5,
     polish_epochs=0,
-    trial_rows=1000,
+    trial_rows=900,
 )
 """About an hour on two cores, for a tower and a base that another run has made."""
 LARGE = Effort(
