@@ -9,13 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qsit_metric import QSiT
+from qsit_metric.evaluation import evaluate_questions
 from small_data import small_data
 from train.data.freezing import Frozen
 from train.errors import RecipeError, RunError
+from train.kept import KeptPictures
 from train.loop import train
 from train.model import load_parts
 from train.recipe import Model
 from train.states import TowerStates, compute_states, fingerprint
+from train.tiles import cut_pictures
 from training import small_base, small_recipe, trainer
 
 
@@ -45,6 +49,25 @@ def test_training_with_states_is_training_without(made: tuple[Path, Frozen, Path
     assert all(torch.equal(one[name], other[name]) for name in one if "vision_tower" in name)
     moved = max(float((one[name] - other[name]).abs().max()) for name in one)
     assert 0 < moved < 5e-2
+
+
+def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
+    made: tuple[Path, Frozen, Path], tmp_path: Path
+) -> None:
+    base, data, folder = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    root, images = data.root("scoring"), [row.image for row in data.val_scoring]
+    metric = QSiT(parts.backend())
+    direct = [float(score) for score in metric.score([root / image for image in images], exif=False)]
+    tiles = cut_pictures(images, root, parts.geometry, tmp_path / "tiles", workers=1)
+    states = TowerStates.load(folder, parts.model).reader("scoring")
+    for read, near in ((tiles, 1e-4), (states, 2e-2)):
+        found = KeptPictures(parts.backend(), metric.recipe, read).scores(images)
+        assert found == pytest.approx(direct, abs=near)
+    asked = [question for question in data.val_questions if question.answer is not None]
+    right = [reply.correct for reply in evaluate_questions(metric, asked, data.root("questions")).replies]
+    read = TowerStates.load(folder, parts.model).reader("questions")
+    assert KeptPictures(parts.backend(), metric.recipe, read).right(asked) == right
 
 
 def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
