@@ -108,9 +108,8 @@ def test_the_dark_quadrant_is_found(bright):
     pixels = found.resized()
     quadrants = {(y, x): pixels[48 * y : 48 * y + 48, 64 * x : 64 * x + 64].mean() for y in (0, 1) for x in (0, 1)}
     assert min(quadrants, key=quadrants.get) == (1, 0)
-    left, top, right, bottom = found.worst
-    assert right <= 64
-    assert top >= 48
+    assert found.worst.right <= 64
+    assert found.worst.top >= 48
     assert found.worst_value == found.values.min() < 3 < found.values.max()
 
 
