@@ -39,7 +39,7 @@ def test_where_it_is_worst_in_words(photos):
     shown = qsit("map", photos, "-r").stdout.splitlines()
     assert shown[0].startswith(f"{photos / 'a.png'}: 3.")
     assert shown[0].endswith("; worst at the lower left: 2.28 in 32x32 pixels at (0, 48)")
-    assert "worst at the upper right: 2.28 in 32x32 pixels at (64, 0)" in shown[1]
+    assert "worst at the upper centre: 2.28 in 32x32 pixels at (64, 0)" in shown[1]
 
 
 def test_other_words(photos, tmp_path):

@@ -219,8 +219,7 @@ def chosen(default: int, window: int | None, stride: int | None, overlap: int | 
 
 
 def _whole(name: str, value: object, low: int, high: int | None = None, hint: str = "") -> int:
-    fits = isinstance(value, int) and not isinstance(value, bool)
-    if not isinstance(value, int) or not fits or value < low or (high is not None and value > high):
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
         span = f"{low} or more" if high is None else f"{low} to {high}"
         raise InputError.about(name, value, f"a whole number of pixels, {span}", hint)
     return value
