@@ -111,7 +111,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
 
 def test_every_command_that_loads_a_model_has_the_same_options():
     names = {"--model", "--device", "--dtype", "--backend", "--recipe", "--revision", "--cache-dir", "--token"}
-    for command in ("score", "ask", "describe", "doctor"):
+    for command in ("score", "ask", "describe", "map", "doctor"):
         shown = qsit(command, "--help", env={"COLUMNS": "200"}).stdout
         assert [name for name in (*names, "--offline", "--no-exif", "--debug") if name not in shown] == []
         assert "QSIT_MODEL" in shown

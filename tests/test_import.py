@@ -49,7 +49,18 @@ def test_public_names():
 
 
 def test_pure_modules_import_no_model():
-    for name in ("levels", "prompts", "tiling", "geometry", "resampling", "catalog", "errors", "results"):
+    for name in (
+        "levels",
+        "prompts",
+        "tiling",
+        "geometry",
+        "resampling",
+        "catalog",
+        "errors",
+        "results",
+        "windows",
+        "map_colours",
+    ):
         loaded = run(f"import sys, qsit_metric.{name}; print('transformers' in sys.modules)")
         assert loaded == "False", name
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .metric import QSiT as QSiT
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
+    from .quality_map import QualityMap as QualityMap
     from .results import Answer as Answer
     from .results import Score as Score
     from .view import View as View
@@ -31,13 +32,25 @@ _HOMES = {
     "Budget": "pipeline",
     "QSiT": "metric",
     "QSiTError": "errors",
+    "QualityMap": "quality_map",
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
     "list_models": "catalog",
 }
 
-__all__ = ["Answer", "Budget", "QSiT", "QSiTError", "Recipe", "Score", "View", "__version__", "list_models"]
+__all__ = [
+    "Answer",
+    "Budget",
+    "QSiT",
+    "QSiTError",
+    "QualityMap",
+    "Recipe",
+    "Score",
+    "View",
+    "__version__",
+    "list_models",
+]
 
 
 def __getattr__(name: str) -> Any:

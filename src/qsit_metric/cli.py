@@ -46,6 +46,21 @@ class Method(str, Enum):
     GENERATE = "generate"
 
 
+class MapFormat(str, Enum):
+    """What `qsit map` writes."""
+
+    PNG = "png"
+    NPZ = "npz"
+    JSON = "json"
+
+
+class MapMethod(str, Enum):
+    """How a quality map is computed."""
+
+    WINDOWS = "windows"
+    SALIENCY = "saliency"
+
+
 Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
@@ -153,6 +168,55 @@ def describe(
     from .commands.asking import describe as run
 
     return run(paths, recursive, max_new_tokens, as_json, options)
+
+
+@app.command(name="map", epilog="Exit code: 0 all done, 1 some pictures failed, 2 nothing could be done.")
+@command
+def map_(
+    *,
+    paths: Paths,
+    options: ModelOptions,
+    recursive: Recursive = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PLACE",
+            help="A .png, .npz or .json file for one picture, a folder for many. A map that is there, made in the same "
+            "way, is kept, so a run that was stopped goes on where it was.",
+        ),
+    ] = None,
+    shown: Annotated[
+        MapFormat | None, typer.Option("--format", help="Of the files in a folder (default: png).")
+    ] = None,
+    method: Annotated[
+        MapMethod,
+        typer.Option("--method", help="Score windows of the picture, or sum the gradient of its score over windows."),
+    ] = MapMethod.WINDOWS,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", metavar="N", help="Side of a window in pixels (default: by model, size)."),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", metavar="N", help="Pixels between windows (default: half a window).")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option("--overlap", metavar="N", help="Pixels that windows share, instead of --stride.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line and picture.")] = False,
+) -> int:
+    """Say where pictures are bad, and draw it.
+
+    Orange is bad and blue is good; the frame is around the worst window.
+    """
+    from .commands.mapping import MapWish, quality_maps
+    from .windows import Wanted
+
+    wanted = Wanted(method.value, window, stride, overlap)
+    wish = MapWish(paths, recursive, output, shown.value if shown else None, overwrite, as_json)
+    return quality_maps(wish, wanted, options)
 
 
 @app.command()

@@ -23,13 +23,15 @@ from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
 from .backends.loading import check_device, float_type
 from .errors import BackendError, InputError, QSiTError
-from .images import ImageLike, items, load
+from .images import ImageLike, Picture, items, load
 from .pipeline import Budget, Errors, Timing, ahead, batches, check_errors, compute, gather, guarded
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
 
 if TYPE_CHECKING:
+    from .quality_map import QualityMap
     from .view import View
+    from .windows import MapMethod
 
 
 class QSiT:
@@ -351,13 +353,49 @@ class QSiT:
         """
         from .view import View
 
-        sequence, single = items(image)
-        if not single:
-            raise InputError.about("image", f"<{len(sequence)} images>", "one image", "Open them one by one.")
-        picture = load(cast("ImageLike", sequence[0]), exif=exif)
+        picture = _one(image, exif)
         with guarded(), self.computing():
             prepared = self.backend.prepare(picture)
         return View.of(self, picture, prepared)
+
+    def map(
+        self,
+        image: ImageLike,
+        *,
+        method: MapMethod = "windows",
+        window: int | None = None,
+        stride: int | None = None,
+        overlap: int | None = None,
+        exif: bool = True,
+    ) -> QualityMap:
+        """Say where an image is bad.
+
+        Args:
+            image: One image, as for `score`.
+            method: "windows" scores windows of the image as images of their own, with any backend; "saliency" sums the
+                size of the score's gradient over smaller windows: where a change of pixels would move the score.
+            window: Side of a window in pixels; default: the model's tile, or more tiles for large images, and a
+                quarter of that for "saliency". Multiples of the tile are seen at the image's own resolution.
+            stride: Pixels from a window to the next at most; default: half a window.
+            overlap: Pixels that neighbouring windows share, instead of a stride.
+            exif: See `score`.
+
+        Returns:
+            A `QualityMap`; an image that is smaller than a window has one.
+
+        Raises:
+            InputError: Not one image, or a method, window, stride or overlap that makes no sense.
+            ImageError: The image cannot be read or used.
+            BackendError: The model failed, or has no gradient for "saliency".
+
+        Example:
+            >>> metric.map("photo.jpg").overlay().save("map.png")  # doctest: +SKIP
+        """
+        from .mapping import quality_map
+        from .windows import Wanted
+
+        wanted = Wanted(method, window, stride, overlap)
+        return quality_map(self, _one(image, exif), wanted)
 
     @contextlib.contextmanager
     def computing(self, grad: bool = False) -> Iterator[None]:
@@ -370,8 +408,15 @@ class QSiT:
 
     def _prepare(self, image: Any, exif: bool, grad: bool = False) -> Prepared:
         with guarded(), self.computing(grad):  # grad mode is local to a thread, and this runs in several
-            picture = load(image, exif=exif)
+            picture = image if isinstance(image, Picture) else load(image, exif=exif)
             return dataclasses.replace(self.backend.prepare(picture), note=picture.note)
+
+
+def _one(image: Any, exif: bool) -> Picture:
+    sequence, single = items(image)
+    if not single:
+        raise InputError.about("image", f"<{len(sequence)} images>", "one image", "Take them one by one.")
+    return load(cast("ImageLike", sequence[0]), exif=exif)
 
 
 def _many(images: Any) -> list[Any]:

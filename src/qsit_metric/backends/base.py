@@ -95,6 +95,7 @@ class Backend(ABC):
         dtype: Floating-point type of the computation.
         recipe: The recipe that the checkpoint carries, or None.
         patches: Patches of one tile, by which the default size of a batch is scaled.
+        tile: Side in pixels of a square picture that it sees at its own resolution, for the default window of a map.
     """
 
     name: ClassVar[str]
@@ -103,6 +104,7 @@ class Backend(ABC):
     dtype: torch.dtype
     recipe: Recipe | None = None
     patches: int = 27 * 27
+    tile: int = 384
 
     @classmethod
     @abstractmethod

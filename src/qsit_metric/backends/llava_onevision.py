@@ -95,6 +95,11 @@ class LlavaOnevisionBackend(Backend):
         return self.geometry.side**2
 
     @property
+    def tile(self) -> int:  # type: ignore[override]
+        """Side of a tile in pixels."""
+        return self.geometry.tile
+
+    @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         """Floating-point type of the embeddings."""
         return self._core.image_newline.dtype  # type: ignore[no-any-return]

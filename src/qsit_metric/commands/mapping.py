@@ -1,0 +1,129 @@
+"""`qsit map`: where pictures are bad, in words, as pictures and as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from ..errors import QSiTError
+from . import map_files, terminal
+from .frame import FAILED, about
+from .inputs import expand, key
+from .options import ModelOptions
+from .resultfile import OutputError
+from .scoring import provenance
+
+if TYPE_CHECKING:
+    from ..metric import QSiT
+    from ..windows import Wanted
+
+_ALIKE = 0.25  # of the scale 1..5: smaller differences between windows are not worth a word
+
+
+@dataclass(frozen=True)
+class MapWish:
+    """What `qsit map` was asked for.
+
+    Attributes:
+        paths: As written on the command line.
+        recursive: Look into folders of folders.
+        output: A file for one picture, a folder for many, or None.
+        shown: "png", "npz", "json" or None, which is what the output's name says.
+        overwrite: Make maps that are there anew.
+        as_json: JSON lines on stdout, not words.
+    """
+
+    paths: Sequence[str]
+    recursive: bool
+    output: Path | None
+    shown: str | None
+    overwrite: bool
+    as_json: bool
+
+
+def quality_maps(wish: MapWish, wanted: Wanted, options: ModelOptions) -> int:
+    """Make the maps one by one, so that each is there as soon as it is computed.
+
+    Returns:
+        The exit code.
+    """
+    found = expand(wish.paths, recursive=wish.recursive)
+    paths = [path for path in found if path in wish.paths or not map_files.is_map(path)]
+    files = map_files.targets(paths, wish.paths, wish.output, wish.shown)
+    metric = options.load()
+    made = {map_files.ASKED: asdict(wanted), **provenance(metric, exif=not options.no_exif)}
+    kept = {} if wish.overwrite else _kept(files, made)
+    failed = 0
+    for path in paths:
+        try:
+            record = kept.get(path) or _made(metric, path, wanted, made, files.get(path))
+        except OutputError:
+            raise
+        except QSiTError as error:
+            terminal.say(f"failed: {about(path, error)}", "red")
+            failed += 1
+            continue
+        if wish.as_json:
+            terminal.write(terminal.to_json(record) + "\n")
+        else:
+            terminal.out().print(Text(f"{terminal.printable(path)}: {in_words(record)}"), soft_wrap=True)
+    if wish.output:
+        count = len(paths) - failed - len(kept)
+        terminal.say(f"{terminal.printable(str(wish.output))}: {count} added, {len(kept)} were there already")
+    return FAILED if failed else 0
+
+
+def _kept(files: Mapping[str, Path], made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Maps that are there already; all files are looked at before anything is computed."""
+    held = {path: map_files.known(target, {"path": key(path), **made}) for path, target in files.items()}
+    return {path: record for path, record in held.items() if record is not None}
+
+
+def _made(metric: QSiT, path: str, wanted: Wanted, made: Mapping[str, Any], target: Path | None) -> dict[str, Any]:
+    found = metric.map(path, **asdict(wanted), exif=bool(made["exif"]))
+    record = {"path": key(path), **found.as_dict(), **made}
+    if target is not None:
+        map_files.write(found, record, target)
+    return record
+
+
+def in_words(record: Mapping[str, Any]) -> str:
+    """Say what a map shows.
+
+    Example:
+        >>> worst = {"left": 0, "top": 256, "right": 128, "bottom": 384, "value": 1.87}
+        >>> shown = {"score": 3.42, "level": "fair", "method": "windows", "width": 512, "height": 384}
+        >>> in_words({**shown, "values": [[3.9, 4.1], [1.87, 3.3]], "worst": worst})
+        '3.42 (fair); worst at the lower left: 1.87 in 128x128 pixels at (0, 256)'
+        >>> in_words({**shown, "values": [[3.3, 3.5]], "worst": {**worst, "value": 3.3}})
+        '3.42 (fair); much the same everywhere: 3.30 to 3.50'
+    """
+    whole, worst = f"{record['score']:.2f} ({record['level']})", record["worst"]
+    values = [value for row in record["values"] for value in row]
+    size = f"{worst['right'] - worst['left']}x{worst['bottom'] - worst['top']} pixels"
+    if len(values) == 1:
+        return f"{whole}; one window of {size}, the whole picture: a smaller --window looks closer"
+    where = f"{_place(record)}: {{}} in {size} at ({worst['left']}, {worst['top']})"
+    if record["method"] == "saliency":
+        return f"{whole}; a change of pixels moves the score most at the {where.format(format(worst['value'], '.2g'))}"
+    low, high = min(values), max(values)
+    if high - low < _ALIKE:
+        return f"{whole}; much the same everywhere: {low:.2f} to {high:.2f}"
+    return f"{whole}; worst at the {where.format(format(low, '.2f'))}"
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    """In which ninth of the picture the middle of the worst window lies."""
+    worst = record["worst"]
+    across = (worst["left"] + worst["right"]) / 2 / record["width"]
+    down = (worst["top"] + worst["bottom"]) / 2 / record["height"]
+    row, col = (("upper", "middle", "lower")[_third(down)], ("left", "centre", "right")[_third(across)])
+    return "centre" if (row, col) == ("middle", "centre") else f"{row} {col}"
+
+
+def _third(share: float) -> int:
+    return min(int(share * 3), 2)
