@@ -127,9 +127,9 @@ BEGUN = Effort(
     repeats=1,
     proxy_limit=120,
     limit=120,
-    epoch_rows=3600,
+    epoch_rows=5000,
     small_rows=1500,
-    epochs=5,
+    epochs=6,
     polish_epochs=0,
     trial_rows=900,
 )
