@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV   := .venv
 COMPAT := .venv-compat
+HOSTS  := .venv-hosts
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
 PYTEST := -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo tiny nano test test-compat test-all lint types build wheel-check clean
+.PHONY: help demo tiny nano test test-compat test-hosts test-all lint types build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +21,14 @@ $(VENV)/ready: constraints.txt pyproject.toml
 $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(COMPAT)
 	$(COMPAT)/bin/python -m pip install -qq -c constraints-compat.txt -e '.[dev,train]'
+	@touch $@
+
+# Hosts come without what they depend on: that would bring torchvision and torch for CUDA, and much that no test needs.
+$(HOSTS)/ready: constraints.txt constraints-hosts.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(HOSTS)
+	$(HOSTS)/bin/python -m pip install -qq -c constraints.txt -e . pytest pytest-xdist
+	$(HOSTS)/bin/python -m pip install -qq setuptools==80.10.2 wheel cython # basicsr is a source package: built here, or
+	$(HOSTS)/bin/python -m pip install -qq --no-deps --no-build-isolation -r constraints-hosts.txt # it fetches torch anew
 	@touch $@
 
 demo: $(VENV)/ready  ## score and question a few photographs
@@ -37,6 +46,9 @@ test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.
 
 test-compat: $(COMPAT)/ready  ## the same tests on transformers 4.57 and Pillow 11
 	$(COMPAT)/bin/python $(PYTEST)
+
+test-hosts: $(HOSTS)/ready  ## the integrations against the real host packages
+	QSIT_REQUIRE_HOSTS=1 $(HOSTS)/bin/python $(PYTEST) tests/hosts
 
 test-all: $(VENV)/ready  ## slow tests too
 	$(BIN)/python $(PYTEST) -m 'not gpu and not hub'
@@ -56,4 +68,4 @@ wheel-check: build  ## install the wheel into a clean environment and use it fro
 	bash tests/wheel_check.sh $(PYTHON)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) $(COMPAT) dist .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(COMPAT) $(HOSTS) dist .coverage* .pytest_cache .mypy_cache .ruff_cache
