@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 COMPAT := .venv-compat
 HOSTS  := .venv-hosts
+PAGES  := .venv-docs
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
 PYTEST := -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo tiny nano test test-compat test-hosts test-all lint types build wheel-check clean
+.PHONY: help demo tiny nano test test-compat test-hosts test-all lint types docs build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,6 +30,11 @@ $(HOSTS)/ready: constraints.txt constraints-hosts.txt pyproject.toml
 	$(HOSTS)/bin/python -m pip install -qq -c constraints.txt -e . pytest pytest-xdist
 	$(HOSTS)/bin/python -m pip install -qq setuptools==80.10.2 wheel cython # basicsr is a source package: built here, or
 	$(HOSTS)/bin/python -m pip install -qq --no-deps --no-build-isolation -r constraints-hosts.txt # it fetches torch anew
+	@touch $@
+
+$(PAGES)/ready: constraints-docs.txt
+	$(PYTHON) -m venv --clear $(PAGES)
+	$(PAGES)/bin/python -m pip install -qq -r constraints-docs.txt
 	@touch $@
 
 demo: $(VENV)/ready  ## score and question a few photographs
@@ -60,6 +66,9 @@ lint: $(VENV)/ready  ## style
 types: $(VENV)/ready  ## mypy --strict
 	$(BIN)/mypy
 
+docs: $(PAGES)/ready  ## the documentation site in site/; any broken link fails
+	NO_MKDOCS_2_WARNING=1 $(PAGES)/bin/mkdocs build --strict --quiet
+
 build: $(VENV)/ready  ## wheel and sdist in dist/
 	rm -rf dist
 	$(BIN)/python -m build -q
@@ -68,4 +77,4 @@ wheel-check: build  ## install the wheel into a clean environment and use it fro
 	bash tests/wheel_check.sh $(PYTHON)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) $(COMPAT) $(HOSTS) dist .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(COMPAT) $(HOSTS) $(PAGES) site dist .coverage* .pytest_cache .mypy_cache .ruff_cache
