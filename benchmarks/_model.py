@@ -83,25 +83,34 @@ def dialogue() -> tuple[Any, str]:
 
 def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:
     """A `LlavaOnevisionForConditionalGeneration` with seeded random weights that never stops generating early."""
-    from transformers import LlavaOnevisionForConditionalGeneration
-
     config = model_config(raw, shape)
-    tied = bool(config.tie_word_embeddings)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device("meta"):
-            model = LlavaOnevisionForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(before)
-    model.to_empty(device=device)
-    if tied:
-        model.lm_head.weight = model.get_input_embeddings().weight
+    model = planned_model(config, dtype)
+    give_room(model, device)
     _fill_parameters(model, shape.std)
     _fill_buffers(model, config, device)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model.eval().requires_grad_(False)
+
+
+def planned_model(config: Any, dtype: torch.dtype) -> Any:
+    """A `LlavaOnevisionForConditionalGeneration` on the "meta" device: every shape, and no weights yet."""
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            return LlavaOnevisionForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def give_room(model: Any, device: torch.device) -> None:
+    """Memory for the weights of a planned model, not set yet; in a `FakeTensorMode` it is none."""
+    model.to_empty(device=device)
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.get_input_embeddings().weight
 
 
 def model_config(raw: dict[str, Any], shape: Shape) -> Any:

@@ -1,6 +1,7 @@
 """A finished table, and the three files it becomes: CSV for programs, JSON with everything, Markdown for people. Pure.
 
-CSV and JSON have every digit; only Markdown rounds. None is an empty cell everywhere (null in JSON).
+CSV and JSON have every digit; only Markdown rounds, and shortens hashes. None is an empty cell everywhere (null in
+JSON).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
 
 _FLOAT = ".3f"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -180,7 +182,10 @@ def _shown(value: object, spec: str) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return format(value, spec) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return format(value, spec)
+    text = str(value)
+    return text[:12] if _DIGEST.fullmatch(text) else text  # a hash is told from others by its beginning
 
 
 def _escaped(text: str) -> str:

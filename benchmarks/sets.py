@@ -86,7 +86,8 @@ def load_scores(name: str, root: PathLike, *, refused: list[str] | None = None, 
         'test'
     """
     _, read = _load(name, root, "scores", refused, sets)
-    return of(read.rows, Manifest)
+    found = of(read.rows, Manifest)
+    return Manifest(name, found.items, found.root)
 
 
 def load_questions(

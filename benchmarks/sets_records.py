@@ -11,8 +11,8 @@ from qsit_metric.evaluation.lldescribe import N_PUBLISHED
 
 Kind = Literal["scores", "questions", "descriptions"]
 
-_QALIGN_LISTS = "the list is in github.com/Q-Future/Q-Align, playground/data/test_jsons"
-_QALIGN_IMAGES = "the images are in huggingface.co/datasets/q-future/q-align-datasets, or those of {}"
+_QALIGN_LISTS = "github.com/Q-Future/Q-Align (the list, in playground/data/test_jsons)"
+_QALIGN_IMAGES = "huggingface.co/datasets/q-future/q-align-datasets (the images; those of {} will do)"
 KONIQ_SPLITS = "koniq10k_distributions_sets.csv"
 QALIGN_FOLDERS = ("q-align", "qalign", "q-align-datasets")
 
@@ -75,7 +75,7 @@ def _public(
 
 
 def _listed(name: str, title: str, iqa: str, n: int, total: float) -> BenchmarkSet:
-    get = f"{_QALIGN_LISTS}; {_QALIGN_IMAGES.format(title)}"
+    get = f"{_QALIGN_LISTS} and {_QALIGN_IMAGES.format(title)}"
     listed = f"test_{iqa}.json"
     title = f"{title} (Q-Align's test part)"
     return BenchmarkSet(name, title, "scores", (), n, total, listed=listed, pictures=iqa, official=iqa, get=get)

@@ -12,8 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the
 
 from benchmarks.output import markdown
 from benchmarks.runs import Pace, Process, Results, score_run
-from benchmarks.tables import table4, table5
+from benchmarks.sets_records import SETS
+from benchmarks.tables import fig5, shared, table4, table5
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, bootstrap_interval, correlate
+from qsit_metric.evaluation.fitting import logistic_curve
 from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
 
 MADE = {"model": "m", "revision": "r1", "backend": "b", "recipe": "authors", "dtype": "float32", "device": "cpu"}
@@ -49,6 +51,12 @@ def answered(right: str, name: str = "llvisionqa-dev", total: int | None = None,
     run = {"kind": "questions", "set": name, "n": total or len(rows), "sha256": f"hash-{name}", "exif": False}
     run |= {"rules": ["strict"], "max_new_tokens": 200, "seed": 0}
     return Results(Path(name), {**run, "made": {**MADE, **made}}, rows, 0, Pace.of(rows))
+
+
+@pytest.fixture(autouse=True)
+def sets_of_any_size(monkeypatch):
+    """A run has as many images as a test gives it, whatever was published."""
+    monkeypatch.setattr(shared, "SETS", {})
 
 
 # ---- table IV
@@ -92,6 +100,8 @@ def test_details_have_all_statistics_and_intervals():
     found = correlate(GOOD, MOS)
     for column, field in table4.STATISTICS.items():
         assert row[column] == getattr(found, field)
+    left = MOS - logistic_curve(np.array(GOOD), np.array(MOS))(np.array(GOOD))
+    assert row["RMSE fitted"] == pytest.approx(float(np.sqrt(np.mean(left**2))), rel=1e-6)
     for name in ("SRCC", "PLCC"):
         assert (row[f"{name} low"], row[f"{name} high"]) == bootstrap_interval(
             GOOD, MOS, name.lower(), seed=5, rounds=50
@@ -111,6 +121,7 @@ def test_what_is_undefined_says_so_and_is_never_averaged():
     rows = table4.details(runs, rounds=20).rows
     assert rows[1]["SRCC low"] == rows[1]["PLCC high"] == "undefined: predicted is constant"
     assert isinstance(rows[1]["RMSE"], float), "constants have one"
+    assert rows[1]["RMSE fitted"] == "undefined: predicted is constant"
     assert table4.make([scored("koniq", [None] * 4)]).rows[0]["koniq SRCC"] == "undefined: 0 pairs, it needs 3"
 
 
@@ -120,6 +131,14 @@ def test_a_run_that_is_not_whole_is_marked_and_not_averaged():
     assert (row["partial"], row["average"]) == ("koniq: 40 of 100", None)
     assert row["koniq SRCC"] == correlate(GOOD, MOS).srcc
     assert [one["partial"] for one in table4.details(runs, rounds=20).rows] == ["koniq: 40 of 100", ""]
+
+
+def test_half_a_set_is_marked(monkeypatch):
+    """Everything that is there was scored, and still it is not what was published."""
+    monkeypatch.setattr(shared, "SETS", SETS)
+    assert table4.make([scored("koniq", GOOD)]).rows[0]["partial"] == "koniq: 40 of the published 10073"
+    assert table4.make([scored("mine", GOOD)]).rows[0]["partial"] == ""
+    assert table5.make([answered("yyn")]).rows[1]["partial"] == "llvisionqa-dev: 3 of the published 1495"
 
 
 def test_rows_of_the_paper_stand_above():
@@ -140,6 +159,24 @@ def test_rows_of_the_paper_stand_above():
     assert (ours["spaq SRCC"], ours["koniq-test SRCC"]) == (None, correlate(GOOD, MOS).srcc)
     with pytest.raises(EvaluationError, match="expected the paper's rows, each with the name of its model"):
         table4.make([scored("koniq", GOOD)], paper=[{"koniq_srcc": 0.9}])
+
+
+def test_the_part_that_the_paper_tests_on_stands_beside_its_numbers():
+    row = {"method": "Q-SiT", "training": "KonIQ", "sft": "after", "koniq_srcc": 0.9, "spaq_srcc": 0.8, "avg": 0.7}
+    names = ["koniq", "koniq-test", "koniq-qalign", "spaq", "livec", "agiqa", "kadid", "kadid-test"]
+    runs = [scored(name, GOOD) for name in names]
+    table = table4.make(runs, paper=[row])
+    assert (table.rows[0]["koniq-qalign SRCC"], table.rows[0]["spaq SRCC"]) == (0.9, 0.8)
+    assert table.rows[0]["koniq SRCC"] is None
+    assert table.rows[1]["average"] == pytest.approx((correlate(GOOD, MOS).srcc + correlate(GOOD, MOS).plcc) / 2)
+    assert "over koniq-qalign, spaq, livec, agiqa, kadid." in table.notes[1]
+    assert [note for note in table.notes if "whole set" in note] == [
+        "spaq is the whole set. The paper's models learnt from most of it and are tested on the rest: run spaq-qalign "
+        "to compare."
+    ]
+    assert table4.make(runs[3:], paper=[row]).rows[0]["koniq SRCC"] == 0.9, "not measured, so under the paper's name"
+    drawn = [scored("koniq", [-one for one in GOOD]), scored("koniq-test", GOOD)]
+    assert fig5.rows(drawn, [])[0]["koniq"] > 0.9
 
 
 def test_runs_that_do_not_fit_in_a_table():

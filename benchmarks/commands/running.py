@@ -57,6 +57,6 @@ def runs(
     for model, metric in options.metrics():
         for name in names:
             result = one(metric, name, options.folder(model, f"{name}{ending}"))
-            terminal.say(result.standing())
+            terminal.say(f"{result.run['made']['model']} on {result.standing()}")
             done.append(result)
     return done

@@ -112,5 +112,5 @@ def _judged(
             judge, described, golden, folder, rounds=judging.rounds, retry_failed=options.retry_failed,
             progress=progress,
         )  # fmt: skip
-    terminal.say(found.standing())
+    terminal.say(f"ratings of {found.run['made']['model']} on {found.standing()}")
     return found

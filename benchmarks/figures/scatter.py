@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ACROSS = 3
 _SIDE = 3.4  # inches
+_FEW = 200  # dots that a curve could hide
 
 
 def scatter(rows: Sequence[Mapping[str, object]], model: str = "the model") -> Figure:
@@ -61,9 +62,10 @@ def scatter(rows: Sequence[Mapping[str, object]], model: str = "the model") -> F
 def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     good = [row for row in rows if row["score"] is not None]
     x, y = (np.array([number(row, key) for row in good], dtype=np.float64) for key in ("score", "mos"))
-    # Many dots need to be faint for a crowd to show; few would not be seen then.
+    # Many dots need to be faint for a crowd to show, and a curve above it; few would not be seen then.
     alpha = float(np.clip(15 / math.sqrt(max(len(x), 1)), 0.12, 0.8))
-    axes.scatter(x, y, s=9, color=COLOURS["blue"], alpha=alpha, linewidths=0)
+    size, layer = (18, 3) if len(x) < _FEW else (9, 1)
+    axes.scatter(x, y, s=size, color=COLOURS["blue"], alpha=alpha, linewidths=0, zorder=layer)
     _curve(axes, x, y)
     lost = f", {len(rows) - len(good)} not scored" if len(good) < len(rows) else ""
     axes.set_title(f"{name}: {len(good)} images{lost}\n{_agreement(correlate(x, y))}", fontsize=10, loc="left")

@@ -18,7 +18,7 @@ def rows(scores: Sequence[Results], questions: Sequence[Results]) -> list[Cells]
     """One row a model, as `benchmarks.figures.radar` draws it.
 
     Args:
-        scores: Runs of kind "scores"; parts of a set (koniq-test, spaq-qalign ...) stand for it if it is not there.
+        scores: Runs of kind "scores"; of several parts of a set, the one that `table4.PARTS` names first is drawn.
         questions: Runs of kind "questions"; LLVisionQA's test questions, or else its dev questions.
 
     Returns:
@@ -39,11 +39,10 @@ def rows(scores: Sequence[Results], questions: Sequence[Results]) -> list[Cells]
 
 def _correlations(row: Mapping[str, object], names: Sequence[str]) -> Cells:
     cells: Cells = {}
-    for name in sorted(names, key=lambda name: name not in table4.SETS):
-        spoke = name.split("-")[0]
-        both = [row.get(f"{name} {one}") for one in ("SRCC", "PLCC")]
+    for spoke, part in ((spoke, part) for spoke, parts in table4.PARTS.items() for part in parts if part in names):
+        both = [row.get(f"{part} {one}") for one in ("SRCC", "PLCC")]
         values = [value for value in both if isinstance(value, float)]
-        if spoke in table4.SETS and len(values) == len(both):
+        if len(values) == len(both):
             cells.setdefault(spoke, max(0.0, sum(values) / len(values)))
     return cells
 

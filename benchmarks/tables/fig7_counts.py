@@ -1,5 +1,8 @@
 """Operations and parameters of a model without its weights: its layers run on tensors that have a shape and no memory.
 
+Such tensors are torch's fake ones. They say that they lie on the CPU, so a model that asks where it runs (transformers
+4.57 does, for autocast) gets an answer that a tensor on the "meta" device cannot give.
+
 The counts are those of `torch.utils.flop_counter` (matrix products; a multiplication with its addition is two), with
 attention in full, as `benchmarks._measure.tflop` counts a real run; a test
 holds the two equal on small shapes. So a model of 8 billion parameters is counted on any machine.
@@ -16,6 +19,7 @@ from qsit_metric.prompts import DESCRIBE, Recipe
 
 if TYPE_CHECKING:
     import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     from qsit_metric.backends.dialogue import Dialogue
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
@@ -65,7 +69,7 @@ class Counter:
         from qsit_metric.backends.dialogue import Dialogue
         from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 
-        model = _empty(config)
+        self._fake, model = _without_memory(config)
         self._backend: LlavaOnevisionBackend = LlavaOnevisionBackend(model, tokenizer, template, geometry)
         self._dialogue: Dialogue = Dialogue(tokenizer, template)
         self._recipe = recipe
@@ -85,9 +89,9 @@ class Counter:
         model = self._backend.model
         return Counts(
             sum(value.numel() for value in model.parameters()), layout.tiles, layout.tokens,
-            _tflop(lambda: self._score(self._features(layout))),
-            _tflop(lambda: self._answer(self._prefix(self._features(layout)), question, new_tokens)),
-            _tflop(lambda: self._both(self._features(layout), question, new_tokens)),
+            self._tflop(lambda: self._score(self._features(layout))),
+            self._tflop(lambda: self._answer(self._prefix(self._features(layout)), question, new_tokens)),
+            self._tflop(lambda: self._both(self._features(layout), question, new_tokens)),
         )  # fmt: skip
 
     def _features(self, layout: Any) -> torch.Tensor:
@@ -96,7 +100,7 @@ class Counter:
         from qsit_metric.backends.vision import image_features
 
         side = self._backend.geometry.tile
-        tiles = torch.empty(layout.tiles, 3, side, side, device="meta", dtype=self._backend.dtype)
+        tiles = torch.empty(layout.tiles, 3, side, side, dtype=self._backend.dtype)
         return image_features(self._backend.model, [tiles], [layout])[0]
 
     def _score(self, features: torch.Tensor) -> None:
@@ -111,7 +115,7 @@ class Counter:
 
         before = self._dialogue.ids(self._recipe.scoring()).before
         embed = self._backend.model.get_input_embeddings()
-        opening = embed(torch.zeros(len(before), dtype=torch.long, device="meta"))
+        opening = embed(torch.zeros(len(before), dtype=torch.long))
         return Prefix(self._backend.model.model.language_model, [torch.cat([opening, features])])
 
     def _answer(self, prefix: Prefix, question: str, new_tokens: int) -> None:
@@ -132,22 +136,26 @@ class Counter:
         [prefix] = image.shared.values()
         self._answer(prefix, question, new_tokens)
 
+    def _tflop(self, work: Callable[[], object]) -> float:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
 
-def _empty(config: Any) -> Any:
-    """The model with no memory behind it; its attention is spelled out in products, which count alike."""
+        with torch.no_grad(), self._fake, FlopCounterMode(display=False) as counter:
+            work()
+        return float(counter.get_total_flops()) / 1e12
+
+
+def _without_memory(config: Any) -> tuple[FakeTensorMode, Any]:
+    """The mode that the model runs in, and the model with no memory behind it; its attention is spelled out."""
     import torch
-    from transformers import LlavaOnevisionForConditionalGeneration
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from benchmarks._model import give_room, planned_model
 
     plain = copy.deepcopy(config)
     plain._attn_implementation = "eager"
-    with torch.device("meta"):
-        return LlavaOnevisionForConditionalGeneration(plain)
-
-
-def _tflop(work: Callable[[], object]) -> float:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops()) / 1e12
+    model = planned_model(plain, torch.float32)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)  # the planned weights, which it has not seen
+    with fake:
+        give_room(model, torch.device("cpu"))
+    return fake, model

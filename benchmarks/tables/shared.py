@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.runs import Results
+from benchmarks.sets_records import SETS
 from qsit_metric.evaluation import EvaluationError
 
 Cells = dict[str, object]
@@ -56,12 +57,16 @@ def by_model(runs: Sequence[Results]) -> list[tuple[Cells, list[Results]]]:
 
 
 def state(run: Results) -> str:
-    """Empty for a complete run, else how far it is."""
-    return "" if run.complete else f"{run.run['set']}: {len(run.rows)} of {run.total}"
+    """Empty for a complete run of a whole set, else how far it is, or how much of the published set there was."""
+    name = str(run.run["set"])
+    if not run.complete:
+        return f"{name}: {len(run.rows)} of {run.total}"
+    published = SETS[name].n if name in SETS else run.total
+    return "" if run.total == published else f"{name}: {run.total} of the published {published}"
 
 
 def partial(runs: Iterable[Results]) -> str:
-    """Which of the runs are incomplete; a number of such a run is of those images only."""
+    """Which of the runs, or of their sets, are incomplete; such a number is of those images only."""
     return "; ".join(filter(None, map(state, runs)))
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import sqrt
+from statistics import fmean, pstdev
+from types import MappingProxyType
 
 from benchmarks.output import Table
 from benchmarks.runs import Results
 from benchmarks.tables.shared import CONDITIONS, Cells, beside, by_model, failures, identity, of_kind, partial, state
 from qsit_metric.evaluation import UndefinedError, bootstrap_interval, correlate
 
-SETS = ("koniq", "spaq", "livec", "agiqa", "kadid")
-"""The sets over which the paper averages."""
+PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "koniq": ("koniq-qalign", "koniq-test", "koniq"), "spaq": ("spaq-qalign", "spaq"), "livec": ("livec",),
+        "agiqa": ("agiqa",), "kadid": ("kadid", "kadid-test"),
+    }
+)  # fmt: skip
+"""The sets over which the paper averages, and which of ours stands for each: the first that was run.
+
+The paper trains on parts of KonIQ and SPAQ and tests on the others, which its code reads from Q-Align's lists.
+"""
+
+SETS = tuple(PARTS)
+_LEARNT = ("koniq", "spaq")
 
 STATISTICS = {"SRCC": "srcc", "PLCC": "plcc", "PLCC fitted": "plcc_fitted", "KRCC": "krcc", "RMSE": "rmse"}
 _PRINTED = ("SRCC", "PLCC")
@@ -24,34 +37,53 @@ def make(
     *,
     paper: Sequence[Mapping[str, object]] = (),
     paper_sets: Mapping[str, str] | None = None,
-    average: Sequence[str] = SETS,
+    average: Sequence[str] | None = None,
 ) -> Table:
     """One row a model, as the paper prints it: SRCC and raw PLCC of each set, both signed, and their mean.
 
     Args:
         runs: Of kind "scores", whole or not; runs that were made alike stand in one row.
         paper: Rows of the paper, with the columns "method", "training", "sft", "avg", "SET_srcc" and "SET_plcc".
-        paper_sets: How runs call a SET of the paper, where it differs, for example {"koniq": "koniq-test"}.
-        average: The sets whose (SRCC + PLCC) / 2 are averaged. The cell is empty where one of them is not there, not
-            whole, or undefined.
+        paper_sets: How runs call a SET of the paper, for example {"koniq": "koniq-test"}; default: see `PARTS`.
+        average: The sets whose (SRCC + PLCC) / 2 are averaged; default: those that stand for the paper's. The cell is
+            empty where one of them is not there, not whole, or undefined.
 
     Raises:
         EvaluationError: No such runs, one model and set twice, or a paper row without a model.
     """
     found = of_kind(runs, "scores")
-    printed = [_printed(row, paper_sets or {}) for row in paper]
+    named = standing({str(run.run["set"]) for run in found}) if paper_sets is None else dict(paper_sets)
+    averaged = [named.get(name, name) for name in SETS] if average is None else average
+    printed = [_printed(row, named) for row in paper]
     theirs = [name.removesuffix(" SRCC") for row in printed for name in row if name.endswith(" SRCC")]
     sets = list(dict.fromkeys([*theirs, *(str(run.run["set"]) for run in found)]))
     numbers = [f"{name} {statistic}" for name in sets for statistic in _PRINTED]
     columns = ("model", "training", *numbers, "average", "failed", "partial", *CONDITIONS)
-    rows = [_row(cells, group, average) for cells, group in by_model(found)]
+    rows = [_row(cells, group, averaged) for cells, group in by_model(found)]
     notes = (
         "SRCC and PLCC are signed; PLCC is of the raw scores, without a fit.",
-        f"average: mean of (SRCC + PLCC) / 2 over {', '.join(average)}.",
+        f"average: mean of (SRCC + PLCC) / 2 over {', '.join(averaged)}.",
+        *_wholes(named, found),
         *failures(found),
     )
     title = "Table IV: agreement of scores with people"
     return Table("table4", title, columns, tuple(beside(rows, printed, columns)), notes, _made(found))
+
+
+def standing(there: Collection[str]) -> dict[str, str]:
+    """Which set of ours stands for each of the paper's.
+
+    Args:
+        there: The sets of a table.
+
+    Returns:
+        The first of each set's `PARTS` that is there; a set of which there is none keeps the paper's name.
+
+    Example:
+        >>> standing(["koniq", "koniq-test"])["koniq"]
+        'koniq-test'
+    """
+    return {name: next((part for part in parts if part in there), name) for name, parts in PARTS.items()}
 
 
 def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
@@ -67,8 +99,8 @@ def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
     found = of_kind(runs, "scores")
     rows = [_details(run, rounds) for run in found]
     notes = (
-        "Correlations are signed. PLCC fitted is after a four-parameter logistic fit. RMSE compares the scales as "
-        "they are.",
+        "Correlations are signed. PLCC fitted and RMSE fitted are after a four-parameter logistic fit, the latter on "
+        "the set's own scale; RMSE is of the raw scores and says something only for a set on the scale 1..5.",
         "Intervals: 95 %, percentile bootstrap over images.",
         "images/s: of one process, without loading the model; waiting: share of that time in which the model had no "
         "picture to work on.",
@@ -76,6 +108,17 @@ def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
     )
     title = "Table IV: all statistics of each set"
     return Table("table4-details", title, tuple(rows[0]), tuple(rows), notes, _made(found), {"waiting": ".1%"})
+
+
+def _wholes(named: Mapping[str, str], runs: Iterable[Results]) -> list[str]:
+    """What to know before a whole set is compared with the paper's numbers."""
+    there = {run.run["set"] for run in runs}
+    return [
+        f"{name} is the whole set. The paper's models learnt from most of it and are tested on the rest: run "
+        f"{' or '.join(PARTS[name][:-1])} to compare."
+        for name in _LEARNT
+        if named.get(name) == name and name in there
+    ]
 
 
 def _printed(row: Mapping[str, object], names: Mapping[str, str]) -> Cells:
@@ -114,10 +157,16 @@ def _statistics(run: Results) -> dict[str, float | str]:
     """Name -> value, or why there is none."""
     found = correlate(*_pairs(run))
     values = {name: getattr(found, field) for name, field in STATISTICS.items()}
-    return {
+    cells: dict[str, float | str] = {
         name: f"{_UNDEFINED}{found.undefined[STATISTICS[name]]}" if value is None else float(value)
         for name, value in values.items()
     }
+    return {**cells, "RMSE fitted": _left_over(cells["PLCC fitted"], _pairs(run)[1])}
+
+
+def _left_over(fitted: float | str, mos: Sequence[float]) -> float | str:
+    """RMSE after the fit: its ends are those of a straight line, so it follows from the fitted correlation."""
+    return fitted if isinstance(fitted, str) else pstdev(mos) * sqrt(max(0.0, 1 - fitted**2))
 
 
 def _interval(run: Results, name: str, rounds: int) -> Cells:

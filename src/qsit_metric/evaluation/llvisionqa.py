@@ -184,7 +184,8 @@ def check_counts(questions: Sequence[Question], split: str) -> None:
         elif abs(chance - guess) > _PRINTED:
             reasons.append(f"{name}: a random guess has {chance:.2f} %, published are {guess:.2f} %")
     if reasons:
-        raise EvaluationError.about("questions", f"<{'; '.join(reasons)}>", f"LLVisionQA-{split} as published")
+        hint = f"What differs: {'; '.join(reasons)}."
+        raise EvaluationError.about("questions", f"<{len(questions)}>", f"LLVisionQA-{split} as published", hint)
 
 
 def _file(path: Path, before: int) -> tuple[list[Question], list[str]]:
