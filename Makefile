@@ -44,7 +44,7 @@ tiny: $(VENV)/ready  ## the training recipe from end to end, small (without FAST
 	rm -rf $(TINY)
 	$(BIN)/python -m train tiny -o $(TINY) $(if $(FAST),--fast)
 
-nano: $(VENV)/ready  ## make q-sit-nano again, about three hours (FAST=1 checks the path only)
+nano: $(VENV)/ready  ## make q-sit-nano again, hours on a processor, minutes on a GPU (FAST=1 checks the path only)
 	$(BIN)/python -m train nano -o runs/nano$(if $(FAST),-fast --fast)
 
 test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.x and Pillow)

@@ -75,7 +75,7 @@ _RECORDS: tuple[ModelRecord, ...] = (
         backend="llava_onevision",
         recipe="train",
         paper="arXiv:2503.09197",
-        description="in the package, 4.5 M parameters: taught on synthetic degradations, no replacement for q-sit-mini",
+        description="in the package, 7.6 M parameters: taught on synthetic degradations, no replacement for q-sit-mini",
         licence="Apache-2.0",
         embedded="q-sit-nano",
     ),
