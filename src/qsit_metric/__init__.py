@@ -18,6 +18,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .catalog import list_models as list_models
+    from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
     from .metric import QSiT as QSiT
     from .pipeline import Budget as Budget
@@ -36,6 +37,7 @@ _HOMES = {
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
+    "create_metric": "creating",
     "list_models": "catalog",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "Score",
     "View",
     "__version__",
+    "create_metric",
     "list_models",
 ]
 
