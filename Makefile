@@ -24,12 +24,12 @@ $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 	$(COMPAT)/bin/python -m pip install -qq -c constraints-compat.txt -e '.[dev,train]'
 	@touch $@
 
-# Hosts come without what they depend on: that would bring torchvision and torch for CUDA, and much that no test needs.
-$(HOSTS)/ready: constraints.txt constraints-hosts.txt pyproject.toml
-	$(PYTHON) -m venv --clear $(HOSTS)
-	$(HOSTS)/bin/python -m pip install -qq -c constraints.txt -e . pytest pytest-xdist
-	$(HOSTS)/bin/python -m pip install -qq setuptools==80.10.2 wheel cython # basicsr is a source package: built here, or
-	$(HOSTS)/bin/python -m pip install -qq --no-deps --no-build-isolation -r constraints-hosts.txt # it fetches torch anew
+# Host packages lie beside .venv and come without what they depend on: that would bring torchvision and torch for CUDA, and
+# much that no test needs. basicsr is a source package; in an environment of its own its build would fetch torch anew.
+$(HOSTS)/ready: $(VENV)/ready constraints-hosts.txt
+	rm -rf $(HOSTS)
+	$(BIN)/python -m pip install -qq --target $(HOSTS)/build setuptools==80.10.2 wheel cython
+	PYTHONPATH=$(HOSTS)/build $(BIN)/python -m pip install -qq --target $(HOSTS)/site --no-deps --no-build-isolation -r constraints-hosts.txt
 	@touch $@
 
 $(PAGES)/ready: constraints-docs.txt
@@ -54,7 +54,7 @@ test-compat: $(COMPAT)/ready  ## the same tests on transformers 4.57 and Pillow 
 	$(COMPAT)/bin/python $(PYTEST)
 
 test-hosts: $(HOSTS)/ready  ## the integrations against the real host packages
-	QSIT_REQUIRE_HOSTS=1 $(HOSTS)/bin/python $(PYTEST) tests/hosts
+	PYTHONPATH=$(HOSTS)/site QSIT_REQUIRE_HOSTS=1 $(BIN)/python $(PYTEST) tests/hosts
 
 test-all: $(VENV)/ready  ## slow tests too
 	$(BIN)/python $(PYTEST) -m 'not gpu and not hub'
