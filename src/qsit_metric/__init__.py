@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .catalog import list_models as list_models
     from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
+    from .loss import QSiTLoss as QSiTLoss
     from .metric import QSiT as QSiT
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
@@ -33,6 +34,7 @@ _HOMES = {
     "Budget": "pipeline",
     "QSiT": "metric",
     "QSiTError": "errors",
+    "QSiTLoss": "loss",
     "QualityMap": "quality_map",
     "Recipe": "prompts",
     "Score": "results",
@@ -46,6 +48,7 @@ __all__ = [
     "Budget",
     "QSiT",
     "QSiTError",
+    "QSiTLoss",
     "QualityMap",
     "Recipe",
     "Score",

@@ -95,7 +95,10 @@ try:
 except DependencyError as error:
     print(error)
 """
-    assert fresh(code) == f"`basicsr` 1.4.2 is installed, but cannot be imported: ModuleNotFoundError: No module named {MOVED!r}"
+    assert (
+        fresh(code)
+        == f"`basicsr` 1.4.2 is installed, but cannot be imported: ModuleNotFoundError: No module named {MOVED!r}"
+    )
 
 
 # --- the metric
@@ -127,11 +130,15 @@ def test_every_key_of_the_yml_but_type_arrives(metric, bgr):
 
 
 def test_there_need_be_no_ground_truth(metric, bgr):
-    assert calculate_metric({"img": bgr}, {"type": "calculate_qsit", "model": MODEL}) == float(metric.score(bgr[..., ::-1]))
+    assert calculate_metric({"img": bgr}, {"type": "calculate_qsit", "model": MODEL}) == float(
+        metric.score(bgr[..., ::-1])
+    )
 
 
 def test_input_order(bgr):
-    assert ours.calculate_qsit(bgr.transpose(2, 0, 1), input_order="CHW", model=MODEL) == ours.calculate_qsit(bgr, model=MODEL)
+    assert ours.calculate_qsit(bgr.transpose(2, 0, 1), input_order="CHW", model=MODEL) == ours.calculate_qsit(
+        bgr, model=MODEL
+    )
     with pytest.raises(InputError, match="`input_order`"):
         ours.calculate_qsit(bgr, input_order="WHC", model=MODEL)
 
