@@ -19,6 +19,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .catalog import list_models as list_models
     from .errors import QSiTError as QSiTError
+    from .loss import QSiTLoss as QSiTLoss
     from .metric import QSiT as QSiT
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
@@ -31,13 +32,14 @@ _HOMES = {
     "Budget": "pipeline",
     "QSiT": "metric",
     "QSiTError": "errors",
+    "QSiTLoss": "loss",
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
     "list_models": "catalog",
 }
 
-__all__ = ["Answer", "Budget", "QSiT", "QSiTError", "Recipe", "Score", "View", "__version__", "list_models"]
+__all__ = ["Answer", "Budget", "QSiT", "QSiTError", "QSiTLoss", "Recipe", "Score", "View", "__version__", "list_models"]
 
 
 def __getattr__(name: str) -> Any:
