@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import qsit_metric
+from qsit_metric.errors import DependencyError
 
 SOURCE = Path(qsit_metric.__file__).parent
 HEAVY = ("torch", "transformers", "numpy", "PIL", "scipy", "huggingface_hub", "rich", "typer", "accelerate")
@@ -73,10 +74,21 @@ MODULES = sorted(
 )
 
 
+def imported(name):
+    """The module, or None for an integration whose host is not here."""
+    try:
+        return importlib.import_module(name)
+    except DependencyError:
+        assert name.startswith("qsit_metric.integrations.")
+        return None
+
+
 def test_the_examples_in_docstrings_run():
     """Every `>>>` of the package; those that need published weights are marked to be skipped."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    results = {name: doctest.testmod(importlib.import_module(name), optionflags=flags) for name in MODULES}
+    results = {
+        module.__name__: doctest.testmod(module, optionflags=flags) for module in map(imported, MODULES) if module
+    }
     assert {name: result.failed for name, result in results.items() if result.failed} == {}
     assert sum(result.attempted for result in results.values()) > 30
 

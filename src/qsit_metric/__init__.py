@@ -18,6 +18,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .catalog import list_models as list_models
+    from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
     from .loss import QSiTLoss as QSiTLoss
     from .metric import QSiT as QSiT
@@ -36,10 +37,23 @@ _HOMES = {
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
+    "create_metric": "creating",
     "list_models": "catalog",
 }
 
-__all__ = ["Answer", "Budget", "QSiT", "QSiTError", "QSiTLoss", "Recipe", "Score", "View", "__version__", "list_models"]
+__all__ = [
+    "Answer",
+    "Budget",
+    "QSiT",
+    "QSiTError",
+    "QSiTLoss",
+    "Recipe",
+    "Score",
+    "View",
+    "__version__",
+    "create_metric",
+    "list_models",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .errors import InputError
+
 __all__ = ["ModelRecord", "embedded_folder", "embedded_names", "find", "list_models", "nearest"]
 
+_MODES = ("NR", "FR")  # pyiqa's words: no reference, full reference
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -116,25 +120,52 @@ def find(name: str) -> ModelRecord | None:
     return next((record for record in _RECORDS if name in (record.name, record.repo)), None)
 
 
-def list_models(pattern: str = "") -> list[str]:
+def list_models(
+    pattern: str | None = "",
+    filter: str | Sequence[str] = "",
+    exclude_filters: str | Sequence[str] = "",
+    *,
+    metric_mode: str | None = None,
+) -> list[str]:
     """List the names of the catalog, in its order.
 
     Args:
-        pattern: Part of a name, or a pattern with `*`, `?` or `[...]` for the whole name. Case does not matter.
+        pattern: Part of a name, or a pattern with `*`, `?` or `[...]` for the whole name. Case does not matter. "NR"
+            and "FR" are taken for `metric_mode`, which comes first in pyiqa.
+        filter: One or several patterns for the whole name, as in pyiqa; a name that fits one of them is listed.
+        exclude_filters: The same, for names that are not listed.
+        metric_mode: "NR" (all are), "FR" (none is) or None, as in pyiqa.
 
     Returns:
         The names that fit; all of them for "".
+
+    Raises:
+        InputError: Another `metric_mode`.
 
     Example:
         >>> list_models("sit")
         ['q-sit-mini', 'q-sit', 'q-sit-nano']
         >>> list_models("*-7b")
         ['llava-onevision-7b']
+        >>> list_models(metric_mode="NR", filter="q-sit*", exclude_filters="*-nano")
+        ['q-sit-mini', 'q-sit']
     """
-    pattern = pattern.lower()
-    if not any(sign in pattern for sign in "*?["):
-        pattern = f"*{pattern}*"
-    return [record.name for record in _RECORDS if fnmatch.fnmatchcase(record.name, pattern)]
+    if pattern in _MODES:
+        pattern, metric_mode = "", pattern
+    if metric_mode not in (None, *_MODES):
+        raise InputError.about("metric_mode", metric_mode, " or ".join(map(repr, _MODES)))
+    if metric_mode == "FR":
+        return []
+    part = (pattern or "").lower()
+    if not any(sign in part for sign in "*?["):
+        part = f"*{part}*"
+    names = [record.name for record in _RECORDS if fnmatch.fnmatchcase(record.name, part)]
+    return [name for name in names if _fits(name, filter or "*") and not _fits(name, exclude_filters)]
+
+
+def _fits(name: str, patterns: str | Sequence[str]) -> bool:
+    several = [patterns] if isinstance(patterns, str) else patterns
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in several)
 
 
 def nearest(name: str) -> list[str]:

@@ -103,3 +103,13 @@ def finite(logits: Tensor) -> Tensor:
 def unit(score: float) -> float:
     """Map a score on 1..5 to the 0..1 of the authors' README: (s - 1) / 4."""
     return (score - SCORE_RANGE[0]) / (SCORE_RANGE[1] - SCORE_RANGE[0])
+
+
+def range_text() -> str:
+    """The score's range as pyiqa writes it.
+
+    Example:
+        >>> range_text()
+        '1, 5'
+    """
+    return ", ".join(f"{end:g}" for end in SCORE_RANGE)

@@ -44,6 +44,11 @@ def load_backend(
     return loaded, origin, loaded.recipe or (recipe_named(record.recipe) if record else None)
 
 
+def default_device() -> str:
+    """The device of whoever names none."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _fitting(checkpoint: Checkpoint) -> str:
     """The catalog's backend, else the one that the config's family asks for."""
     if checkpoint.record:
@@ -53,7 +58,7 @@ def _fitting(checkpoint: Checkpoint) -> str:
 
 
 def _defaults(options: LoadOptions) -> LoadOptions:
-    device = options.device if options.device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    device = options.device if options.device is not None else default_device()
     kind = check_device(device)
     dtype = options.dtype if options.dtype is not None else "float16" if kind == "cuda" else "float32"
     check_dtype(dtype)
