@@ -25,6 +25,10 @@ from qsit_metric import QSiT, list_models
 from qsit_metric.errors import DependencyError, InputError
 from qsit_metric.integrations import vlmevalkit as ours
 
+from .torchvision_ops import declare
+
+declare()  # other hosts bring a torchvision, which transformers imports where it is installed
+
 MODEL = str(GOLDEN / "tied")
 PICTURE = str(IMAGES / "landscape_600x400.jpg")
 TEXT = "Question: Is it sharp?\nOptions:\nA. Yes\nB. No\nPlease select the correct answer from the options above. \n"
