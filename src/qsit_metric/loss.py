@@ -168,8 +168,7 @@ class QSiTLoss(nn.Module):
         side = self.metric.backend.tile if crop is True else crop
         if isinstance(side, int) and not isinstance(side, bool) and side > 0:
             return side
-        hint = f"The {self.metric.backend.name} backend has no tiles: give a side." if crop is True else ""
-        raise InputError.about("crop", crop, "False, True or a side in pixels", hint)
+        raise InputError.about("crop", crop, "False, True or a side in pixels")
 
     def _cropped(self, x: torch.Tensor) -> torch.Tensor:
         """A place of its own in each picture; sides that are smaller stay whole."""

@@ -20,7 +20,7 @@ from qsit_metric.integrations.pyiqa import register
 from .needed import host
 
 pyiqa, torchmetrics = host("pyiqa"), host("torchmetrics")
-from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score  # noqa: E402
+from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score
 
 TIED = str(GOLDEN / "tied")
 NAMES = ("landscape_451x300.png", "rgba_300.png", "gray_256.png")

@@ -19,7 +19,7 @@ from qsit_metric.integrations.pyiqa import register
 from .needed import fresh, host
 
 pyiqa = host("pyiqa")
-from pyiqa.default_model_configs import DEFAULT_CONFIGS  # noqa: E402
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
 TIED = str(GOLDEN / "tied")
 PHOTO = IMAGES / "landscape_451x300.png"

@@ -23,7 +23,7 @@ from stand_in import Brightness, pictures
 from .needed import HERE, fresh, host
 
 torchmetrics = host("torchmetrics")
-from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score  # noqa: E402
+from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score
 
 TIED = str(GOLDEN / "tied")
 DARK, GREY, LIGHT = 0.0, 0.5, 1.0  # 1, 3 and 5 for the stand-in
