@@ -29,14 +29,14 @@ if find_spec("torchvision") and find_spec("basicsr"):
     sys.modules.setdefault(MOVED, import_module("torchvision.transforms._functional_tensor"))
 host("basicsr")
 
-from basicsr.losses import build_loss
-from basicsr.metrics import calculate_metric
-from basicsr.models import build_model
-from basicsr.utils import img2tensor, tensor2img
-from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY
+from basicsr.losses import build_loss  # noqa: E402
+from basicsr.metrics import calculate_metric  # noqa: E402
+from basicsr.models import build_model  # noqa: E402
+from basicsr.utils import img2tensor, tensor2img  # noqa: E402
+from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY  # noqa: E402
 
-from qsit_metric import QSiT
-from qsit_metric.integrations import basicsr as ours
+from qsit_metric import QSiT  # noqa: E402
+from qsit_metric.integrations import basicsr as ours  # noqa: E402
 
 MODEL = str(GOLDEN / "tied")
 PICTURE = IMAGES / "landscape_600x400.jpg"
@@ -95,7 +95,10 @@ try:
 except DependencyError as error:
     print(error)
 """
-    assert fresh(code) == f"`basicsr` 1.4.2 is installed, but cannot be imported: ModuleNotFoundError: No module named {MOVED!r}"
+    assert (
+        fresh(code)
+        == f"`basicsr` 1.4.2 is installed, but cannot be imported: ModuleNotFoundError: No module named {MOVED!r}"
+    )
 
 
 # --- the metric
@@ -127,11 +130,15 @@ def test_every_key_of_the_yml_but_type_arrives(metric, bgr):
 
 
 def test_there_need_be_no_ground_truth(metric, bgr):
-    assert calculate_metric({"img": bgr}, {"type": "calculate_qsit", "model": MODEL}) == float(metric.score(bgr[..., ::-1]))
+    assert calculate_metric({"img": bgr}, {"type": "calculate_qsit", "model": MODEL}) == float(
+        metric.score(bgr[..., ::-1])
+    )
 
 
 def test_input_order(bgr):
-    assert ours.calculate_qsit(bgr.transpose(2, 0, 1), input_order="CHW", model=MODEL) == ours.calculate_qsit(bgr, model=MODEL)
+    assert ours.calculate_qsit(bgr.transpose(2, 0, 1), input_order="CHW", model=MODEL) == ours.calculate_qsit(
+        bgr, model=MODEL
+    )
     with pytest.raises(InputError, match="`input_order`"):
         ours.calculate_qsit(bgr, input_order="WHC", model=MODEL)
 

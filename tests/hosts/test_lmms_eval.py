@@ -21,16 +21,16 @@ from .needed import fresh, host
 
 host("lmms_eval")
 
-import datasets
-import lmms_eval.models as models
-from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output
-from lmms_eval.evaluator import simple_evaluate
-from lmms_eval.models.registry_v2 import ModelManifest
-from lmms_eval.tasks import TaskManager, get_task_dict
-from lmms_eval.tasks.qbench import utils as qbench
+import datasets  # noqa: E402
+import lmms_eval.models as models  # noqa: E402
+from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output  # noqa: E402
+from lmms_eval.evaluator import simple_evaluate  # noqa: E402
+from lmms_eval.models.registry_v2 import ModelManifest  # noqa: E402
+from lmms_eval.tasks import TaskManager, get_task_dict  # noqa: E402
+from lmms_eval.tasks.qbench import utils as qbench  # noqa: E402
 
-from qsit_metric.integrations import lmms_eval as ours
-from qsit_metric.integrations.lmms_eval_model import QSiT as Model
+from qsit_metric.integrations import lmms_eval as ours  # noqa: E402
+from qsit_metric.integrations.lmms_eval_model import QSiT as Model  # noqa: E402
 
 MODEL = str(GOLDEN / "tied")
 QUESTION = "Is this picture sharp?\nA. Yes\nB. No\nAnswer with the option's letter from the given choices directly.\n"
@@ -62,7 +62,9 @@ def request(kind, *arguments, task="small", doc_id=0):
 
 
 def generating(context=QUESTION, visual=lambda doc: [doc["image"]], doc_id=0, **settings):
-    return request("generate_until", context, {"max_new_tokens": 4, "until": ["\n\n"], **settings}, visual, doc_id=doc_id)
+    return request(
+        "generate_until", context, {"max_new_tokens": 4, "until": ["\n\n"], **settings}, visual, doc_id=doc_id
+    )
 
 
 # --- registration
@@ -147,7 +149,12 @@ def test_each_process_has_its_own_gpu(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert [lmms_eval_model._own(device) for device in (None, "cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
+    assert [lmms_eval_model._own(device) for device in (None, "cuda", "cuda:0", "cpu")] == [
+        "cuda:1",
+        "cuda:1",
+        "cuda:0",
+        "cpu",
+    ]
     monkeypatch.delenv("LOCAL_RANK")
     assert lmms_eval_model._own(None) is None
 
@@ -189,7 +196,9 @@ def test_sampling_and_beams_are_refused(model, docs, settings):
         model.generate_until([generating(**settings)])
 
 
-@pytest.mark.parametrize("settings", [{"do_sample": False, "temperature": 0.7}, {"do_sample": True, "temperature": 0}, {"num_beams": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"do_sample": False, "temperature": 0.7}, {"do_sample": True, "temperature": 0}, {"num_beams": 1}]
+)
 def test_greedy_in_other_words(model, docs, settings):
     assert model.generate_until([generating(**settings)])
 
@@ -255,7 +264,9 @@ def test_the_greedy_answer_is_recognised(model, docs, monkeypatch):
     texts = {"short": Reply("A", (1, 2), True), "cut": Reply("A", (1,), False)}
     for name, expected in (("short", [True, False]), ("cut", [False, False])):
         monkeypatch.setattr(model.metric.backend, "generate", lambda *_, reply=texts[name]: [reply])
-        asked = [request("loglikelihood", "Why?", lambda _doc, o=o: o, lambda doc: [doc["image"]]) for o in (" A", " B")]
+        asked = [
+            request("loglikelihood", "Why?", lambda _doc, o=o: o, lambda doc: [doc["image"]]) for o in (" A", " B")
+        ]
         assert [greedy for _, greedy in model.loglikelihood(asked)] == expected
 
 
@@ -347,8 +358,13 @@ def test_the_hosts_evaluator_with_a_real_model(hub):
                             verbosity="ERROR", cli_args=args, process_docs_parallel=1, gen_kwargs="max_new_tokens=3")  # fmt: skip
     replies = [sample["resps"][0][0] for sample in found["samples"]["qbench_dev"]]
     metric = QSiT(MODEL, device="cpu")
-    prompts = [QUESTION, QUESTION.replace(QUESTION.split("Answer")[0], "What is wrong with it?\nA. Noise\nB. Blur\nC. Dark\n")]
-    expected = [metric.ask(Image.open(f).convert("RGB"), p, max_new_tokens=3) for f, p in zip(FILES, prompts, strict=True)]
+    prompts = [
+        QUESTION,
+        QUESTION.replace(QUESTION.split("Answer")[0], "What is wrong with it?\nA. Noise\nB. Blur\nC. Dark\n"),
+    ]
+    expected = [
+        metric.ask(Image.open(f).convert("RGB"), p, max_new_tokens=3) for f, p in zip(FILES, prompts, strict=True)
+    ]
     assert replies == [str(answer).split("\n\n")[0] for answer in expected]
     assert json.dumps(found["results"]["qbench_dev"]["qbench_acc,none"])
 

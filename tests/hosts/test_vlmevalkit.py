@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import sys
 from functools import partial
 from importlib import import_module
@@ -60,7 +59,7 @@ class BaseModel:
         parts = [{"type": "text", "value": message}] if isinstance(message, str) else message
         assert all({"type", "value"} <= set(part) for part in parts)
         assert all(part["type"] in self.allowed_types for part in parts)
-        assert all(os.path.isfile(part["value"]) for part in parts if part["type"] == "image")
+        assert all(Path(part["value"]).is_file() for part in parts if part["type"] == "image")
         return self.generate_inner(parts, dataset)
 
 
