@@ -94,7 +94,9 @@ class QSiTLoss(loss.QSiTLoss):
     ) -> None:
         super().__init__(_metric(model, device, dtype), loss_weight, reduction, **options)
 
-    def forward(self, pred: torch.Tensor, target: object = None, weight: object = None, **kwargs: object) -> Any:  # type: ignore[override]
+    def forward(  # type: ignore[override]  # BasicSR's signature
+        self, pred: torch.Tensor, target: object = None, weight: object = None, **kwargs: object
+    ) -> Any:
         """Judge a batch; the ground truth is not used.
 
         Args:
@@ -118,7 +120,9 @@ class QSiTLoss(loss.QSiTLoss):
 class QSiTPerceptual(QSiTLoss):
     """`QSiTLoss` for `perceptual_opt`, whose losses give a pair: beside a pixel loss in one `SRModel`."""
 
-    def forward(self, pred: torch.Tensor, target: object = None, weight: object = None, **kwargs: object) -> Any:  # type: ignore[override]
+    def forward(  # type: ignore[override]  # BasicSR's signature
+        self, pred: torch.Tensor, target: object = None, weight: object = None, **kwargs: object
+    ) -> Any:
         """As `QSiTLoss.forward`, but returns (loss, None): there is no style loss."""
         return super().forward(pred, target, weight, **kwargs), None
 

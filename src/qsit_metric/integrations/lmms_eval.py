@@ -8,7 +8,6 @@ reading the others, so `manifest` does not fail there: versions are checked when
 from __future__ import annotations
 
 from functools import cache
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import catalog
@@ -17,7 +16,7 @@ from .hosts import require
 if TYPE_CHECKING:
     from .lmms_eval_model import QSiT
 
-__all__ = ["QSiT", "host", "manifest"]
+__all__ = ["QSiT", "manifest"]
 
 _OURS = "q-sit*"
 _ANY = "qsit"
@@ -39,18 +38,12 @@ def manifest() -> list[Any]:
     try:
         from lmms_eval.models.registry_v2 import ModelManifest
     except ImportError:
-        ModelManifest = host("lmms_eval.models.registry_v2").ModelManifest  # says what is missing
+        host = require(
+            "lmms_eval.models.registry_v2", "lmms", "lmms-eval", least="0.7", below="0.8"
+        )  # says what is missing
+        ModelManifest = host.ModelManifest
     classes = {_ANY: "QSiT", **{name: name for name in catalog.list_models(_OURS)}}
     return [ModelManifest(name, simple_class_path=f"{__name__}.{attribute}") for name, attribute in classes.items()]
-
-
-def host(module: str) -> ModuleType:
-    """A module of lmms-eval.
-
-    Raises:
-        DependencyError: It is not installed, in a version that is not supported, or cannot be imported.
-    """
-    return require(module, "lmms", "lmms-eval", least="0.7", below="0.8")
 
 
 def __getattr__(name: str) -> Any:

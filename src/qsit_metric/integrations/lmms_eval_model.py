@@ -19,9 +19,9 @@ from ..errors import InputError, QSiTError
 from ..images import load
 from ..pipeline import guarded
 from ..view import opened
-from .lmms_eval import host
+from .hosts import require
 
-_HOST = host("lmms_eval.api.model")
+_HOST = require("lmms_eval.api.model", "lmms", "lmms-eval", least="0.7", below="0.8")
 
 if TYPE_CHECKING:
     from lmms_eval.api.instance import Instance
