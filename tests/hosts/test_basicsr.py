@@ -29,14 +29,14 @@ if find_spec("torchvision") and find_spec("basicsr"):
     sys.modules.setdefault(MOVED, import_module("torchvision.transforms._functional_tensor"))
 host("basicsr")
 
-from basicsr.losses import build_loss  # noqa: E402
-from basicsr.metrics import calculate_metric  # noqa: E402
-from basicsr.models import build_model  # noqa: E402
-from basicsr.utils import img2tensor, tensor2img  # noqa: E402
-from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY  # noqa: E402
+from basicsr.losses import build_loss
+from basicsr.metrics import calculate_metric
+from basicsr.models import build_model
+from basicsr.utils import img2tensor, tensor2img
+from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY
 
-from qsit_metric import QSiT  # noqa: E402
-from qsit_metric.integrations import basicsr as ours  # noqa: E402
+from qsit_metric import QSiT
+from qsit_metric.integrations import basicsr as ours
 
 MODEL = str(GOLDEN / "tied")
 PICTURE = IMAGES / "landscape_600x400.jpg"

@@ -21,16 +21,16 @@ from .needed import fresh, host
 
 host("lmms_eval")
 
-import datasets  # noqa: E402
-import lmms_eval.models as models  # noqa: E402
-from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output  # noqa: E402
-from lmms_eval.evaluator import simple_evaluate  # noqa: E402
-from lmms_eval.models.registry_v2 import ModelManifest  # noqa: E402
-from lmms_eval.tasks import TaskManager, get_task_dict  # noqa: E402
-from lmms_eval.tasks.qbench import utils as qbench  # noqa: E402
+import datasets
+import lmms_eval.models as models
+from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output
+from lmms_eval.evaluator import simple_evaluate
+from lmms_eval.models.registry_v2 import ModelManifest
+from lmms_eval.tasks import TaskManager, get_task_dict
+from lmms_eval.tasks.qbench import utils as qbench
 
-from qsit_metric.integrations import lmms_eval as ours  # noqa: E402
-from qsit_metric.integrations.lmms_eval_model import QSiT as Model  # noqa: E402
+from qsit_metric.integrations import lmms_eval as ours
+from qsit_metric.integrations.lmms_eval_model import QSiT as Model
 
 MODEL = str(GOLDEN / "tied")
 QUESTION = "Is this picture sharp?\nA. Yes\nB. No\nAnswer with the option's letter from the given choices directly.\n"
