@@ -72,7 +72,7 @@ def _run(script: Path, world: int) -> dict[str, list[float]]:
     port = _free_port()
     started = [_start(script, rank, world, port) for rank in range(world)]
     try:
-        told = [process.communicate(timeout=300) for process in started]
+        told = [process.communicate(timeout=1200) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -95,7 +95,7 @@ class Backend(ABC):
         dtype: Floating-point type of the computation.
         recipe: The recipe that the checkpoint carries, or None.
         patches: Patches of one tile, by which the default size of a batch is scaled.
-        tile: Side in pixels of a square picture that it sees at its own resolution: of a tile, where pictures are cut.
+        tile: Side in pixels of a square picture that it sees at its own resolution, for windows and crops.
     """
 
     name: ClassVar[str]
