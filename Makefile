@@ -27,7 +27,8 @@ $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 $(HOSTS)/ready: constraints.txt constraints-hosts.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(HOSTS)
 	$(HOSTS)/bin/python -m pip install -qq -c constraints.txt -e . pytest pytest-xdist
-	$(HOSTS)/bin/python -m pip install -qq --no-deps -r constraints-hosts.txt
+	$(HOSTS)/bin/python -m pip install -qq setuptools==80.10.2 wheel cython # basicsr is a source package: built here, or
+	$(HOSTS)/bin/python -m pip install -qq --no-deps --no-build-isolation -r constraints-hosts.txt # it fetches torch anew
 	@touch $@
 
 demo: $(VENV)/ready  ## score and question a few photographs

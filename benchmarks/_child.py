@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 
-def in_child(module: str, *arguments: str) -> dict[str, Any]:
-    """The JSON object in the last line that `python -m MODULE ARGUMENTS` writes.
+def in_child(module: str, *arguments: str, more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The JSON object in the last line that `python -m MODULE ARGUMENTS` writes; `more` goes to its environment.
 
     Raises:
         RuntimeError: It failed; its last words are in the message.
     """
     command = [sys.executable, "-m", module, *arguments]
     root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    place = {**os.environ, **(more or {})}
+    done = subprocess.run(command, cwd=root, env=place, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -69,7 +69,18 @@ def test_a_host_that_is_not_here(monkeypatch):
         register()
     monkeypatch.delitem(sys.modules, "qsit_metric.integrations.torchmetrics", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[torchmetrics\]'"):
-        import qsit_metric.integrations.torchmetrics  # noqa: F401
+        import qsit_metric.integrations.torchmetrics
+    monkeypatch.delitem(sys.modules, "qsit_metric.integrations.basicsr", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[basicsr\]'"):
+        import qsit_metric.integrations.basicsr  # noqa: F401
+    monkeypatch.setitem(sys.modules, "lmms_eval.models.registry_v2", None)
+    monkeypatch.delitem(sys.modules, "qsit_metric.integrations.lmms_eval_model", raising=False)
+    from qsit_metric.integrations import lmms_eval
+
+    with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[lmms\]'"):
+        lmms_eval.manifest()
+    with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[lmms\]'"):
+        lmms_eval.QSiT  # noqa: B018
 
 
 def test_nobody_imports_an_integration_but_who_uses_it():
@@ -96,7 +107,7 @@ REQUIRED = [words for words in required() if words[0] != "torch"]
 
 
 def test_there_are_integrations():
-    assert {"pyiqa", "torchmetrics"} <= {words[0] for words in REQUIRED}
+    assert {"pyiqa", "torchmetrics", "basicsr", "lmms"} <= {words[1] for words in REQUIRED}
 
 
 @pytest.mark.parametrize(("module", "extra", "distribution", "least", "below"), REQUIRED)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .catalog import list_models as list_models
     from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
+    from .loss import QSiTLoss as QSiTLoss
     from .metric import QSiT as QSiT
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
@@ -32,6 +33,7 @@ _HOMES = {
     "Budget": "pipeline",
     "QSiT": "metric",
     "QSiTError": "errors",
+    "QSiTLoss": "loss",
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
@@ -44,6 +46,7 @@ __all__ = [
     "Budget",
     "QSiT",
     "QSiTError",
+    "QSiTLoss",
     "Recipe",
     "Score",
     "View",

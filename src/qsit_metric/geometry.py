@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CheckpointError
+from .errors import CheckpointError, InputError
 
 _BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as the config files write it
 _ANYRES = "anyres_max_"
@@ -37,6 +38,22 @@ class Geometry:
     def side(self) -> int:
         """Patches along one side of a tile (27 for Q-SiT)."""
         return self.tile // self.patch
+
+    def at_most(self, tiles: int) -> Geometry:
+        """The same with no grid that makes more tiles of a picture, the squeezed whole included.
+
+        Raises:
+            InputError: No grid is left.
+
+        Example:
+            >>> Geometry().at_most(3).grids
+            ((384, 384), (384, 768), (768, 384))
+        """
+        count = [height * width // self.tile**2 + 1 for height, width in self.grids]
+        if min(count) > tiles:
+            raise InputError.about("max_tiles", tiles, f"at least {min(count)}: the whole and the smallest grid")
+        left = tuple(grid for grid, its in zip(self.grids, count, strict=True) if its <= tiles)
+        return dataclasses.replace(self, grids=left)
 
     @classmethod
     def from_configs(cls, config: Mapping[str, Any], processor: Mapping[str, Any]) -> Geometry:

@@ -22,11 +22,12 @@ from ._version import __version__
 from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
 from .backends.loading import check_device, float_type
-from .errors import BackendError, InputError, QSiTError
+from .errors import InputError, QSiTError
 from .images import ImageLike, items, load
-from .pipeline import Budget, Errors, Timing, ahead, batches, check_errors, compute, gather, guarded
+from .pipeline import Budget, Errors, Timing, ahead, batches, check_errors, compute, computing, gather, guarded
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
+from .tensors import level_logits
 
 if TYPE_CHECKING:
     from .view import View
@@ -261,24 +262,7 @@ class QSiT:
             >>> y = metric(x)  # doctest: +SKIP
             >>> (-y.sum()).backward()  # doctest: +SKIP
         """
-        if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3:
-            shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
-            raise InputError.about("x", shown, "a tensor (N, 3, H, W)", "Files and lists go to `metric.score`.")
-        differentiable = x.requires_grad and torch.is_grad_enabled()
-        if differentiable and not self.backend.differentiable:
-            raise BackendError.about("x", "<a tensor that requires grad>", f"no gradient with {self.backend.name}")
-        prompt = self.recipe.scoring()
-
-        def run(prepared: list[Prepared]) -> list[torch.Tensor]:
-            with self.computing(differentiable):
-                rows = self.backend.logits([(image, prompt) for image in self.backend.encode(prepared)])
-            return [levels.expect(levels.finite(row))[1] for row in rows]
-
-        stream = (self._prepare(image, exif=True, grad=differentiable) for image in x)
-        found = gather(
-            (y for batch in batches(stream, self.budget) for y in compute(batch, run)), "raise", single=False
-        )
-        return torch.stack(found).to(x.device) if found else x.new_zeros(0, dtype=torch.float32)
+        return levels.expect(level_logits(x, self.backend, self.recipe.scoring(), self.budget))[1]
 
     @overload
     def ask(
@@ -359,17 +343,15 @@ class QSiT:
             prepared = self.backend.prepare(picture)
         return View.of(self, picture, prepared)
 
-    @contextlib.contextmanager
-    def computing(self, grad: bool = False) -> Iterator[None]:
-        """No gradient unless asked for, and no ambient autocast: a score does not depend on the caller's context."""
-        with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
-            yield
+    def computing(self) -> contextlib.AbstractContextManager[None]:
+        """No gradient and no ambient autocast: a score does not depend on the caller's context."""
+        return computing(self.device)
 
     def _batches(self, images: Iterable[Any], exif: bool) -> Iterator[list[Prepared | QSiTError]]:
         return batches(ahead(images, lambda image: self._prepare(image, exif)), self.budget)
 
-    def _prepare(self, image: Any, exif: bool, grad: bool = False) -> Prepared:
-        with guarded(), self.computing(grad):  # grad mode is local to a thread, and this runs in several
+    def _prepare(self, image: Any, exif: bool) -> Prepared:
+        with guarded(), self.computing():  # grad mode is local to a thread, and this runs in several
             picture = load(image, exif=exif)
             return dataclasses.replace(self.backend.prepare(picture), note=picture.note)
 

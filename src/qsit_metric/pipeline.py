@@ -199,6 +199,13 @@ class OutOfMemory(BackendError):
 
 
 @contextlib.contextmanager
+def computing(device: torch.device, grad: bool = False) -> Iterator[None]:
+    """No gradient unless asked for, and no ambient autocast: a score does not depend on the caller's context."""
+    with torch.set_grad_enabled(grad), torch.autocast(device.type, enabled=False):
+        yield
+
+
+@contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Let nothing but our own errors out of a backend's computation."""
     try:

@@ -95,6 +95,7 @@ class Backend(ABC):
         dtype: Floating-point type of the computation.
         recipe: The recipe that the checkpoint carries, or None.
         patches: Patches of one tile, by which the default size of a batch is scaled.
+        tile: Side of one tile in pixels, or None if pictures are not cut into tiles.
     """
 
     name: ClassVar[str]
@@ -103,6 +104,7 @@ class Backend(ABC):
     dtype: torch.dtype
     recipe: Recipe | None = None
     patches: int = 27 * 27
+    tile: int | None = None
 
     @classmethod
     @abstractmethod
@@ -156,6 +158,24 @@ class Backend(ABC):
     def facts(self) -> dict[str, str]:
         """What else results depend on with this backend, for result files; nothing by default."""
         return {}
+
+    def leaner(self, *, checkpointing: bool = False, max_tiles: int | None = None) -> Backend:
+        """The same model at work with less memory for gradients; weights are shared, this object stays as it is.
+
+        Args:
+            checkpointing: Keep each layer's input only and compute the rest again in the backward pass.
+            max_tiles: Cut a picture into so many tiles at most, the squeezed whole included.
+
+        Raises:
+            BackendError: This backend has no such choice.
+            InputError: Not even the smallest grid has so few tiles.
+        """
+        from ..errors import BackendError
+
+        if not checkpointing and max_tiles is None:
+            return self
+        shown = f"<checkpointing={checkpointing}, max_tiles={max_tiles}>"
+        raise BackendError.about("memory options", shown, f"none with the {self.name} backend")
 
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """Move the model; backends that cannot say so."""

@@ -11,6 +11,7 @@ Deviation: only the rows of the head that are asked for are computed, in float32
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from .greedy import Decoder
 from .likelihood import answer_likelihoods
 from .loading import load_model, move
 from .prefix import Prefix
+from .recomputing import recomputing
 from .vision import image_features
 
 if TYPE_CHECKING:
@@ -95,6 +97,11 @@ class LlavaOnevisionBackend(Backend):
         return self.geometry.side**2
 
     @property
+    def tile(self) -> int:  # type: ignore[override]
+        """Side of one tile in pixels."""
+        return self.geometry.tile
+
+    @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         """Floating-point type of the embeddings."""
         return self._core.image_newline.dtype  # type: ignore[no-any-return]
@@ -102,6 +109,13 @@ class LlavaOnevisionBackend(Backend):
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """See `Backend.to`."""
         move(self.model, device, dtype)
+
+    def leaner(self, *, checkpointing: bool = False, max_tiles: int | None = None) -> LlavaOnevisionBackend:
+        """See `Backend.leaner`."""
+        twin = copy.copy(self)
+        twin.model = recomputing(self.model) if checkpointing else self.model
+        twin.geometry = self.geometry if max_tiles is None else self.geometry.at_most(max_tiles)
+        return twin
 
     def prepare(self, picture: Picture) -> Prepared:
         """See `Backend.prepare`."""

@@ -1,0 +1,120 @@
+"""Batches of tensors to the logits of the level words, differentiable in the pixels; for the metric and its loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .errors import BackendError, InputError
+from .images import Picture, load
+from .levels import finite
+from .pipeline import Budget, batches, compute, computing, gather, guarded
+
+if TYPE_CHECKING:
+    from .backends.base import Backend, Prepared
+    from .prompts import Prompt
+
+
+def level_logits(
+    x: torch.Tensor, backend: Backend, prompt: Prompt, budget: Budget, *, check: bool = True
+) -> torch.Tensor:
+    """What the model says of each picture before the softmax; differentiable in `x` if `x` requires grad.
+
+    Args:
+        x: (N, 3, H, W) RGB in [0, 1], floating point, or uint8.
+        backend: What reads them.
+        prompt: The scoring prompt, with K words from worst to best.
+        budget: Tiles and tokens of one batch.
+        check: Refuse values outside [0, 1] and logits that are not finite. Each look at values makes the host wait for
+            the device; without it `x` must be floating point, and bad values give bad scores.
+
+    Returns:
+        (N, K) float32 (float64 if that is the model's type) on the device of `x`.
+
+    Raises:
+        InputError: Wrong rank or channels, values outside [0, 1], NaN or infinite.
+        BackendError: A gradient was asked of a backend that has none, or the model failed.
+    """
+    if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3:
+        shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
+        raise InputError.about("x", shown, "a tensor (N, 3, H, W)", "Files and lists go to `metric.score`.")
+    grad, steady = x.requires_grad and torch.is_grad_enabled(), _Steady()
+    if grad and not backend.differentiable:
+        raise BackendError.about("x", "<a tensor that requires grad>", f"no gradient with {backend.name}")
+
+    half = grad and backend.dtype == torch.float16
+    pixels = steady.enter(x) if half else x
+
+    def run(prepared: list[Prepared]) -> list[torch.Tensor]:
+        with computing(backend.device, grad):
+            rows = backend.logits([(image, prompt) for image in backend.encode(prepared)])
+        return [finite(row) for row in rows] if check else rows
+
+    stream = (_prepared(image, backend, grad, check) for image in pixels)
+    found = gather((row for batch in batches(stream, budget) for row in compute(batch, run)), "raise", single=False)
+    if not found:
+        return x.new_zeros((0, len(prompt.words)), dtype=torch.float32)
+    rows = torch.stack(found).to(x.device)
+    return steady.leave(rows) if half else rows
+
+
+def _prepared(image: torch.Tensor, backend: Backend, grad: bool, check: bool) -> Prepared:
+    with guarded(), computing(backend.device, grad):
+        return backend.prepare(load(image) if check else _unchecked(image))
+
+
+def _unchecked(image: torch.Tensor) -> Picture:
+    """As `load`, without a look at the values."""
+    numbers = image if image.dtype == torch.float64 else image.float()
+    return Picture(numbers * 255, "<tensor>")
+
+
+class _Steady:
+    """Keeps the gradients inside a float16 model at one size, whatever the loss behind it is weighed with.
+
+    A loss weight of 0.01 over a batch of 8 alone would let most of them vanish below float16's smallest number. They
+    are made larger where they enter the model and as much smaller where they leave it, by a power of two, which is
+    exact; the device finds it, the host does not wait.
+    """
+
+    size = 2.0**8  # of the largest gradient at the logits: far from float16's 65504, and far above its 6e-8
+
+    def __init__(self) -> None:
+        self.factor: torch.Tensor | None = None
+
+    def leave(self, logits: torch.Tensor) -> torch.Tensor:
+        """Around what leaves the model, where its gradient enters."""
+        result: torch.Tensor = _Enlarge.apply(logits, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def enter(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Around what enters the model, where its gradient leaves."""
+        wide = pixels if pixels.dtype == torch.float64 else pixels.float()
+        result: torch.Tensor = _Reduce.apply(wide, self)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Enlarge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, steady: _Steady) -> torch.Tensor:
+        ctx.steady = steady
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        largest = grads[0].detach().abs().amax()
+        factor = torch.exp2(torch.floor(torch.log2(_Steady.size / largest)))
+        ctx.steady.factor = torch.where(factor.isfinite() & (factor > 0), factor, 1.0)
+        return grads[0] * ctx.steady.factor, None
+
+
+class _Reduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pixels: torch.Tensor, steady: _Steady) -> torch.Tensor:
+        ctx.steady = steady
+        return pixels.view_as(pixels)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0] / ctx.steady.factor, None
