@@ -26,7 +26,7 @@ $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 # Hosts come without what they depend on: that would bring torchvision and torch for CUDA, and much that no test needs.
 $(HOSTS)/ready: constraints.txt constraints-hosts.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(HOSTS)
-	$(HOSTS)/bin/python -m pip install -qq -c constraints.txt -e . pytest pytest-xdist
+	$(HOSTS)/bin/python -m pip install -qq -c constraints.txt -e . pytest pytest-xdist matplotlib
 	$(HOSTS)/bin/python -m pip install -qq setuptools==80.10.2 wheel cython # basicsr is a source package: built here, or
 	$(HOSTS)/bin/python -m pip install -qq --no-deps --no-build-isolation -r constraints-hosts.txt # it fetches torch anew
 	@touch $@

@@ -7,6 +7,7 @@ page tells users to.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np

@@ -228,7 +228,8 @@ def test_lists_on_the_cpu_and_other_options():
 
 
 def test_plot():
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     matplotlib.use("Agg")
     metric = QSiTScore(Brightness())
     values = [metric(pictures(GREY)), metric(pictures(LIGHT))]
