@@ -83,6 +83,12 @@ def test_a_host_that_is_not_here(monkeypatch):
         lmms_eval.QSiT  # noqa: B018
 
 
+def test_nobody_imports_an_integration_but_who_uses_it():
+    for path in FOLDER.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if path.parent != FOLDER else ():
+            assert "integrations" not in (getattr(node, "module", None) or ""), path
+
+
 def _missing(name):
     raise hosts.PackageNotFoundError(name)
 

@@ -7,9 +7,7 @@ page tells users to.
 from __future__ import annotations
 
 import json
-import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,9 @@ from conftest import GOLDEN, IMAGES
 from qsit_metric.errors import InputError
 
 from .needed import fresh, host
-from .torchvision_ops import declare
+from .torchvision_ops import MOVED, put_back
 
-MOVED = "torchvision.transforms.functional_tensor"
-if find_spec("torchvision") and find_spec("basicsr"):
-    declare()
-    sys.modules.setdefault(MOVED, import_module("torchvision.transforms._functional_tensor"))
+put_back()
 host("basicsr")
 
 from basicsr.losses import build_loss

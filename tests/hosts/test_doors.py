@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,9 +17,12 @@ from qsit_metric.images import load
 from qsit_metric.integrations.pyiqa import register
 
 from .needed import host
+from .torchvision_ops import put_back
 
-pyiqa, torchmetrics = host("pyiqa"), host("torchmetrics")
-from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score
+put_back()
+pyiqa, torchmetrics, basicsr = host("pyiqa"), host("torchmetrics"), host("basicsr")
+from qsit_metric.integrations.basicsr import calculate_qsit  # noqa: E402
+from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score  # noqa: E402
 
 TIED = str(GOLDEN / "tied")
 NAMES = ("landscape_451x300.png", "rgba_300.png", "gray_256.png")
@@ -40,11 +42,6 @@ def by_pyiqa(paths, _pictures, _metric):
 
 
 def by_basicsr(_paths, pictures, _metric):
-    if find_spec("qsit_metric.integrations.basicsr") is None:
-        pytest.skip("the integration of BasicSR is not here yet")
-    host("basicsr")
-    from qsit_metric.integrations.basicsr import calculate_qsit
-
     return [calculate_qsit(np.array(picture)[..., ::-1], model=TIED, device="cpu") for picture in pictures]
 
 

@@ -7,6 +7,8 @@ are pure Python. For tests only: an operator that is really called still fails.
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -15,6 +17,7 @@ import torch
 OPERATORS = ("nms", "qnms", "roi_align", "qroi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d",
              "_roi_align_backward", "_ps_roi_align_backward", "_roi_pool_backward", "_ps_roi_pool_backward",
              "_deform_conv2d_backward")  # fmt: skip
+MOVED = "torchvision.transforms.functional_tensor"
 _KEPT: list[torch.library.Library] = []  # a library that is collected takes its operators with it
 
 
@@ -26,3 +29,10 @@ def declare() -> None:
     for name in OPERATORS:
         library.define(f"{name}(Tensor x) -> Tensor")
     _KEPT.append(library)
+
+
+def put_back() -> None:
+    """Put a module that torchvision moved where BasicSR 1.4.2 looks for it."""
+    if find_spec("torchvision") is not None:
+        declare()
+        sys.modules.setdefault(MOVED, import_module("torchvision.transforms._functional_tensor"))
