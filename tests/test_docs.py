@@ -1,50 +1,167 @@
-"""README and docs: every Python block runs, links lead somewhere, and what is said of the command is so."""
+"""README and docs: every block runs, every command exists, links lead somewhere, and the reference is whole.
+
+Python blocks of a page run in order, in one namespace, in a folder with a few pictures; `qsit` commands run too. Every
+model that a page names is found in a Hub cache, in which the model of the package stands under all these names, and the
+network is off. Commands of other programs are read as they would be, not run. See `doc_pages` for the exceptions.
+"""
 
 from __future__ import annotations
 
 import re
-import shutil
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import torch
+import typer
+from huggingface_hub import constants
 from PIL import Image
+from typer.testing import CliRunner
 
 import qsit_metric
-from conftest import HERE, IMAGES
-from qsit_metric import Recipe
+from conftest import IMAGES
+from doc_pages import DOCS, EXTRAS, PAGES, ROOT, TARGETS, Block, Command, blocks, commands, links
+from qsit_metric import catalog, evaluation, hub, images
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.cli import app
 
-ROOT = HERE.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md",
-                ROOT / "train" / "README.md", ROOT / "train" / "DATA.md"])  # fmt: skip
+SHA = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORIES = {"owner/repo": "revision"} | {
+    record.repo: record.revision for record in map(catalog.find, qsit_metric.list_models()) if record and record.repo
+}
+PICTURES = ("photo.jpg", "other.jpg", "third.png", "photos/a.jpg", "photos/more/b.png", "holiday/c.jpg", "scans/d.png")
+SITE = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
-def blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def given() -> dict[str, object]:
+    """What the README's block, which shows everything at once, takes for granted."""
+    picture = Image.open("photo.jpg")
+    array = np.asarray(picture)
+    tensor = torch.tensor(array).permute(2, 0, 1)
+    return {"path": "photo.jpg", "pil": picture, "array": array, "tensor": tensor, "x": tensor[None] / 255}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_python_blocks_run(page, tied, tmp_path, monkeypatch):
-    """On the golden checkpoint, whatever model a block names; the golden model rarely ends a text, so it is kept short."""
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """A Hub cache in which every model that the pages name is the one of the package."""
+    folder = tmp_path_factory.mktemp("hub")
+    weights = catalog.embedded_folder(catalog.find("q-sit-nano"))
+    for repo, revision in REPOSITORIES.items():
+        store = folder / f"models--{repo.replace('/', '--')}"
+        for ref in {revision, "main"}:
+            (store / "refs").mkdir(parents=True, exist_ok=True)
+            (store / "refs" / ref).write_text(SHA)
+        (store / "snapshots").mkdir()
+        (store / "snapshots" / SHA).symlink_to(weights)
+    return folder
+
+
+@pytest.fixture
+def reader(cache, tmp_path, monkeypatch) -> Path:
+    """A reader's folder and machine: pictures, a cache of models, no network."""
+    picture = Image.open(IMAGES / "landscape_600x400.jpg").resize((240, 160))
+    for name in PICTURES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "q-sit-mini").symlink_to(catalog.embedded_folder(catalog.find("q-sit-nano")))
     monkeypatch.chdir(tmp_path)
-    shutil.copy(IMAGES / "landscape_600x400.jpg", "photo.jpg")
-    monkeypatch.setattr(qsit_metric, "QSiT", lambda *_, **__: tied)
-    generate = tied.backend.generate
-    monkeypatch.setattr(tied.backend, "generate", lambda requests, _limit: generate(requests, 3))
-    picture = Image.open(IMAGES / "tile_384.png").convert("RGB")
-    array = np.array(picture)
-    names = {
-        "metric": tied, "path": "photo.jpg", "pil": picture, "array": array, "tensor": torch.from_numpy(array).permute(2, 0, 1),
-        "x": torch.rand(2, 3, 40, 60, requires_grad=True), "paths": ["photo.jpg", "photo.jpg"], "torch": torch,
-        "image": "photo.jpg", "image1": picture, "image2": array, "question": "Sharp?", "q1": "Sharp?", "q2": "Dark?", "q3": "Why?",
-        "LlavaOnevisionBackend": LlavaOnevisionBackend, "QSiT": qsit_metric.QSiT, "Recipe": Recipe,
-        "model": tied.backend.model, "tokenizer": tied.backend._dialogue.tokenizer, "template": tied.backend._dialogue.template,
-        "geometry": tied.backend.geometry, "recipe": None,
-    }  # fmt: skip
-    for block in blocks(page):
-        exec(compile(block, page.name, "exec"), names)
-    assert names["metric"] is tied
+    monkeypatch.setattr(LlavaOnevisionBackend, "generate", _briefly)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(socket, "getaddrinfo", _no_network)
+    return tmp_path
+
+
+def _briefly(backend, requests, limit, generate=LlavaOnevisionBackend.generate):
+    """A few words are enough, and a small model does not always come to an end."""
+    return generate(backend, requests, min(limit, 6))
+
+
+def _no_network(*_: object, **__: object) -> None:
+    raise OSError("no network here")
+
+
+def run_python(page: Path) -> None:
+    """Run a page's Python blocks in their order."""
+    names = given() if page == ROOT / "README.md" else {}
+    for block in blocks(page, "python"):
+        if not block.obstacle:
+            code = "\n" * block.line + block.text  # so that a traceback names the line of the page
+            exec(compile(code, str(page), "exec"), names)
+
+
+def _with(language: str) -> list[Path]:
+    return [page for page in PAGES if blocks(page, language)]
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", _with("python"), ids=_name)
+def test_python_blocks_run(page, reader):
+    run_python(page)
+
+
+@pytest.mark.parametrize("page", _with("console"), ids=_name)
+def test_commands_are_right(page, reader, monkeypatch):
+    for block in blocks(page, "console"):
+        for command in [] if block.obstacle else commands(block):
+            with monkeypatch.context() as environment:
+                for name, value in command.variables.items():
+                    environment.setenv(name, value)
+                _try(block, command, reader)
+
+
+LEFT_OUT = [block for page in PAGES for language in ("python", "console") for block in blocks(page, language)]
+
+
+@pytest.mark.parametrize("block", [block for block in LEFT_OUT if block.obstacle], ids=lambda block: block.place)
+def test_blocks_that_are_not_run_are_valid_and_say_why(block):
+    if block.language == "python":
+        compile(block.text, block.place, "exec")
+    pytest.skip(f"{block.place} is not run: {block.obstacle}")
+
+
+def _try(block: Block, command: Command, folder: Path) -> None:
+    """Run a command of ours; hold one of another program against what that program knows."""
+    match command.words:
+        case ["qsit", *words]:
+            run = [word for word in words if not word.startswith("http")]
+            result = CliRunner().invoke(app, run, catch_exceptions=False)
+            assert result.exit_code == 0, f"{block.place}: {command.words}\n{result.output}"
+        case ["python", "-m", ("train" | "benchmarks") as program, *words]:
+            _parse(program, words)
+        case ["accelerate", "launch", *words]:
+            place = words.index("-m")
+            assert all((ROOT / word).is_file() for word in words[:place] if word.endswith(".yaml")), words
+            _parse(words[place + 1], words[place + 2 :])
+        case ["python", "-m", module, *_]:
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file() or (ROOT / module.replace(".", "/")).is_dir()
+        case ["make", *words]:
+            assert {word for word in words if "=" not in word} <= TARGETS, block.place
+        case ["pip", "install", *words]:
+            extras = {extra for word in words for found in re.findall(r"\[(.+)]", word) for extra in found.split(",")}
+            assert extras <= EXTRAS, block.place
+        case [("bash" | "python"), path, *_]:
+            assert (ROOT / path).is_file(), block.place
+        case _:
+            pytest.fail(f"{block.place}: nobody knows how to check {command.words}")
+
+
+def _parse(program: str, words: list[str]) -> None:
+    """Read a command line as the program would: unknown commands and options fail."""
+    from benchmarks.__main__ import build as benchmarks
+    from train.__main__ import build as train
+
+    command = typer.main.get_command({"train": train, "benchmarks": benchmarks}[program]())
+    context = command.make_context(program, ["--help"] if words == ["--help"] else words, resilient_parsing=False)
+    while hasattr(command, "resolve_command"):
+        name, command, words = command.resolve_command(context, words)
+        context = command.make_context(name, words, parent=context)
 
 
 def test_the_readme_begins_with_an_example():
@@ -52,21 +169,55 @@ def test_the_readme_begins_with_an_example():
     assert "metric = QSiT()" in "\n".join(head)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8").replace("\n", " ")):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+    for target in links(page):
+        address = urlsplit(target)
+        if address.scheme:
+            assert address.scheme == "https", target
+            assert "." in address.netloc, target
+        elif address.path:
+            assert (page.parent / address.path).exists(), target
 
 
-def test_every_page_is_in_the_index():
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    assert all(page.name in index for page in (ROOT / "docs").glob("*.md") if page.name != "index.md")
+def test_every_page_can_be_found():
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    listed = set(re.findall(r"[\w/-]+\.md", SITE.split("\nnav:")[1].split("\nvalidation:")[0]))
+    assert pages <= listed
+    start = (DOCS / "index.md").read_text(encoding="utf-8") + (DOCS / "integrations" / "index.md").read_text("utf-8")
+    assert all(page.rpartition("/")[2] in start for page in pages if not page.startswith("api/") and page != "index.md")
+
+
+def test_the_reference_is_whole():
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
+    named = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
+    for module in (qsit_metric, evaluation, hub, images):
+        for name in set(module.__all__) - {"__version__", "Stored"}:
+            home = f"{module.__name__}.{name}"
+            ends = {home, *(f"{m}.{name}" for m in _homes(module, name)), *_homes(module, name)}
+            assert ends & named, f"{home} is in no page of docs/api"
+
+
+def _homes(module, name: str) -> list[str]:
+    value = getattr(module, name)
+    home = getattr(value, "__module__", None) or module.__name__
+    inner = getattr(module, "_HOMES", {}).get(name)
+    return [home, *([f"{module.__name__}.{inner}"] if inner else [])]
+
+
+def test_the_drawing_is_that_of_the_code(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "making")
+    import figure
+
+    assert figure.TARGET.read_text(encoding="utf-8") == figure.draw()
 
 
 def test_the_model_table_is_the_catalog():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    models = (DOCS / "models.md").read_text(encoding="utf-8")
     for name in qsit_metric.list_models():
         record = qsit_metric.catalog.find(name)
         assert f"| `{name}` |" in readme
+        assert f"`{name}`" in models
         assert (record.repo or "in the package") in readme
+        assert (record.repo or "in the package") in models
