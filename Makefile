@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV   := .venv
 COMPAT := .venv-compat
+PAGES  := .venv-docs
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
 PYTEST := -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo tiny nano test test-compat test-all lint types build wheel-check clean
+.PHONY: help demo tiny nano test test-compat test-all lint types docs build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +21,11 @@ $(VENV)/ready: constraints.txt pyproject.toml
 $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(COMPAT)
 	$(COMPAT)/bin/python -m pip install -qq -c constraints-compat.txt -e '.[dev,train]'
+	@touch $@
+
+$(PAGES)/ready: constraints-docs.txt
+	$(PYTHON) -m venv --clear $(PAGES)
+	$(PAGES)/bin/python -m pip install -qq -r constraints-docs.txt
 	@touch $@
 
 demo: $(VENV)/ready  ## score and question a few photographs
@@ -48,6 +54,9 @@ lint: $(VENV)/ready  ## style
 types: $(VENV)/ready  ## mypy --strict
 	$(BIN)/mypy
 
+docs: $(PAGES)/ready  ## the documentation site in site/; any broken link fails
+	NO_MKDOCS_2_WARNING=1 $(PAGES)/bin/mkdocs build --strict --quiet
+
 build: $(VENV)/ready  ## wheel and sdist in dist/
 	rm -rf dist
 	$(BIN)/python -m build -q
@@ -56,4 +65,4 @@ wheel-check: build  ## install the wheel into a clean environment and use it fro
 	bash tests/wheel_check.sh $(PYTHON)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) $(COMPAT) dist .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(COMPAT) $(PAGES) site dist .coverage* .pytest_cache .mypy_cache .ruff_cache
