@@ -66,8 +66,9 @@ lint: $(VENV)/ready  ## style
 types: $(VENV)/ready  ## mypy --strict
 	$(BIN)/mypy
 
+# Without --quiet, which would keep back the warnings that a strict build fails with.
 docs: $(PAGES)/ready  ## the documentation site in site/; any broken link fails
-	NO_MKDOCS_2_WARNING=1 $(PAGES)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PAGES)/bin/mkdocs build --strict
 
 build: $(VENV)/ready  ## wheel and sdist in dist/
 	rm -rf dist

@@ -64,7 +64,7 @@ def blocks(page: Path, language: str) -> list[Block]:
 
 
 def _asked(needs: Sequence[tuple[int, tuple[str, ...]]], place: int) -> tuple[str, ...]:
-    return tuple(name for start, names in needs if start < place for name in names)
+    return tuple(dict.fromkeys(name for start, names in needs if start < place for name in names))
 
 
 @dataclass(frozen=True)

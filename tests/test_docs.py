@@ -198,6 +198,13 @@ def test_the_reference_is_whole():
             assert ends & named, f"{home} is in no page of docs/api"
 
 
+def test_every_integration_is_in_the_reference():
+    page = (DOCS / "api" / "integrations.md").read_text(encoding="utf-8")
+    helpers = {"__init__", "hosts", "lmms_eval_model", "pyiqa_arch"}
+    modules = {path.stem for path in (ROOT / "src" / "qsit_metric" / "integrations").glob("*.py")} - helpers
+    assert all(f"::: qsit_metric.integrations.{name}\n" in page for name in modules)
+
+
 def _homes(module, name: str) -> list[str]:
     value = getattr(module, name)
     home = getattr(value, "__module__", None) or module.__name__

@@ -59,6 +59,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links that are paths in the repository into links within the site."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]  # its section has no other page
     place = partial(_in_site, page=page, config=config, files=files)
     parts = FENCED.split(markdown)  # text, block, its fence, text ...
     texts = [part if i % 3 else LINK.sub(lambda m: _link(m, place), part) for i, part in enumerate(parts) if i % 3 != 2]
