@@ -21,8 +21,8 @@ from .torchvision_ops import put_back
 
 put_back()
 pyiqa, torchmetrics, basicsr = host("pyiqa"), host("torchmetrics"), host("basicsr")
-from qsit_metric.integrations.basicsr import calculate_qsit  # noqa: E402
-from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score  # noqa: E402
+from qsit_metric.integrations.basicsr import calculate_qsit
+from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score
 
 TIED = str(GOLDEN / "tied")
 NAMES = ("landscape_451x300.png", "rgba_300.png", "gray_256.png")
