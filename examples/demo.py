@@ -18,8 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 from qsit_metric import QSiT
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "images"
-SHARP = "Is this image blurred?"
-CLEAN = "Is this image noisy?"
+SHARP = "Is this image sharp?"
+NOISY = "Is this image noisy?"
 YES_NO = ["Yes", "No"]
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -28,11 +28,11 @@ def pictures() -> dict[str, Image.Image]:
     """Three photographs, and one of them twice more: out of focus, and with the noise of a dark room."""
     names = {"astronaut": "square_512.png", "cup of coffee": "large_1800x1350.jpg", "rocket": "portrait_300x449.jpg"}
     found = {name: Image.open(GOLDEN / file).convert("RGB") for name, file in names.items()}
-    rocket = found["rocket"]
-    noise = np.random.default_rng(0).normal(0, 30, (rocket.height, rocket.width, 3))
-    noisy = np.clip(np.asarray(rocket) + noise, 0, 255).astype(np.uint8)
-    blurred = rocket.filter(ImageFilter.GaussianBlur(4))
-    return {**found, "rocket, heavy blur": blurred, "rocket, heavy noise": Image.fromarray(noisy)}
+    person = found["astronaut"]
+    noise = np.random.default_rng(0).normal(0, 30, (person.height, person.width, 3))
+    noisy = np.clip(np.asarray(person) + noise, 0, 255).astype(np.uint8)
+    blurred = person.filter(ImageFilter.GaussianBlur(4))
+    return {**found, "astronaut, heavy blur": blurred, "astronaut, heavy noise": Image.fromarray(noisy)}
 
 
 def bars(probs: list[float]) -> str:
@@ -48,13 +48,13 @@ def main() -> None:
     console.print(f"Model: {model}")
     images = list(found.values())
     scores = metric.score(images)
-    blurred = metric.ask(images, SHARP, choices=YES_NO)
-    noisy = metric.ask(images, CLEAN, choices=YES_NO)
+    sharp = metric.ask(images, SHARP, choices=YES_NO)
+    noisy = metric.ask(images, NOISY, choices=YES_NO)
 
     table = Table(title="Five pictures", caption="score: 1 (bad) to 5 (excellent), higher is better")
-    for column in ("photograph", "score", "level", "1…5", SHARP, CLEAN):
+    for column in ("photograph", "score", "level", "1…5", SHARP, NOISY):
         table.add_column(column, justify="right" if column == "score" else "left")
-    for name, score, *answers in zip(found, scores, blurred, noisy, strict=True):
+    for name, score, *answers in zip(found, scores, sharp, noisy, strict=True):
         bar = bars(list(score.probs.values()))
         table.add_row(name, f"{score:.2f}", score.level, bar, *(f"{a} ({a.probs[a]:.0%})" for a in answers))
     console.print(table)
