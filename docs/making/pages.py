@@ -31,6 +31,7 @@ ELSEWHERE = {
     "train/README.md": "train.md",
     "train/DATA.md": "train-data.md",
     "src/qsit_metric/weights/q-sit-nano/README.md": "q-sit-nano-card.md",
+    "benchmarks/results/loss-step.md": "loss-step.md",
     "benchmarks/results/nano/nano.md": "q-sit-nano-results.md",
     "tests/golden/README.md": "golden-set.md",
 }
@@ -104,6 +105,8 @@ def _in_site(target: str, page: Page, config: MkDocsConfig, files: Files) -> str
     if not real.is_file() or not real.is_relative_to(ROOT):
         return target  # mkdocs says what is wrong with it
     uri = _uri(real)
+    if files.get_file_from_path(uri) is None and real.suffix == ".md":
+        return target  # too late for a page: it belongs into ELSEWHERE, as mkdocs' warning will tell
     if files.get_file_from_path(uri) is None:
         files.append(File.generated(config, uri, abs_src_path=str(real)))
     return relpath(uri, Path(page.file.src_uri).parent.as_posix()) + sign + anchor
