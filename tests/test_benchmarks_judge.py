@@ -190,6 +190,17 @@ def test_time_outs_end_the_run_and_what_was_judged_stays(server, described, tmp_
     assert len(server.seen) == 3 + 4
 
 
+def test_a_judge_that_is_none_is_not_asked_for_hours(server, described, tmp_path):
+    """The address of some web page, say."""
+    server.script = [(200, "<html>")] * 30
+    with pytest.raises(EvaluationError, match=r"no usable reply to 8 questions in a row.*no JSON.*--judge-url"):
+        run(judge(server, attempts=1), described, tmp_path / "j")
+    assert lines(tmp_path / "j") == len(server.seen) == 8
+    server.script = [(200, "<html>")] * 7  # one less, and nobody gives up
+    found = run(judge(server, attempts=1), described, tmp_path / "j", retry_failed=True)
+    assert (found.complete, len(found.failed)) == (True, 7)
+
+
 def test_a_refused_key_is_one_clear_error_without_the_key(server, described, tmp_path):
     server.script = [(401, f"Incorrect API key provided: {SECRET}")]
     with pytest.raises(

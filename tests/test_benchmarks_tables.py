@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -86,12 +87,25 @@ def test_failures_count_in_no_number_and_are_named():
     found = correlate([GOOD[place] for place in kept], [MOS[place] for place in kept])
     assert (table.rows[0]["livec SRCC"], table.rows[0]["failed"]) == (found.srcc, 2)
     assert table.rows[0]["average"] == pytest.approx((found.srcc + found.plcc) / 2)
-    named = "m on livec: 2 failed and count in no number: livec-3 (ImageError: gone); livec-7 (ImageError: gone)"
+    named = "m on livec: 2 failed and count in no number: livec-3, livec-7 (ImageError: gone)"
     assert named in table.notes
     [row] = table4.details([run], rounds=20).rows
     assert (row["N"], row["failed"]) == (38, 2)
     many = table4.make([scored("livec", [None] * 25 + GOOD[25:])])
-    assert many.notes[-1].endswith("livec-9 (ImageError: gone); 15 more in the run's folder")
+    assert many.notes[-1].endswith("livec-3, livec-4 and 20 more (ImageError: gone)")
+
+
+def test_equal_reasons_of_different_files_are_one():
+    error = "ImageError: `image`: got '/data/it's/{}.jpg', expected an existing file. Check the spelling."
+    errors = [error.format(place) for place in range(3)] + [f"reason {place}" for place in range(6)]
+    run = scored("mine", [None] * 9)
+    rows = tuple({**row, "error": said} for row, said in zip(run.rows, errors, strict=True))
+    [note] = shared.failures([dataclasses.replace(run, rows=rows)])
+    assert note == (
+        "m on mine: 9 failed and count in no number: mine-0, mine-1, mine-2 (ImageError: expected an existing file. "
+        "Check the spelling.); mine-3 (reason 0); mine-4 (reason 1); mine-5 (reason 2); mine-6 (reason 3); 2 more "
+        "reasons in the run's folder"
+    )
 
 
 def test_details_have_all_statistics_and_intervals():
@@ -236,7 +250,7 @@ def test_rows_of_two_models_one_guess_and_the_paper():
     runs = [answered("yn", total=3), answered("yny", model="other"), answered("yy", name="llvisionqa-test")]
     table = table5.make(runs, paper=[{"model": "Q-SiT", "yes_no": 79.63, "overall": 75.65, "group": "around 7B"}])
     assert [(row["model"], row["set"]) for row in table.rows] == [
-        ("Q-SiT", None), ("random guess", "llvisionqa-dev"), ("random guess", "llvisionqa-test"),
+        ("Q-SiT", "llvisionqa-test"), ("random guess", "llvisionqa-dev"), ("random guess", "llvisionqa-test"),
         ("m", "llvisionqa-dev"), ("other", "llvisionqa-dev"), ("m", "llvisionqa-test"),
     ]  # fmt: skip
     assert [row["partial"] for row in table.rows] == [None, "", "", "llvisionqa-dev: 2 of 3", "", ""]

@@ -62,22 +62,22 @@ def table7_command(
 
 def scored(options: RunOptions, names: Sequence[str]) -> tuple[list[Results], dict[str, Path]]:
     """Scores of each model on each set, and the folder of each set's images."""
-    roots: dict[str, Path] = {}
+    # First of all, so that whatever is wrong with a set shows before a model is fetched.
+    manifests = {name: sets.load_scores(name, options.data_root) for name in names}
 
     def one(metric: QSiT, name: str, folder: Path) -> Results:
-        manifest = sets.load_scores(name, options.data_root)
-        roots[manifest.name] = manifest.root
         with bar(name) as progress:
-            return score_run(metric, manifest, folder, retry_failed=options.retry_failed, progress=progress)
+            return score_run(metric, manifests[name], folder, retry_failed=options.retry_failed, progress=progress)
 
-    return runs(options, names, one), roots
+    return runs(options, names, one), {name: manifest.root for name, manifest in manifests.items()}
 
 
 def asked(options: RunOptions, names: Sequence[str]) -> list[Results]:
     """Answers of each model to the questions of each set."""
+    loaded = {name: sets.load_questions(name, options.data_root) for name in names}
 
     def one(metric: QSiT, name: str, folder: Path) -> Results:
-        questions, images = sets.load_questions(name, options.data_root)
+        questions, images = loaded[name]
         with bar(name) as progress:
             return question_run(
                 metric, questions, images, folder, name=name, retry_failed=options.retry_failed, progress=progress

@@ -45,9 +45,10 @@ def table6_command(
 
 def rated(options: RunOptions, names: Sequence[str], max_new_tokens: int = 200) -> list[Results]:
     """What each model replies to Table I's question about each image of the sets."""
+    manifests = {name: sets.load_scores(name, options.data_root) for name in names}
 
     def one(metric: QSiT, name: str, folder: Path) -> Results:
-        manifest = sets.load_scores(name, options.data_root)
+        manifest = manifests[name]
         images = list(dict.fromkeys(item.image for item in manifest.items))
         with bar(name) as progress:
             return describe_run(
@@ -83,8 +84,10 @@ def table6_page(options: RunOptions, judging: JudgeOptions, names: Sequence[str]
 
 
 def _described(options: RunOptions, names: Sequence[str], max_new_tokens: int) -> list[Results]:
+    loaded = {name: sets.load_descriptions(name, options.data_root) for name in names}
+
     def one(metric: QSiT, name: str, folder: Path) -> Results:
-        items, images = sets.load_descriptions(name, options.data_root)
+        items, images = loaded[name]
         with bar(name) as progress:
             return describe_run(
                 metric, [item.image for item in items], images, folder, name=name, max_new_tokens=max_new_tokens,

@@ -21,6 +21,7 @@ from .judges import Judge, Unjudged
 from .prompts import PROMPTS, messages, needs_golden, rating
 
 ROUNDS = 5
+_IN_VAIN = 8  # questions in a row, each tried several times; at a wrong address all would be asked for hours
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def judge_run(
         no rating; a reply that was not understood is kept in the row.
 
     Raises:
-        EvaluationError: Descriptions that are not complete; the judge cannot be reached or refuses; or as for `Run`.
-            What was rated before is kept.
+        EvaluationError: Descriptions that are not complete; the judge cannot be reached, refuses, or gives no usable
+            reply to several questions in a row; or as for `Run`. What was rated before is kept.
     """
     count = rounds or (1 if judge.deterministic else ROUNDS)
     cases = _cases(_described(descriptions), golden, count)
@@ -136,6 +137,7 @@ def _asked(judge: Judge, cases: Sequence[_Case]) -> Iterator[tuple[_Case, Future
     """Ask several at a time; if going on makes no sense, what is still under way comes first, then the error."""
     rest = iter(cases)
     pending: dict[Future[str], _Case] = {}
+    in_vain: list[Future[str]] = []
     with ThreadPoolExecutor(judge.workers) as pool:
         while True:
             for case in islice(rest, judge.workers - len(pending)):
@@ -148,9 +150,19 @@ def _asked(judge: Judge, cases: Sequence[_Case]) -> Iterator[tuple[_Case, Future
             for future in list(pending) if fatal else done:
                 case = pending.pop(future)
                 if not _fatal(future):
+                    in_vain = [*in_vain, future] if future.exception() else []
                     yield case, future
             if fatal:
                 raise fatal
+            if len(in_vain) >= _IN_VAIN:
+                raise _useless(in_vain)
+
+
+def _useless(asked: Sequence[Future[str]]) -> EvaluationError:
+    hint = "Check --judge-url and --judge; what was judged is kept, and --retry-failed asks again."
+    return EvaluationError(
+        f"The judge gave no usable reply to {len(asked)} questions in a row: {asked[-1].exception()}. {hint}"
+    )
 
 
 def _fatal(future: Future[str]) -> BaseException | None:

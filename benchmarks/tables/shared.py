@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.runs import Results
@@ -15,7 +16,8 @@ CONDITIONS = (
 )  # fmt: skip
 """Columns that say what made a row; paper rows have "paper" as their source and no more."""
 
-_LISTED = 10  # failures that are named under a table; results.jsonl has all
+_NAMED, _REASONS = 5, 5  # of failures that are named under a table; results.jsonl has all
+_ABOUT_FILE = re.compile(r"^(\w+: )`image`: got '.*?', (expected )", re.DOTALL)
 
 
 def of_kind(runs: Iterable[Results], kind: str) -> list[Results]:
@@ -61,8 +63,16 @@ def state(run: Results) -> str:
     name = str(run.run["set"])
     if not run.complete:
         return f"{name}: {len(run.rows)} of {run.total}"
-    published = SETS[name].n if name in SETS else run.total
-    return "" if run.total == published else f"{name}: {run.total} of the published {published}"
+    there = _size(run)
+    published = SETS[name].n if name in SETS else there
+    return "" if there == published else f"{name}: {there} of the published {published}"
+
+
+def _size(run: Results) -> int:
+    """Of the set that was used; a run of a judge counts ratings, several an image."""
+    if run.run["kind"] == "judgements":
+        return int(run.run["images"]) + int(run.run["descriptions_failed"])
+    return run.total
 
 
 def partial(runs: Iterable[Results]) -> str:
@@ -71,15 +81,28 @@ def partial(runs: Iterable[Results]) -> str:
 
 
 def failures(runs: Iterable[Results]) -> tuple[str, ...]:
-    """A line for each run in which something failed, with the first few by name."""
+    """A line for each run in which something failed: the reasons, and for each the first few by name."""
     lines = []
     for run in runs:
-        named = [f"{row['id']} ({row['error']})" for row in run.failed[:_LISTED]]
-        if named:
-            more = f"; {len(run.failed) - len(named)} more in the run's folder" if len(run.failed) > len(named) else ""
+        if run.failed:
+            reasons: dict[str, list[str]] = {}
+            for row in run.failed:
+                reasons.setdefault(_reason(row["error"]), []).append(str(row["id"]))
+            said = [f"{_some(names, _NAMED)} ({reason})" for reason, names in reasons.items()]
+            more = f"; {len(said) - _REASONS} more reasons in the run's folder" if len(said) > _REASONS else ""
             head = f"{run.run['made']['model']} on {run.run['set']}: {len(run.failed)} failed and count in no number"
-            lines.append(f"{head}: {'; '.join(named)}{more}")
+            lines.append(f"{head}: {'; '.join(said[:_REASONS])}{more}")
     return tuple(lines)
+
+
+def _reason(error: str) -> str:
+    """An error without the file that it is about, which is named beside it; so equal reasons are one."""
+    return _ABOUT_FILE.sub(r"\1\2", error)
+
+
+def _some(names: Sequence[str], count: int) -> str:
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return f"{', '.join(names[:count])}{rest}"
 
 
 def beside(rows: Sequence[Cells], paper: Sequence[Mapping[str, object]], columns: Sequence[str]) -> list[Cells]:

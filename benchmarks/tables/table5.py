@@ -17,6 +17,7 @@ _PRINTED = {
     "yes-no": "yes_no", "in-context distortion": "in_context_distortion", "in-context other": "in_context_other"
 }  # fmt: skip
 _GUESS = "random guess"
+_SPEED = ("questions/s", "waiting")
 
 
 def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ()) -> Table:
@@ -31,16 +32,19 @@ def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ())
         EvaluationError: No such runs, one model and set twice, or a paper row without a model.
     """
     found = of_kind(runs, "questions")
-    columns = ("model", "set", "rule", *GROUPS, "low", "high", "N", "withheld", "failed", "partial", *CONDITIONS)
+    counts = ("N", "withheld", "failed", "partial")
+    columns = ("model", "set", "rule", *GROUPS, "low", "high", *counts, *_SPEED, *CONDITIONS)
     rows = [*_guesses(found), *(_row(run, rule) for run in found for rule in run.run["rules"])]
     notes = (
         "Percent. An answer is judged by the authors' rule (authors), by the option that the written reply names "
         "(strict), and by the most probable option (logits).",
         "low, high: 95 % interval of overall (Wilson). random guess: mean of 1 / number of options.",
         "N: questions that were judged; withheld: without a published answer.",
+        "questions/s: of one process, without loading the model; waiting: share of that time in which the model had no "
+        "picture to work on.",
         *failures(found),
     )
-    formats = dict.fromkeys([*GROUPS, "low", "high"], ".2f")
+    formats = {**dict.fromkeys([*GROUPS, "low", "high"], ".2f"), "waiting": ".1%"}
     title = "Table V: questions about low-level vision (LLVisionQA)"
     return Table(
         "table5",
@@ -74,7 +78,8 @@ def details(runs: Sequence[Results]) -> Table:
 
 def _printed(row: Mapping[str, object]) -> Cells:
     """A row of the paper in our columns."""
-    return {"model": row.get("model")} | {group: row.get(_PRINTED.get(group, group)) for group in GROUPS}
+    cells = {group: row.get(_PRINTED.get(group, group)) for group in GROUPS}
+    return {"model": row.get("model"), "set": "llvisionqa-test", **cells}
 
 
 def _row(run: Results, rule: str) -> Cells:
@@ -85,6 +90,7 @@ def _row(run: Results, rule: str) -> Cells:
         **{group: found["accuracy"] for group, found in cells.items()},
         **{name: overall[name] for name in ("low", "high", "N", "withheld")},
         "failed": len(run.failed), "partial": state(run),
+        **dict(zip(_SPEED, (run.pace.per_second, run.pace.waiting), strict=True)),
     }  # fmt: skip
 
 
