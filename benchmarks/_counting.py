@@ -150,7 +150,8 @@ def empty_model(config: Any, dtype: torch.dtype) -> Any:
     torch.set_default_dtype(dtype)
     try:
         with torch.device("meta"):
-            return LlavaOnevisionForConditionalGeneration(plain)
+            # A config may name a type of its own for a part; the model is to have one.
+            return LlavaOnevisionForConditionalGeneration(plain).to(dtype)
     finally:
         torch.set_default_dtype(before)
 
