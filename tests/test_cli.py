@@ -177,8 +177,8 @@ def test_transformers_is_silent_but_the_download_bar_stays():
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled
     from transformers.utils import logging as theirs
 
+    theirs.enable_progress_bar()  # the Hub client's, too: another test of this process may have switched them off
     before = are_progress_bars_disabled()
-    theirs.enable_progress_bar()
     options.hush()
     assert not theirs.is_progress_bar_enabled()
     assert theirs.get_verbosity() == logging.ERROR

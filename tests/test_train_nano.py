@@ -80,7 +80,7 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[Shot], Pa
     with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the picture 'no\.png'"):
         store("no.png")
     with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the model's geometry"):
-        TileStore.load(tmp_path / "tiles", replace(NANO.geometry, max_tiles=1))
+        TileStore.load(tmp_path / "tiles", replace(NANO.geometry, max_tiles=NANO.max_tiles + 1))
     with pytest.raises(RunError, match=r"`data\.tiles`: .*a folder with tiles\.json"):
         TileStore.load(tmp_path, NANO.geometry)
 
