@@ -8,6 +8,7 @@ scored, on any transformers.
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,11 +85,20 @@ class Parts:
             file.chmod((folder / "config.json").stat().st_mode)  # the library makes weights private to their writer
         self.tokenizer.chat_template = None  # in a file of its own, which every release of transformers reads
         self.tokenizer.save_pretrained(folder)
+        _make_portable(folder / "tokenizer_config.json")
         (folder / "chat_template.jinja").write_text(self.scoring.template or CHATML, encoding="utf-8")
         for name in _CARRIED:
             if (self.base / name).is_file():
                 shutil.copyfile(self.base / name, folder / name)
         self.scoring.save(folder)
+
+
+def _make_portable(path: Path) -> None:
+    """Name special tokens as every release does: transformers 5 writes a list where 4.57 wants a mapping."""
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(fields.get("extra_special_tokens"), list):
+        fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
+        path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def load_parts(spec: Model, scoring: str, choices: str = "letters") -> Parts:
