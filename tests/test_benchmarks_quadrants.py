@@ -113,6 +113,7 @@ def test_the_command_refuses_a_folder_without_pictures(tmp_path):
     assert "a folder with pictures" in result.output
 
 
+@pytest.mark.slow
 def test_maps_of_the_embedded_model_find_the_quadrant(nano):
     """Photographs that it was never trained on, and those of the golden set."""
     found = list(measure(nano, cases([*photographs.names("held_out"), *GOLDEN], QUICK, (5,)), read))
