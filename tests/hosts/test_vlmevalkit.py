@@ -1,6 +1,6 @@
 """VLMEvalKit: against a stand-in, as the package index has no release of it.
 
-`vlmeval` is rebuilt here in miniature from the public sources at commit e8e78f0: the names that an integration touches, the
+`vlmeval` is rebuilt here in miniature from the public sources: the names that an integration touches, the
 checks that its `BaseModel.generate` makes, and how its `run.py` finds a model. With a real `vlmeval` installed (a clone),
 the tests of registration run against that, too.
 """
