@@ -20,7 +20,7 @@ from ..metric import QSiT
 from ..module import Handle
 from .hosts import require
 
-require("torchmetrics", "torchmetrics", least="1.5", below="2")
+require("torchmetrics", "torchmetrics", least="1.6", below="2")
 
 from torchmetrics import Metric  # noqa: E402
 from torchmetrics.utilities.data import dim_zero_cat  # noqa: E402
