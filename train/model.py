@@ -32,6 +32,7 @@ from qsit_metric.tiling import Plan, normalise
 from .chat import IGNORED
 from .errors import RecipeError
 from .lora import add_adapters, merged_state
+from .names import publish_names
 
 if TYPE_CHECKING:
     from .recipe import Model, Optim
@@ -81,6 +82,7 @@ class Parts:
         if dtype is not None:
             weights = {name: weight.to(dtype) for name, weight in weights.items()}
         self.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        publish_names(folder)
         for file in folder.glob("*.safetensors"):
             file.chmod((folder / "config.json").stat().st_mode)  # the library makes weights private to their writer
         self.tokenizer.chat_template = None  # in a file of its own, which every release of transformers reads

@@ -31,6 +31,7 @@ from qsit_metric.files import commit_folder
 from qsit_metric.geometry import Geometry
 
 from .errors import RecipeError
+from .names import publish_names
 from .scratch_files import config_fields, config_files
 from .scratch_tokenizer import SPECIALS, train_tokenizer
 
@@ -144,6 +145,7 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
         model = _model(spec, vocabulary.places)
         initialise(model, spec, seed, crops)
         model.save_pretrained(work)
+        publish_names(work)
         for name, fields in config_files(spec, vocabulary.places).items():
             _write_json(work / name, fields)
         return commit_folder(work, folder)
