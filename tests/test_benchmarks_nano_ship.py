@@ -111,6 +111,7 @@ def test_a_card_says_what_was_measured_and_how_it_was_trained(made: Path) -> Non
     assert "14 small runs at 7 ratios and 6 small runs at 3 ratios" in said
     assert "on a GPU" not in said
     assert "on a GPU" in card(measured, SUMMARY | {"begun": True}, {"name": "q-sit-nano"})
+    assert "in an earlier run" in card(measured, SUMMARY | {"balance_taken": True}, {"name": "q-sit-nano"})
     assert "62%" in said
     assert "2.50 (90 % 1.25 to 4.00)" in said
     assert "3.50 (90 % 3.00 to 8.00, at the edge)" in said

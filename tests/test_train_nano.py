@@ -23,6 +23,7 @@ from train.data.synthetic.shots import Degradation, Shot
 from train.errors import DataError, RunError
 from train.mixture import Sizes
 from train.nano.spec import CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO
+from train.nano.taking import take_over, taken
 from train.nano.tiles import KINDS, Windows, target
 from train.nano.trials import scaled, trials
 from train.scratch import count_parameters
@@ -114,6 +115,30 @@ def _lies_in(window: torch.Tensor, store: TileStore, image: str) -> bool:
         if any(torch.equal(canvas[:, y : y + 128, x : x + 128], own) for y, x in corners):
             return True
     return False
+
+
+def test_what_another_run_has_finished_is_taken_over_once(tmp_path: Path) -> None:
+    other, output = tmp_path / "other", tmp_path / "here"
+    output.mkdir()
+    with pytest.raises(RunError, match="`begin`: .*other', expected a folder with tower"):
+        take_over(other, output)
+    assert not list(output.iterdir())
+    for name in ("models/tower", "models/base/last", "models/base/models", "step1", "step2"):
+        (other / name).mkdir(parents=True)
+        (other / name / "file").write_text(name)
+    (other / "step1" / "fit.json").write_text("{}")  # the second is not finished
+    take_over(other, output)
+    found = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert found == {
+        "models/tower/file", "models/base/last/file", "models/base/taken", "step1/file", "step1/fit.json", "step1/taken",
+    }  # fmt: skip
+    assert [taken(output / name) for name in ("models/base", "step1", "step2")] == [True, True, False]
+    (output / "step1" / "taken").unlink()
+    take_over(other, output)
+    assert not taken(output / "step1"), "what is there stays"
+    (tmp_path / "third").mkdir()
+    take_over(other / "models", tmp_path / "third")
+    assert [path.name for path in (tmp_path / "third").iterdir()] == ["models"]
 
 
 @given(st.tuples(*[st.integers(50, 50_000)] * 3), st.integers(1000, 20_000))

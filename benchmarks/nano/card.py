@@ -107,10 +107,11 @@ def _searched(summary: Mapping[str, Any]) -> str:
     """What Algorithm 1 found, or that it was not run."""
     if "r" not in summary:
         return "The mix ratio was not searched for these weights: the sets were mixed as they are."
+    where = " in an earlier run, on other pictures of the same kind," if summary.get("balance_taken") else ""
     return (
-        f"Algorithm 1 of the paper, with sweeps of {_runs(summary['r'])} and {_runs(summary['q'])}, gave D2 : D3 = "
-        f"{_ratio(summary['r'])} and |D2 + D3| : D1 = {_ratio(summary['q'])}; the small model's loss ratio was "
-        f"{summary['lambda']:.3g}."
+        f"Algorithm 1 of the paper,{where} with sweeps of {_runs(summary['r'])} and {_runs(summary['q'])}, gave "
+        f"D2 : D3 = {_ratio(summary['r'])} and |D2 + D3| : D1 = {_ratio(summary['q'])}; the small model's loss ratio "
+        f"was {summary['lambda']:.3g}."
     )
 
 

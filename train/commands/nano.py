@@ -18,7 +18,9 @@ def nano_command(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, model and sweeps.")] = 0,
     begin: Annotated[
         Path | None,
-        typer.Option("--begin", metavar="FOLDER", help="The models/ of another run: its tower and base are taken."),
+        typer.Option(
+            "--begin", metavar="FOLDER", help="Another run, or its models/: its tower, base and balance are taken."
+        ),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:

@@ -10,8 +10,6 @@ are parts of the data, at the ratios found.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,11 +17,10 @@ from typing import Any
 
 import torch
 
-from qsit_metric.files import commit_folder, write_atomic
+from qsit_metric.files import write_atomic
 
 from ..balance import coarse_sizes
 from ..data.synthetic.make import make_dataset
-from ..errors import RunError
 from ..export import export
 from ..fitting import Fit
 from ..loop import train
@@ -40,10 +37,10 @@ from ..tiles import TileStore, cut_pictures
 from ..tiny.summary import chance, fitted, history
 from .base import SEEN, make_tower
 from .spec import CPU, FULL, NANO, Device, Effort
+from .taking import take_over, taken
 from .trials import ablations, leave_outs, scaled
 
 DEGREE = 3
-_TAKEN = "taken"  # marks a base that another run has made
 _POLISH = 0.3  # of the learning rate, once the tower learns, too
 
 
@@ -62,8 +59,8 @@ def run_nano(
         seed: Of the data, the model and the sweeps.
         effort: How much is done.
         device: Where.
-        begin: The `models/` of another run: its tower and base are taken. Pass another seed than that run's, so that
-            the language model learns from pictures that are new to the tower.
+        begin: Another run, or its `models`: see `take_over`. Pass another seed than that run's, so that the language
+            model learns from pictures that are new to the tower.
         say: Told what is being done.
 
     Returns:
@@ -73,8 +70,8 @@ def run_nano(
         RunError: The folder holds a run with another seed or effort, or a stage failed.
     """
     stages = Stages(output, {"seed": seed, "spec": asdict(NANO), "device": asdict(device), **asdict(effort)}, say)
-    if begin is not None and not (output / "models").is_dir():
-        _take(begin, output / "models")
+    if begin is not None:
+        take_over(begin, output)
     return _Nano(output, seed, effort, device, stages).run()
 
 
@@ -163,7 +160,7 @@ class _Nano:
 
     def _base(self, tower: Path) -> None:
         """General rows only: the recipe's own sets are still unseen."""
-        if (self.output / "models" / "base" / _TAKEN).is_file():
+        if taken(self.output / "models" / "base"):
             return
         recipe = self._recipe(
             "nano-base",
@@ -181,16 +178,21 @@ class _Nano:
         return self._recipe().changed(**small).changed(**sections)
 
     def _sweep(self, step: int, r_star: float | None) -> Fit:
-        recipe, folder = self._abreast(validation={"limit": self.effort.proxy_limit}), self.output / f"step{step}"
-        plan = self._plan(r_star, recipe)
-        plan.save(folder)
-        work = [(_proxy_run, (folder, index, recipe)) for index in pending(folder)]
-        self.stages.side_by_side(work, self.device.abreast)
+        folder = self.output / f"step{step}"
+        if not taken(folder):
+            self._runs(folder, r_star)
+        plan = Plan.load(folder)
         fit = fit_folder(folder, min(DEGREE, len({run.ratio for run in plan.runs}) - 2))
         low, high = fit.interval
         said = f"step {step}: best ratio {fit.best_ratio:.2f} ({low:.2f} to {high:.2f}) {fit.warning}"
         self.stages.say(said.rstrip())
         return fit
+
+    def _runs(self, folder: Path, r_star: float | None) -> None:
+        recipe = self._abreast(validation={"limit": self.effort.proxy_limit})
+        self._plan(r_star, recipe).save(folder)
+        work = [(_proxy_run, (folder, index, recipe)) for index in pending(folder)]
+        self.stages.side_by_side(work, self.device.abreast)
 
     def _plan(self, r_star: float | None, recipe: TrainingRecipe) -> Plan:
         pool = Sizes(*self.effort.pool)
@@ -241,7 +243,8 @@ class _Nano:
             "rows": asdict(self.data.counts),
             "parameters": count_parameters(NANO),
             "tower": read_json(self.output / "models" / "tower" / SEEN),
-            "begun": (self.output / "models" / "base" / _TAKEN).is_file(),
+            "begun": taken(self.output / "models" / "base"),
+            "balance_taken": taken(self.output / "step2"),
             "device": asdict(self.device),
             "r": fitted(first),
             "q": fitted(second),
@@ -259,22 +262,6 @@ class _Nano:
         }
         write_atomic(self.output / "summary.json", json.dumps(found, indent=1) + "\n")
         return found
-
-
-def _take(models: Path, place: Path) -> None:
-    """Copy the tower and the base of another run.
-
-    Raises:
-        RunError: They are not there.
-    """
-    for name in ("tower", "base/last"):
-        if not (models / name).is_dir():
-            raise RunError.about("begin", str(models), f"a folder with {name}", "It is the `models` of a run.")
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".models-") as work:
-        for name in ("tower", "base/last"):
-            shutil.copytree(models / name, Path(work) / "models" / name)
-        (Path(work) / "models" / "base" / _TAKEN).write_text("of another run\n", encoding="utf-8")
-        commit_folder(Path(work) / "models", place)
 
 
 def _proxy_run(folder: Path, index: int, recipe: TrainingRecipe) -> str:

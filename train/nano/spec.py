@@ -128,8 +128,8 @@ BEGUN = Effort(
     limit=200,
     epoch_rows=7000,
     small_rows=1500,
-    epochs=5,
-    polish_epochs=0,
+    epochs=3,
+    polish_rows=6000,
     trial_rows=900,
 )
 """About two hours on two cores, for a tower and a base that another run has made."""

@@ -1,0 +1,53 @@
+"""What a run takes over from another one: the tower and the base, and the balance, if that was found there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from qsit_metric.files import commit_folder
+
+from ..errors import RunError
+
+_MODELS = ("tower", "base/last")
+_SWEEPS = ("step1", "step2")
+_MARK = "taken"
+
+
+def take_over(run: Path, output: Path) -> None:
+    """Copy what another run has finished; nothing if it was done before.
+
+    Args:
+        run: The run's folder, or its `models` alone: then the balance is searched again.
+        output: The folder of the run that goes on.
+
+    Raises:
+        RunError: There is no tower or no base.
+    """
+    models, place = run / "models" if (run / "models").is_dir() else run, output / "models"
+    if place.is_dir():
+        return
+    for name in _MODELS:
+        if not (models / name).is_dir():
+            raise RunError.about("begin", str(run), f"a folder with {name}", "It is a run, or the `models` of one.")
+    for name in _SWEEPS:
+        if (run / name / "fit.json").is_file() and not (output / name).is_dir():
+            _copy([run / name], run, output / name, Path(_MARK))
+    _copy([models / name for name in _MODELS], models, place, Path("base") / _MARK)
+
+
+def taken(folder: Path) -> bool:
+    """Whether a base or a sweep came from another run."""
+    return (folder / _MARK).is_file()
+
+
+def _copy(sources: list[Path], root: Path, place: Path, mark: Path) -> None:
+    """All of them or nothing, with a mark that says so."""
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as work:
+        base = Path(work) / place.name
+        for source in sources:
+            within = base if source.name == place.name else base / source.relative_to(root)
+            shutil.copytree(source, within, symlinks=True)
+        (base / mark).write_text("of another run\n", encoding="utf-8")
+        commit_folder(base, place)
