@@ -142,12 +142,13 @@ class _Nano:
     def _recipe(self, name: str = "nano", **sections: Any) -> TrainingRecipe:
         """The committed recipe, here: a frozen tower until a section says otherwise."""
         states = str(self.output / "states") if self.device.states else None
+        tiles = str(self.output / "tiles") if (self.output / "tiles").is_dir() else None  # not after `begin`
         here = self.device
         common: dict[str, Any] = {
             "name": name,
             "model": {"base": str(self.output / "models" / "base" / "last"), "attention": here.attention},
             "data": {
-                "folder": str(self.data.folder), "states": states, "tiles": str(self.output / "tiles"),
+                "folder": str(self.data.folder), "states": states, "tiles": tiles,
                 "workers": here.workers,
             },
             "optim": {
