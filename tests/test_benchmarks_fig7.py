@@ -47,7 +47,7 @@ def tiny():
 
 @pytest.mark.parametrize(
     ("shape", "size", "new_tokens", "recipe"),
-    [(SHAPES["tiny"], (300, 200), 1, AUTHORS), (OTHER, (400, 700), 4, TRAIN)],
+    [(SHAPES["tiny"], (300, 200), 1, AUTHORS), (OTHER, (400, 700), 9, TRAIN)],
 )
 def test_counts_without_weights_equal_a_real_run(shape, size, new_tokens, recipe):
     config = model_config(stored("config.json"), shape)

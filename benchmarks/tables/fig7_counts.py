@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qsit_metric.prompts import DESCRIBE, Recipe
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
     from qsit_metric.backends.prefix import Prefix
     from qsit_metric.geometry import Geometry
+
+_COUNTED = 3  # tokens of an answer that are counted one by one
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,9 @@ class Counter:
         model = self._backend.model
         return Counts(
             sum(value.numel() for value in model.parameters()), layout.tiles, layout.tokens,
-            self._tflop(lambda: self._score(self._features(layout))),
-            self._tflop(lambda: self._answer(self._prefix(self._features(layout)), question, new_tokens)),
-            self._tflop(lambda: self._both(self._features(layout), question, new_tokens)),
+            self._flop(lambda: self._score(self._features(layout))) / 1e12,
+            self._spoken(lambda n: self._answer(self._prefix(self._features(layout)), question, n), new_tokens) / 1e12,
+            self._spoken(lambda n: self._both(self._features(layout), question, n), new_tokens) / 1e12,
         )  # fmt: skip
 
     def _features(self, layout: Any) -> torch.Tensor:
@@ -136,13 +139,25 @@ class Counter:
         [prefix] = image.shared.values()
         self._answer(prefix, question, new_tokens)
 
-    def _tflop(self, work: Callable[[], object]) -> float:
+    def _spoken(self, work: Callable[[int], object], new_tokens: int) -> int:
+        """Operations of an answer of so many tokens.
+
+        After the first token each takes as much more than the one before as the context is longer, so three are counted
+        and the rest follows exactly; a token costs as many calls as a whole picture.
+        """
+        if new_tokens <= _COUNTED:
+            return self._flop(lambda: work(new_tokens))
+        one, two, three = (self._flop(partial(work, n)) for n in range(1, _COUNTED + 1))
+        rest, last, growth = new_tokens - _COUNTED, three - two, three - 2 * two + one
+        return three + rest * last + growth * rest * (rest + 1) // 2
+
+    def _flop(self, work: Callable[[], object]) -> int:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
         with torch.no_grad(), self._fake, FlopCounterMode(display=False) as counter:
             work()
-        return float(counter.get_total_flops()) / 1e12
+        return int(counter.get_total_flops())
 
 
 def _without_memory(config: Any) -> tuple[FakeTensorMode, Any]:
