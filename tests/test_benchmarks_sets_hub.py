@@ -230,7 +230,7 @@ def test_labels_that_are_not_on_the_hub_are_named(hub, get, tmp_path):
     one = get("koniq-qalign")
     assert one.state == "incomplete"
     assert "has no test_jsons/test_koniq.json" in one.problems[0]
-    assert "github.com/Q-Future/Q-Align, playground/data/test_jsons" in one.hint
+    assert "github.com/Q-Future/Q-Align (the list, in playground/data/test_jsons)" in one.hint
 
 
 def test_a_transfer_goes_on_where_it_broke_off(hub, get, repo):

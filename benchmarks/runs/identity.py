@@ -60,9 +60,7 @@ def check_same(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any])
     names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     if names == ["sha256"]:
         hashes = f"(sha256 {str(before['sha256'])[:12]}, now {str(now['sha256'])[:12]})"
-        changed = (
-            f"Its images, scores or questions have changed since {hashes}. Name another folder, or remove this one."
-        )
+        changed = f"Its images, scores or texts have changed since {hashes}. Name another folder, or remove this one."
         raise EvaluationError.about("folder", str(folder), "a folder with results of the same list", changed)
     if names:
         shown = ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in names)
