@@ -5,8 +5,8 @@
 
 One quadrant of each photograph is degraded in one of KADID-10k's ways, cut sharply at its edges. The map finds it if
 its mean over that quadrant is the lowest of the four. Some of KADID-10k's middle levels are hardly seen, so what is
-asked for is counted over the ways that its viewers found worse than fair (a mean below 3); the others stand beside them.
-Without a folder the photographs are those of scikit-image that no model here was trained on. Results come as
+asked for is counted over the ways that its viewers found worse than fair (a mean below 3); the others stand beside
+them. Without a folder the photographs are those of scikit-image that no model here was trained on. Results come as
 OUT/quadrants.csv, .json and .md, and OUT/quadrants-cases.csv has each case; equal seeds give equal cases.
 """
 
@@ -164,7 +164,7 @@ def table(found: Sequence[Found], made: Mapping[str, object]) -> Table:
         groups.setdefault((one.case.kind, one.case.level), []).append(one)
     rows = [_row(kind, level, group, group[0].case.people) for (kind, level), group in groups.items()]
     seen = [one for one in found if one.case.people < FAIR]
-    notes = (f"People: the mean score that KADID-10k's viewers gave to that degradation. {_asked(seen)} Chance is 25%.",)
+    notes = (f"People: the mean score of KADID-10k's viewers for that degradation. {_asked(seen)} Chance is 25%.",)
     if seen:
         rows.append(_row("worse than fair to people", None, seen))
     return Table(
