@@ -51,8 +51,8 @@ test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.
 	$(BIN)/python $(PYTEST) --cov --cov-report=term
 
 # What depends on the release of transformers or of Pillow; the rest is the same code in both environments.
-COMPAT_TESTS := $(addprefix tests/test_,$(addsuffix .py,golden metric view likelihood gradient generic_backend loading \
-	plugin_backend hardening pixels tiling resampling images decoding integrity hub cli nano benchmarks_fig7 \
+COMPAT_TESTS := $(addprefix tests/test_,$(addsuffix .py,golden metric view likelihood gradient loss generic_backend loading \
+	plugin_backend hardening pixels tiling resampling images decoding integrity hub cli map nano benchmarks_fig7 \
 	evaluation_loop)) $(filter-out tests/test_train_nano.py,$(wildcard tests/test_train_*.py))
 
 test-compat: $(COMPAT)/ready  ## the tests that it matters for on transformers 4.57 and Pillow 11

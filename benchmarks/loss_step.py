@@ -3,9 +3,9 @@
     python -m benchmarks.loss_step                               # q-sit-nano measured; it, mini and 7b computed
     python -m benchmarks.loss_step --measure mini --device cuda --dtype float16    # the real shape, random weights
 
-Measured: a step of a small network with L1 and the loss; times in turns, memory in a process for each option. Computed:
-the loss alone, forward and backward, on tensors without memory (`benchmarks._counting` says how), so that shapes of any
-size can be had on any machine. Both stand in one CSV, with a page of the tables beside it.
+Measured: a step of the smallest network (one convolution) with L1 and the loss; times in turns, memory in a process
+for each option. Computed: the loss alone, forward and backward, on tensors without memory (`benchmarks._counting` says
+how), so that shapes of any size can be had on any machine. Both stand in one CSV, with a page of the tables beside it.
 """
 
 from __future__ import annotations

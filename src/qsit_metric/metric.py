@@ -6,25 +6,21 @@ Official code: github.com/Q-Future/Q-SiT.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import io
-import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
 from . import levels
-from ._version import __version__
 from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
-from .backends.loading import check_device, float_type
 from .errors import InputError, QSiTError
-from .images import ImageLike, Picture, items, load
-from .pipeline import Budget, Errors, Timing, ahead, batches, check_errors, compute, computing, gather, guarded
+from .images import ImageLike, items, load_one, many
+from .model import Model
+from .pipeline import Errors, Timing, check_errors, compute, gather, guarded
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
 from .tensors import level_logits
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from .windows import MapMethod
 
 
-class QSiT:
+class QSiT(Model):
     """A no-reference image-quality metric that also answers questions about quality.
 
     Args:
@@ -101,87 +97,12 @@ class QSiT:
                     "model", f"<a {model.name} backend>", "no device, dtype, backend or revision with it"
                 )
             origin: dict[str, str | None] = {"model": "<in memory>"}
-            self.backend, default = model, model.recipe
+            engine, default = model, model.recipe
         else:
-            self.backend, origin, default = load_backend(
+            engine, origin, default = load_backend(
                 model, LoadOptions(device, dtype), backend, revision, cache_dir, token, local_files_only
             )
-        self.recipe = asked if asked is not None else default or AUTHORS
-        self._budget: Budget | None = None
-        self._origin = origin
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model runs."""
-        return self.backend.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's floating-point type."""
-        return self.backend.dtype
-
-    @property
-    def info(self) -> dict[str, str | None]:
-        """What made the scores, as plain text fields."""
-        import PIL
-        import transformers
-
-        return {
-            "backend": self.backend.name,
-            "recipe": self.recipe.name,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            **self._origin,
-            "qsit_metric": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "pillow": PIL.__version__,
-            "python": platform.python_version(),
-            **self.backend.facts(),
-        }
-
-    def __repr__(self) -> str:
-        return f"QSiT({self._origin['model']!r}, device='{self.device}', dtype='{self.info['dtype']}')"
-
-    def to(self, device: Any = None, dtype: str | torch.dtype | None = None) -> QSiT:
-        """Move the model to another device or floating-point type, in place; returns the metric.
-
-        Views opened before belong to the old place: open them again. What a smaller type rounds off stays lost.
-
-        Raises:
-            InputError: No such device, or no floating-point type.
-            BackendError: The model is spread over devices or quantised.
-        """
-        kind = None if dtype is None else float_type(dtype)
-        if device is not None:
-            check_device(device)
-        with guarded():
-            self.backend.to(device, kind)
-        return self
-
-    @property
-    def budget(self) -> Budget:
-        """Tiles and tokens of one batch; the default for the device and the model's tiles until it is set."""
-        return self._budget or Budget.for_device(self.device, self.backend.patches)
-
-    @budget.setter
-    def budget(self, budget: Budget) -> None:
-        if not isinstance(budget, Budget):
-            raise InputError.about("budget", budget, "a Budget(tiles, tokens)")
-        self._budget = budget
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the model is asked for a score."""
-        return self._recipe
-
-    @recipe.setter
-    def recipe(self, recipe: str | Recipe) -> None:
-        found = recipe_named(recipe) if isinstance(recipe, str) else recipe
-        if not isinstance(found, Recipe):
-            raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
-        self.backend.check(found.scoring())
-        self._recipe = found
+        super().__init__(engine, origin, asked or default or AUTHORS)
 
     @overload
     def score(  # type: ignore[overload-overlap]
@@ -228,8 +149,8 @@ class QSiT:
             A `Score` for each image, or (with `errors="return"`) its error.
         """
         check_errors(errors)
-        many = images if isinstance(images, Iterator) and not isinstance(images, io.IOBase) else _many(images)
-        return self._scored(many, exif, errors, timing or Timing())
+        stream = images if isinstance(images, Iterator) and not isinstance(images, io.IOBase) else many(images)
+        return self._scored(stream, exif, errors, timing or Timing())
 
     def _scored(self, images: Iterable[Any], exif: bool, errors: Errors, timing: Timing) -> Iterator[Score | QSiTError]:
         prompt, names = self.recipe.scoring(), level_names(self.recipe.words)
@@ -337,7 +258,7 @@ class QSiT:
         """
         from .view import View
 
-        picture = _one(image, exif)
+        picture = load_one(image, exif=exif)
         with guarded(), self.computing():
             prepared = self.backend.prepare(picture)
         return View.of(self, picture, prepared)
@@ -379,30 +300,4 @@ class QSiT:
         from .windows import Wanted
 
         wanted = Wanted(method, window, stride, overlap)
-        return quality_map(self, _one(image, exif), wanted)
-
-    def computing(self) -> contextlib.AbstractContextManager[None]:
-        """No gradient and no ambient autocast: a score does not depend on the caller's context."""
-        return computing(self.device)
-
-    def _batches(self, images: Iterable[Any], exif: bool) -> Iterator[list[Prepared | QSiTError]]:
-        return batches(ahead(images, lambda image: self._prepare(image, exif)), self.budget)
-
-    def _prepare(self, image: Any, exif: bool) -> Prepared:
-        with guarded(), self.computing():  # grad mode is local to a thread, and this runs in several
-            picture = image if isinstance(image, Picture) else load(image, exif=exif)
-            return dataclasses.replace(self.backend.prepare(picture), note=picture.note)
-
-
-def _one(image: Any, exif: bool) -> Picture:
-    sequence, single = items(image)
-    if not single:
-        raise InputError.about("image", f"<{len(sequence)} images>", "one image", "Take them one by one.")
-    return load(cast("ImageLike", sequence[0]), exif=exif)
-
-
-def _many(images: Any) -> list[Any]:
-    sequence, single = items(images)
-    if single:
-        raise InputError.about("images", images, "many images", "One image goes to `metric.score`.")
-    return sequence
+        return quality_map(self, load_one(image, exif=exif), wanted)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,6 +328,20 @@ def test_an_answer_that_names_no_option_is_guessed_for_by_the_host(monkeypatch):
     """Said on the page: accuracies of weak models are those of a guess."""
     monkeypatch.setattr(qbench.random, "choice", lambda options: options[-1])
     assert qbench.q_bench_process_results(ROWS[0], ["fine"])["qbench_acc"]["parsed_pred"] == "B"
+
+
+def test_what_guessing_gives_on_the_questions_of_q_bench():
+    """The number on the page; the shares of two, three and four options follow from the published random guesses."""
+    three = [round(count * 12 * (guess - 1 / 4)) for count, guess in ((452, 0.2786), (493, 0.3331))]
+    options = [2] * 550 + [3] * sum(three) + [4] * (452 + 493 - sum(three))
+    words = ["Sharp", "Average", "Blurred", "Noisy"]
+    random.seed(0)
+    right = 0
+    for count in options:
+        letters = "ABCD"[:count]
+        guessed = qbench.parse_multi_choice_response("", letters, dict(zip(letters, words, strict=False)))
+        right += guessed == random.choice(letters)
+    assert right / len(options) == pytest.approx(0.378, abs=0.03)
 
 
 def test_two_letters_are_told_apart_since_0_7_3():

@@ -141,6 +141,31 @@ def items(images: object) -> tuple[list[object], bool]:
     return flat, False
 
 
+def many(images: object) -> list[object]:
+    """The pictures of whoever means many.
+
+    Raises:
+        InputError: One single picture, or sequences inside a sequence.
+    """
+    flat, single = items(images)
+    if single:
+        raise InputError.about("images", images, "many images", "One image goes to `metric.score`.")
+    return flat
+
+
+def load_one(image: object, *, exif: bool = True) -> Picture:
+    """Read the picture of whoever means one; otherwise as `load`.
+
+    Raises:
+        InputError: A sequence or a batch of pictures, be it one long.
+        ImageError: As for `load`.
+    """
+    flat, single = items(image)
+    if not single:
+        raise InputError.about("image", f"<{len(flat)} images>", "one image", "Take them one by one.")
+    return load(flat[0], exif=exif)  # type: ignore[arg-type]  # what is no picture is refused there
+
+
 @dataclass(frozen=True)
 class _Rules:
     exif: bool
