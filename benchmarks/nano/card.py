@@ -99,14 +99,8 @@ def _training(summary: Mapping[str, Any]) -> str:
         "By `python -m train nano`, from nothing. First the vision tower alone learned to name degradations and their "
         f"strength on {tower['tiles']:,} windows of {tower['pictures']:,} pictures; of held-out pictures it then named "
         f"{tower['accuracy']:.0%} rightly.{taken} {_searched(summary)} Rows of D1, D2 and D3 in each epoch, with a "
-        f"frozen tower: {_epochs(frozen)}{_tuned(whole)}.\n"
+        f"frozen tower: {_epochs(frozen)}{f'; then all weights: {_epochs(whole)}' if whole else ''}.\n"
     )
-
-
-def _tuned(sizes: Sequence[Sequence[int]]) -> str:
-    if not sizes:
-        return ""
-    return f"; then all weights: {_epochs(sizes)}. The weights are the mean of those before and after this last part"
 
 
 def _searched(summary: Mapping[str, Any]) -> str:

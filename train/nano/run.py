@@ -19,7 +19,6 @@ import torch
 
 from qsit_metric.files import write_atomic
 
-from ..averaging import average
 from ..balance import coarse_sizes
 from ..data.synthetic.make import make_dataset
 from ..export import export
@@ -235,11 +234,9 @@ class _Nano:
         return train(polished, self.output / "model", quiet=True)
 
     def _export(self) -> None:
-        folder, model = self.output / "q-sit-nano", self.output / "model" / "last"
-        if self.effort.polish_epochs:
-            model = average(self.output / "frozen" / "last", model, self.output / "averaged")
+        folder = self.output / "q-sit-nano"
         if not folder.is_dir():
-            export(model, folder, dtype="float16", licence="apache-2.0")
+            export(self.output / "model", folder, which="last", dtype="float16", licence="apache-2.0")
 
     def _summary(self, first: Fit, second: Fit, small: Outcome, model: Outcome) -> dict[str, Any]:
         found = {

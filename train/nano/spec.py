@@ -129,7 +129,7 @@ BEGUN = Effort(
     epoch_rows=7000,
     small_rows=1500,
     epochs=3,
-    polish_rows=3200,
+    polish_epochs=0,
     trial_rows=900,
 )
 """About two hours on two cores, for a tower and a base that another run has made."""
