@@ -18,10 +18,9 @@ from transformers.utils.logging import disable_progress_bar
 from qsit_metric import QSiT
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "images"
-SHARPNESS = "How is the sharpness of this image?"
-DEGREES = ["High", "Medium", "Low"]
-PROBLEM = "What problem affects the image?"
-PROBLEMS = ["Blur", "Noise", "Compression artifacts"]
+SHARP = "Is this image sharp?"
+NOISY = "Is this image noisy?"
+YES_NO = ["Yes", "No"]
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -49,17 +48,15 @@ def main() -> None:
     console.print(f"Model: {model}")
     images = list(found.values())
     scores = metric.score(images)
-    sharpness = metric.ask(images, SHARPNESS, choices=DEGREES)
-    problems = [metric.ask(one, PROBLEM, choices=PROBLEMS) if score < 3 else None  # only where there is one
-                for one, score in zip(images, scores, strict=True)]  # fmt: skip
+    sharp = metric.ask(images, SHARP, choices=YES_NO)
+    noisy = metric.ask(images, NOISY, choices=YES_NO)
 
     table = Table(title="Five pictures", caption="score: 1 (bad) to 5 (excellent), higher is better")
-    for column in ("photograph", "score", "level", "1…5", SHARPNESS, PROBLEM):
+    for column in ("photograph", "score", "level", "1…5", SHARP, NOISY):
         table.add_column(column, justify="right" if column == "score" else "left")
-    for name, score, *answers in zip(found, scores, sharpness, problems, strict=True):
+    for name, score, *answers in zip(found, scores, sharp, noisy, strict=True):
         bar = bars(list(score.probs.values()))
-        shown = (f"{answer} ({answer.probs[answer]:.0%})" if answer else "" for answer in answers)
-        table.add_row(name, f"{score:.2f}", score.level, bar, *shown)
+        table.add_row(name, f"{score:.2f}", score.level, bar, *(f"{a} ({a.probs[a]:.0%})" for a in answers))
     console.print(table)
 
     with metric.open(images[-1]) as view:  # the picture is encoded once for all that follows

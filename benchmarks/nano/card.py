@@ -27,8 +27,7 @@ _LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It 
 - Few photographs were at hand for training ({count}); the rest are drawings. Unusual contents mislead it.
 - Its answers follow the templates that its training texts were written by. Questions about anything but image quality,
   and free descriptions, are hardly more than a demonstration. It knows the words that it was taught: "blurry", not
-  "blurred". Ask what the problem is, or how strong something is, with options, rather than whether it is there: yes or
-  no is what it answers worst, and it always finds some problem when asked for one.
+  "blurred".
 - Light, contrast and colour are judged without knowing the original: a foggy or a colourful scene may be taken for a
   fault.
 """

@@ -121,18 +121,19 @@ class Effort:
 FULL = Effort()
 """About four hours on two cores."""
 BEGUN = Effort(
-    Amounts(10000, 4000, 300, 10000, 200, 240),
+    Amounts(2400, 1200, 200, 2400, 120, 120),
     Lessons(12000, 64, 1.5e-3, check_every=500),
     pool=(240, 700, 200),
+    repeats=1,
     proxy_limit=120,
-    limit=200,
-    epoch_rows=7000,
+    limit=120,
+    epoch_rows=5000,
     small_rows=1500,
-    epochs=3,
+    epochs=6,
     polish_epochs=0,
     trial_rows=900,
 )
-"""About two hours on two cores, for a tower and a base that another run has made."""
+"""About an hour on two cores, for a tower and a base that another run has made."""
 LARGE = Effort(
     Amounts(19000, 16000, 5000, 20000, 300, 300),
     Lessons(8000, 512, 1.2e-3, check_every=1000, decay=0.02),
