@@ -25,11 +25,11 @@ $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 	@touch $@
 
 # Host packages lie beside .venv and come without what they depend on: that would bring torchvision and torch for CUDA, and
-# much that no test needs. basicsr is a source package; in an environment of its own its build would fetch torch anew.
+# much that no test needs. dill (of datasets) takes a module for an installed one by the name of that folder. basicsr is a source package; in an environment of its own its build would fetch torch anew.
 $(HOSTS)/ready: $(VENV)/ready constraints-hosts.txt
 	rm -rf $(HOSTS)
 	$(BIN)/python -m pip install -qq --target $(HOSTS)/build setuptools==80.10.2 wheel cython
-	PYTHONPATH=$(HOSTS)/build $(BIN)/python -m pip install -qq --target $(HOSTS)/site --no-deps --no-build-isolation -r constraints-hosts.txt
+	PYTHONPATH=$(HOSTS)/build $(BIN)/python -m pip install -qq --target $(HOSTS)/site-packages --no-deps --no-build-isolation -r constraints-hosts.txt
 	@touch $@
 
 $(PAGES)/ready: constraints-docs.txt
@@ -59,7 +59,7 @@ test-compat: $(COMPAT)/ready  ## the tests that it matters for on transformers 4
 	$(COMPAT)/bin/python $(PYTEST) $(COMPAT_TESTS)
 
 test-hosts: $(HOSTS)/ready  ## the integrations against the real host packages
-	PYTHONPATH=$(HOSTS)/site QSIT_REQUIRE_HOSTS=1 $(BIN)/python $(PYTEST) tests/hosts
+	PYTHONPATH=$(HOSTS)/site-packages QSIT_REQUIRE_HOSTS=1 $(BIN)/python $(PYTEST) tests/hosts
 
 test-all: $(VENV)/ready  ## slow tests too
 	$(BIN)/python $(PYTEST) -m 'not gpu and not hub'

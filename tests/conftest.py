@@ -51,6 +51,22 @@ def metrics(tied: QSiT, untied: QSiT) -> dict[str, QSiT]:
 
 
 @pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices that a model was loaded for; what is loaded is the stand-in."""
+    from stand_in import Brightness
+
+    devices: list[str] = []
+
+    def init(self: Any, model: object, *, device: object = None) -> None:
+        self.calls = 0
+        devices.append(str(device))
+
+    monkeypatch.setattr(QSiT, "__init__", init)
+    monkeypatch.setattr(QSiT, "__call__", Brightness.__call__)
+    return devices
+
+
+@pytest.fixture
 def variant(tmp_path: Path) -> Callable[..., Path]:
     """A copy of a golden checkpoint with some JSON fields changed: `variant({"config.json": {"model_type": "x"}})`.
 

@@ -25,8 +25,8 @@ from qsit_metric.prompts import AUTHORS, DESCRIBE, TRAIN
 
 SMALL = fig7.Task(300, 200, 3, 1)
 OTHER = Shape(
-    {"num_hidden_layers": 3},
-    _qwen2(hidden=48, layers=3, heads=4, kv=2, inner=80, vocab=640, tied=False),
+    {"num_hidden_layers": 4},  # of the models, two and three layers are counted
+    _qwen2(hidden=48, layers=5, heads=4, kv=2, inner=80, vocab=640, tied=False),
     std=0.2,
 )
 
@@ -64,6 +64,13 @@ def test_counts_without_weights_equal_a_real_run(shape, size, new_tokens, recipe
     assert counts.answer == tflop(lambda: metric.ask(image, DESCRIBE, max_new_tokens=new_tokens))
     assert counts.both == tflop(both)
     assert counts.parameters == sum(value.numel() for value in metric.backend.model.parameters())
+
+
+def test_a_tower_that_is_read_before_its_end_is_not_counted():
+    config = model_config(stored("config.json"), SHAPES["tiny"])
+    config.vision_feature_layer = -2
+    with pytest.raises(EvaluationError, match="vision_feature_layer -2: the costs of the last layer's states, -1, can"):
+        Counter(config, *dialogue(), stored_geometry(), AUTHORS)
 
 
 def test_more_tokens_and_a_larger_picture_cost_more():

@@ -12,7 +12,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +90,7 @@ def rows(text: str) -> list[dict[str, str]]:
 # ---- the frame: help, version, errors, exit codes
 
 
-def test_help_is_fast_and_imports_nothing_heavy():
+def test_help_imports_nothing_heavy():
     code = """if True:
         import sys
         from qsit_metric.cli import app
@@ -100,13 +99,8 @@ def test_help_is_fast_and_imports_nothing_heavy():
         heavy = {"torch", "transformers", "huggingface_hub", "numpy", "PIL", "scipy"} & set(sys.modules)
         print("heavy:", sorted(heavy))
     """
-    times = []
-    for _ in range(3):  # the best of three: the machine may be busy
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - start)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith(f"qsit-metric {__version__}\nheavy: []\n")
-    assert min(times) < 1.0
 
 
 def test_every_command_that_loads_a_model_has_the_same_options():

@@ -44,20 +44,6 @@ def created(scorer):
     return create_metric(scorer, device="cpu")
 
 
-@pytest.fixture
-def loads(monkeypatch):
-    """The devices that a model was loaded for; it is the stand-in."""
-    devices = []
-
-    def init(self, model, *, device=None):
-        self.calls = 0
-        devices.append(str(device))
-
-    monkeypatch.setattr(QSiT, "__init__", init)
-    monkeypatch.setattr(QSiT, "__call__", Brightness.__call__)
-    return devices
-
-
 def test_attributes_are_those_of_pyiqa(created):
     assert (created.metric_mode, created.lower_better, created.score_range) == ("NR", False, "1, 5")
     assert (created.as_loss, created.device) == (False, torch.device("cpu"))

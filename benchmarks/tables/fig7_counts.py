@@ -5,7 +5,8 @@ Such tensors are torch's fake ones. They say that they lie on the CPU, so a mode
 
 The counts are those of `torch.utils.flop_counter` (matrix products; a multiplication with its addition is two), with
 attention in full, as `benchmarks._measure.tflop` counts a real run; a test
-holds the two equal on small shapes. So a model of 8 billion parameters is counted on any machine.
+holds the two equal on small shapes. Layers of a tower, and of a language model, are alike: two or three of them are
+counted and the rest follows exactly. So a model of 8 billion parameters is counted on any machine, in seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qsit_metric.evaluation import EvaluationError
 from qsit_metric.prompts import DESCRIBE, Recipe
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from qsit_metric.geometry import Geometry
 
 _COUNTED = 3  # tokens of an answer that are counted one by one
+_FEW, _MORE = 2, 3  # layers of the models that are counted
+_Cost = tuple[int, int, int, int]  # parameters; operations of a score, of an answer, of both
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,12 @@ class Counter:
     """
 
     def __init__(self, config: Any, tokenizer: Any, template: str, geometry: Geometry, recipe: Recipe) -> None:
-        from qsit_metric.backends.dialogue import Dialogue
-        from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-
-        self._fake, model = _without_memory(config)
-        self._backend: LlavaOnevisionBackend = LlavaOnevisionBackend(model, tokenizer, template, geometry)
-        self._dialogue: Dialogue = Dialogue(tokenizer, template)
-        self._recipe = recipe
+        self._geometry = geometry
+        self._layers = config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers
+        self._few, self._tower, self._language = (
+            _Model(_with_layers(config, *layers), tokenizer, template, geometry, recipe)
+            for layers in ((_FEW, _FEW), (_MORE, _FEW), (_FEW, _MORE))
+        )
 
     def count(self, width: int, height: int, new_tokens: int, question: str = DESCRIBE) -> Counts:
         """Count one picture's tasks.
@@ -88,14 +91,36 @@ class Counter:
         """
         from qsit_metric.tiling import plan
 
-        layout = plan(self._backend.geometry, height, width)
-        model = self._backend.model
-        return Counts(
-            sum(value.numel() for value in model.parameters()), layout.tiles, layout.tokens,
-            self._flop(lambda: self._score(self._features(layout))) / 1e12,
-            self._spoken(lambda n: self._answer(self._prefix(self._features(layout)), question, n), new_tokens) / 1e12,
-            self._spoken(lambda n: self._both(self._features(layout), question, n), new_tokens) / 1e12,
-        )  # fmt: skip
+        layout = plan(self._geometry, height, width)
+        costs = (one.cost(layout, new_tokens, question) for one in (self._few, self._tower, self._language))
+        parameters, *operations = map(self._whole, *costs)
+        return Counts(parameters, layout.tiles, layout.tokens, *(value / 1e12 for value in operations))
+
+    def _whole(self, few: int, tower: int, language: int) -> int:
+        """What all layers cost, from what few of them and one more of either kind cost."""
+        vision, text = self._layers
+        return few + (vision - _FEW) * (tower - few) + (text - _FEW) * (language - few)
+
+
+class _Model:
+    """One model without memory."""
+
+    def __init__(self, config: Any, tokenizer: Any, template: str, geometry: Geometry, recipe: Recipe) -> None:
+        from qsit_metric.backends.dialogue import Dialogue
+        from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+
+        self._fake, model = _without_memory(config)
+        self._backend: LlavaOnevisionBackend = LlavaOnevisionBackend(model, tokenizer, template, geometry)
+        self._dialogue: Dialogue = Dialogue(tokenizer, template)
+        self._recipe = recipe
+
+    def cost(self, layout: Any, new_tokens: int, question: str) -> _Cost:
+        return (
+            sum(value.numel() for value in self._backend.model.parameters()),
+            self._flop(lambda: self._score(self._features(layout))),
+            self._spoken(lambda n: self._answer(self._prefix(self._features(layout)), question, n), new_tokens),
+            self._spoken(lambda n: self._both(self._features(layout), question, n), new_tokens),
+        )
 
     def _features(self, layout: Any) -> torch.Tensor:
         import torch
@@ -158,6 +183,21 @@ class Counter:
         with torch.no_grad(), self._fake, FlopCounterMode(display=False) as counter:
             work()
         return int(counter.get_total_flops())
+
+
+def _with_layers(config: Any, vision: int, text: int) -> Any:
+    """A copy with so many layers.
+
+    Raises:
+        EvaluationError: Its tower is read at another place than its end, so that layers do not cost alike.
+    """
+    if config.vision_feature_layer != -1:
+        layer = config.vision_feature_layer
+        raise EvaluationError(f"vision_feature_layer {layer}: the costs of the last layer's states, -1, can be counted")
+    found = copy.deepcopy(config)
+    found.vision_config.num_hidden_layers, found.text_config.num_hidden_layers = vision, text
+    found.text_config.layer_types = ["full_attention"] * text
+    return found
 
 
 def _without_memory(config: Any) -> tuple[FakeTensorMode, Any]:

@@ -335,13 +335,14 @@ def test_what_guessing_gives_on_the_questions_of_q_bench():
     three = [round(count * 12 * (guess - 1 / 4)) for count, guess in ((452, 0.2786), (493, 0.3331))]
     options = [2] * 550 + [3] * sum(three) + [4] * (452 + 493 - sum(three))
     words = ["Sharp", "Average", "Blurred", "Noisy"]
+    options *= 20  # one round through the questions is up to 2.5 points off once in twenty times
     random.seed(0)
     right = 0
     for count in options:
         letters = "ABCD"[:count]
         guessed = qbench.parse_multi_choice_response("", letters, dict(zip(letters, words, strict=False)))
         right += guessed == random.choice(letters)
-    assert right / len(options) == pytest.approx(0.378, abs=0.03)
+    assert right / len(options) == pytest.approx(0.378, abs=0.01)
 
 
 def test_two_letters_are_told_apart_since_0_7_3():

@@ -35,20 +35,6 @@ def x():
     return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
 
 
-@pytest.fixture
-def loads(monkeypatch):
-    """How often a model was loaded; it is the stand-in."""
-    devices = []
-
-    def init(self, model, *, device=None):
-        self.calls = 0
-        devices.append(str(device))
-
-    monkeypatch.setattr(QSiT, "__init__", init)
-    monkeypatch.setattr(QSiT, "__call__", Brightness.__call__)
-    return devices
-
-
 def test_the_score_is_ours(tied, x):
     want = tied(x).item()
     assert QSiTScore(TIED)(x).item() == pytest.approx(want, abs=1e-4)
