@@ -20,6 +20,7 @@ from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.errors import BackendError, InputError, UnknownNameError
 from qsit_metric.images import load
 from qsit_metric.prompts import AUTHORS, TRAIN
+from qsit_metric.tiling import normalise
 
 SIZES = [(60, 40), (384, 384), (500, 300), (20, 900), (7, 5), (384, 200)]
 
@@ -337,3 +338,23 @@ def test_better_pictures_of_real_life_are_read(tied, photos):
     assert all(
         isinstance(Path(path).name, str) and 1 <= score <= 5 for path, score in zip(photos, scores, strict=False)
     )
+
+
+def test_a_picture_that_fills_one_tile_is_encoded_once(tied, monkeypatch):
+    """Maps and losses ask for thousands of those; what the language model reads stays the same."""
+    from qsit_metric.backends import vision
+
+    passes = []
+    encode = vision.tower_states
+    monkeypatch.setattr(vision, "tower_states", lambda model, tiles: passes.append(len(tiles)) or encode(model, tiles))
+    backend = tied.backend
+    with torch.no_grad():
+        prepared = [backend.prepare(load(IMAGES / name)) for name in ("tile_384.png", "landscape_451x300.png")]
+        (small, large), tiles = backend.encode(prepared), prepared[0].data.tiles
+        assert passes == [1 + prepared[1].tiles]
+        both = encode(backend.model, normalise(tiles, backend.geometry))
+        [want] = vision.projected(backend.model, [both], [prepared[0].data.plan])
+    assert torch.equal(tiles[0], tiles[1])
+    assert small.data.shape == want.shape
+    assert torch.allclose(small.data, want, atol=1e-5)
+    assert large.tokens == prepared[1].tokens

@@ -129,6 +129,16 @@ def test_tensors_and_pictures_are_cut_alike(height, width):
     assert plan(SMALL, height, width).tokens > SMALL.side**2
 
 
+@settings(deadline=None)
+@given(st.integers(1, 60), st.sampled_from([0, 0, 1, 2, 9]), st.booleans())
+def test_a_picture_that_fills_one_tile_is_single_and_its_two_tiles_are_equal(side, wider, as_tensor):
+    array = np.random.default_rng(side).integers(0, 256, (side, side + wider, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(array).permute(2, 0, 1).float()
+    layout, tiles = plan(SMALL, *array.shape[:2]), cut(Picture(tensor, "tensor") if as_tensor else load(array), SMALL)
+    assert layout.single == (layout.grid == (1, 1) and layout.fitted == (28, 28))
+    assert layout.single == (len(tiles) == 2 and torch.equal(*tiles))
+
+
 def test_tiles_are_the_squeezed_whole_then_the_grid_in_rows():
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], dtype=torch.uint8)
     quadrants = colours.view(2, 2, 3).repeat_interleave(28, 0).repeat_interleave(28, 1)

@@ -129,7 +129,7 @@ class _Model:
 
         side = self._backend.geometry.tile
         tiles = torch.empty(layout.tiles, 3, side, side, dtype=self._backend.dtype)
-        return image_features(self._backend.model, [tiles], [layout])[0]
+        return image_features(self._backend.model, [tiles], [layout], layout.tiles)[0]
 
     def _score(self, features: torch.Tensor) -> None:
         from qsit_metric.backends.base import Encoded

@@ -64,6 +64,11 @@ class Plan:
     tiles: int
     tokens: int
 
+    @property
+    def single(self) -> bool:
+        """Whether the picture fills a grid of one tile, which then equals the squeezed whole."""
+        return self.grid == (1, 1) and self.offset == self.short == (0, 0)
+
 
 @lru_cache(maxsize=4096)
 def plan(geometry: Geometry, height: int, width: int) -> Plan:

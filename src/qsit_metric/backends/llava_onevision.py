@@ -126,7 +126,9 @@ class LlavaOnevisionBackend(Backend):
     def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
         """See `Backend.encode`. One pass of the vision tower for all tiles, up to a limit of memory."""
         cuts = [picture.data for picture in pictures]
-        packed = image_features(self.model, self._chunks(cuts), [item.plan for item in cuts])
+        tiles = [normalise(item.tiles.to(self.device), self.geometry).to(self.dtype) for item in cuts]
+        limit = _TILES_AT_ONCE.get(self.device.type, 16)
+        packed = image_features(self.model, tiles, [item.plan for item in cuts], limit)
         return [Encoded(feature, len(feature)) for feature in packed]
 
     def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
@@ -183,12 +185,6 @@ class LlavaOnevisionBackend(Backend):
     @property
     def _core(self) -> Any:
         return self.model.model
-
-    def _chunks(self, cuts: Sequence[_Cut]) -> Sequence[torch.Tensor]:
-        """All tiles, normalised, in pieces that the vision tower takes at once."""
-        limit = _TILES_AT_ONCE.get(self.device.type, 16)
-        whole = [normalise(item.tiles.to(self.device), self.geometry) for item in cuts]
-        return torch.split(torch.cat(whole).to(self.dtype), limit)
 
     def _ids(self, requests: Sequence[tuple[Encoded, Prompt]], new_tokens: int = 0) -> list[Ids]:
         """Token ids of every prompt, none longer than the model has positions."""

@@ -29,22 +29,31 @@ def tower_states(model: Any, tiles: torch.Tensor) -> Any:
     return tower(tiles, output_hidden_states=True).hidden_states[layer]
 
 
-def image_features(model: Any, chunks: Sequence[torch.Tensor], plans: Sequence[Plan]) -> list[torch.Tensor]:
+def image_features(
+    model: Any, tiles: Sequence[torch.Tensor], plans: Sequence[Plan], at_once: int
+) -> list[torch.Tensor]:
     """Encode tiles and put each picture's features in the order in which the language model reads them.
 
     Args:
         model: `LlavaOnevisionForConditionalGeneration`.
-        chunks: All pictures' tiles one after the other, normalised, in pieces that the tower takes at once.
+        tiles: Each picture's (plan.tiles, 3, tile, tile), normalised, in the model's type. Equal ones are encoded once.
         plans: One for each picture.
+        at_once: Tiles that the tower takes at once.
 
     Returns:
         One (plan.tokens, D) for each picture.
     """
-    return projected(model, [tower_states(model, tiles) for tiles in chunks], plans)
+    core = model.model
+    distinct = [own[:1] if layout.single else own for own, layout in zip(tiles, plans, strict=True)]
+    pieces = torch.split(torch.cat(distinct), at_once)
+    features = torch.cat([core.multi_modal_projector(tower_states(model, piece)) for piece in pieces])
+    parts = torch.split(features, [len(own) for own in distinct])
+    whole = (part.expand(layout.tiles, -1, -1) for part, layout in zip(parts, plans, strict=True))
+    return [pack(part, layout, core.image_newline) for part, layout in zip(whole, plans, strict=True)]
 
 
 def projected(model: Any, states: Sequence[torch.Tensor], plans: Sequence[Plan]) -> list[torch.Tensor]:
-    """The second half of `image_features`.
+    """The features of pictures whose tiles the tower has seen.
 
     Args:
         model: `LlavaOnevisionForConditionalGeneration`.
