@@ -7,7 +7,7 @@ HOSTS  := .venv-hosts
 PAGES  := .venv-docs
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
-PYTEST := -m pytest -n 2 --dist loadgroup
+PYTEST := -m pytest -n 2 --dist loadgroup --durations=25
 
 .PHONY: help demo tiny nano test test-compat test-hosts test-all lint types docs build wheel-check clean
 

@@ -11,8 +11,8 @@ import pytest
 
 import qsit_metric
 from conftest import HERE
+from qsit_metric import packages
 from qsit_metric.errors import DependencyError
-from qsit_metric.integrations import hosts
 from qsit_metric.integrations.hosts import require
 
 FOLDER = Path(qsit_metric.__file__).parent / "integrations"
@@ -24,7 +24,7 @@ def installed(monkeypatch):
     """Pretend that a distribution is installed in this version."""
 
     def pretend(version):
-        monkeypatch.setattr(hosts, "version", lambda name: version)
+        monkeypatch.setattr(packages, "version", lambda name: version)
 
     return pretend
 
@@ -62,7 +62,7 @@ def test_a_host_that_cannot_be_imported_says_why(installed, monkeypatch, tmp_pat
 
 
 def test_a_host_that_is_not_here(monkeypatch):
-    monkeypatch.setattr(hosts, "version", _missing)
+    monkeypatch.setattr(packages, "version", _missing)
     from qsit_metric.integrations.pyiqa import register
 
     with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[pyiqa\]'"):
@@ -90,7 +90,7 @@ def test_nobody_imports_an_integration_but_who_uses_it():
 
 
 def _missing(name):
-    raise hosts.PackageNotFoundError(name)
+    raise packages.PackageNotFoundError(name)
 
 
 def required():

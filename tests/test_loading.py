@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import GOLDEN, IMAGES, expected
-from qsit_metric import QSiT, Recipe
+from conftest import GOLDEN, HERE, IMAGES, expected
+from qsit_metric import QSiT, Recipe, packages
 from qsit_metric.backends import loading
 from qsit_metric.errors import BackendError, CheckpointError, DependencyError, InputError, UnknownNameError
 from qsit_metric.prompts import RECIPE_FILE
@@ -27,6 +27,20 @@ def rewrite(folder, change):
 
 def without(name):
     return lambda weights: weights.pop(name)
+
+
+@pytest.mark.parametrize("release", ["4.45.0", "4.56.2", "6.0.0"])
+def test_another_release_of_transformers_is_named_before_anything_is_read(monkeypatch, release):
+    """The release that the authors pin, for one; it would find fault with the checkpoint."""
+    monkeypatch.setattr(packages, "version", lambda name: release)
+    words = rf"`transformers`: got '{release}', expected transformers >=4.57,<6. Install one of these: pip install"
+    with pytest.raises(DependencyError, match=words):
+        QSiT("q-sit", local_files_only=True)
+
+
+def test_the_range_is_that_of_the_package():
+    wanted = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"transformers>={},<{}"'.format(*packages.TRANSFORMERS) in wanted
 
 
 def test_the_tied_head_is_the_embedding(tied, untied):

@@ -74,7 +74,7 @@ class Counter:
 
     def __init__(self, config: Any, tokenizer: Any, template: str, geometry: Geometry, recipe: Recipe) -> None:
         self._geometry = geometry
-        self._layers = config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers
+        self._layers: tuple[int, int] = (config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers)
         self._few, self._tower, self._language = (
             _Model(_with_layers(config, *layers), tokenizer, template, geometry, recipe)
             for layers in ((_FEW, _FEW), (_MORE, _FEW), (_FEW, _MORE))

@@ -59,6 +59,7 @@ class QSiT(Model):
         HubError: The weights are neither here nor to be had.
         CheckpointError: The checkpoint is incomplete, inconsistent or unsafe.
         InputError: An argument that makes no sense.
+        DependencyError: A release of transformers that is not known to work, or no bitsandbytes for a quantised model.
 
     Example:
         >>> metric = QSiT()  # doctest: +SKIP

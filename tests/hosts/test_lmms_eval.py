@@ -107,8 +107,8 @@ def test_an_unsupported_version_fails_when_the_model_is_asked_for_and_not_before
     code = """
 import importlib.metadata as metadata
 real = metadata.version
-import qsit_metric.integrations.hosts as hosts
-hosts.version = lambda name: "0.6.1" if name == "lmms-eval" else real(name)
+import qsit_metric.packages as packages
+packages.version = lambda name: "0.6.1" if name == "lmms-eval" else real(name)
 import lmms_eval.models as models
 print("q-sit-mini" in models.list_available_models())
 try:

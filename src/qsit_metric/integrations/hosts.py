@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from packaging.version import Version
-
 from ..errors import DependencyError
+from ..packages import check_version
 
 __all__ = ["require"]
 
@@ -34,16 +32,7 @@ def require(module: str, extra: str, distribution: str = "", *, least: str, belo
         'torch'
     """
     name = distribution or module
-    wanted = f"{name} >={least},<{below}"
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        hint = f"Install it with: pip install 'qsit-metric[{extra}]'."
-        raise DependencyError.about(name, "<not installed>", wanted, hint) from None
-    if not Version(least) <= Version(found) < Version(below):
-        raise DependencyError.about(
-            name, found, wanted, f"Install one of these: pip install '{wanted.replace(' ', '')}'."
-        )
+    found = check_version(name, least, below, f"Install it with: pip install 'qsit-metric[{extra}]'.")
     try:
         return import_module(module)
     except Exception as error:  # a host's own imports fail in many ways: torchvision raises RuntimeError
