@@ -57,7 +57,7 @@ class Device:
     name: str = "cpu"
     precision: Literal["bf16", "no"] = "bf16"
     attention: Literal["eager", "sdpa"] = "sdpa"
-    batch: int = 32
+    batch: int = 16
     lr: float = 1e-3
     vision_lr: float = 1e-4
     workers: int = 0
@@ -121,19 +121,18 @@ class Effort:
 FULL = Effort()
 """About four hours on two cores."""
 BEGUN = Effort(
-    Amounts(2400, 1200, 200, 2400, 120, 120),
+    Amounts(10000, 4000, 300, 10000, 200, 240),
     Lessons(12000, 64, 1.5e-3, check_every=500),
     pool=(240, 700, 200),
-    repeats=1,
     proxy_limit=120,
-    limit=120,
-    epoch_rows=5000,
+    limit=200,
+    epoch_rows=7000,
     small_rows=1500,
-    epochs=6,
+    epochs=5,
     polish_epochs=0,
     trial_rows=900,
 )
-"""About an hour on two cores, for a tower and a base that another run has made."""
+"""Two hours on two cores, for a tower and a base that another run has made."""
 LARGE = Effort(
     Amounts(19000, 16000, 5000, 20000, 300, 300),
     Lessons(8000, 512, 1.2e-3, check_every=1000, decay=0.02),

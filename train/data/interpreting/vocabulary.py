@@ -28,7 +28,7 @@ _SHARPNESS = _graded(
     "sharpness, clarity, blur, blurriness, clearness",
     "sharpness, clarity",
     "blurry, blurred, unsharp, fuzzy, not sharp, not clear, unclear, blur, lacks sharpness, lack of sharpness",
-    "blurry, unsharp",
+    "blurry, unsharp, blurred",
     "sharp, crisp, clear, not blurry, no blur, without blur, high clarity",
     "sharp, crisp",
     "Blur",

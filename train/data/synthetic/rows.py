@@ -54,8 +54,14 @@ def scored(shot: Shot) -> Row:
     return scoring_row(Item(shot.image, shot.mos, shot.image), SCALE, SOURCE)
 
 
-def feedback(shot: Shot, rng: np.random.Generator) -> Feedback:
-    """What a careful viewer who knows the degradation would say: it, its cause, something right, a conclusion."""
+def feedback(shot: Shot, rng: np.random.Generator, level: bool = True) -> Feedback:
+    """What a careful viewer who knows the degradation would say: it, its cause, something right, a conclusion.
+
+    Args:
+        shot: The picture.
+        rng: Chooses the words.
+        level: Conclude with a level, if the picture has a score.
+    """
     said = [one for degradation in shot.degradations for one in _degradation(degradation, rng)]
     named = [name for name, _ in said]
     praised = _fine(shot, rng, named)
@@ -63,7 +69,7 @@ def feedback(shot: Shot, rng: np.random.Generator) -> Feedback:
         steps = BY_NAME[name].steps
         words = steps[1 if BY_NAME[name].excluding else 2].asked
         said.insert(_gap(said, rng), (name, words[rng.integers(len(words))]))
-    return Feedback(shot.image, tuple(said), _conclusion(shot, rng), SOURCE, None)
+    return Feedback(shot.image, tuple(said), _conclusion(shot, rng, level), SOURCE, None)
 
 
 def _degradation(one: Degradation, rng: np.random.Generator) -> list[tuple[str, str]]:
@@ -109,8 +115,8 @@ def _fine(shot: Shot, rng: np.random.Generator, named: Sequence[str]) -> list[st
     return found
 
 
-def _conclusion(shot: Shot, rng: np.random.Generator) -> str:
-    if shot.mos is None:
+def _conclusion(shot: Shot, rng: np.random.Generator, level: bool) -> str:
+    if shot.mos is None or not level:
         worst = SLIGHT if all(one.grade <= SLIGHT for one in shot.degradations) else SEVERE
         return _UNSCORED[worst][rng.integers(len(_UNSCORED[worst]))]
     return _CONCLUSIONS[rng.integers(len(_CONCLUSIONS))].format(level=SCALE.level(shot.mos))

@@ -22,7 +22,10 @@ from .shots import Shot
 _KINDS = MappingProxyType({"pathway": 20, "yes_no": 15, "what_how": 15, "choice": 15, "conversation": 10})
 _ROUNDS = 25
 _MOST_TURNS = 6
-_NAMING_FIRST = 0.6  # else the many yes/no questions leave no room for them
+# After an answer that names the degradation, a yes/no question is answered from that answer, not from the picture; where
+# all yes/no questions come first, they leave no room for those that name something.
+_NAMING_FIRST = 0.3
+_OF_LEVELS = 0.3  # rounds that ask for the overall quality, too: D1 teaches that already
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,18 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
         "d2": [
             *build(said, WRITER, seed=seed, limits=limits),
             *_rounds(said, amounts.d2 * _ROUNDS // 100, seed, rng),
-            *_rounds([feedback(shot, rng) for shot in shots["d1"]], amounts.rounds, seed + 1, rng),
+            *_rounds([_of_round(shot, rng) for shot in shots["d1"]], amounts.rounds, seed + 1, rng),
         ],
         "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
     }
     sets |= {name: [_bare(row, rng) for row in sets[name]] for name in ("d2", "d3")}
     asked = questions(shots["questions"], amounts.questions, seed)
     return sets, Validation(tuple(scored(shot) for shot in shots["scoring"]), tuple(asked))
+
+
+def _of_round(shot: Shot, rng: np.random.Generator) -> Feedback:
+    """Feedback for a round about a scored picture."""
+    return feedback(shot, rng, level=bool(rng.random() < _OF_LEVELS))
 
 
 def _rounds(said: Sequence[Feedback], count: int, seed: int, rng: np.random.Generator) -> list[Row]:

@@ -99,7 +99,7 @@ _NOISE = ("a high ISO setting in weak light", "a sensor that caught too few phot
 
 SAYINGS: Mapping[str, Saying] = MappingProxyType(
     {
-        "gaussian_blur": Saying("sharpness", ("blurry", "unsharp"), ("a smoothing filter", "a soft or dirty lens")),
+        "gaussian_blur": Saying("sharpness", ("blurry", "unsharp", "blurred"), ("a smoothing filter", "a soft or dirty lens")),
         "lens_blur": Saying(
             "focus", ("out of focus", "defocused"), ("a lens that was set to the wrong distance", "a wide aperture")
         ),
@@ -160,7 +160,7 @@ SAYINGS: Mapping[str, Saying] = MappingProxyType(
         "gaussian_noise": Saying("noise", ("noisy", "grainy"), _NOISE),
         "shot_noise": Saying("noise", ("noisy", "grainy"), _NOISE),
         "defocus_blur": Saying("focus", ("out of focus", "defocused"), ("a lens that was set to the wrong distance",)),
-        "glass_blur": Saying("sharpness", ("blurry", "unsharp"), ("frosted glass before the lens",)),
+        "glass_blur": Saying("sharpness", ("blurry", "unsharp", "blurred"), ("frosted glass before the lens",)),
         "zoom_blur": Saying(
             "motion", ("motion-blurred", "smeared by motion"), ("a lens that zoomed during the exposure",)
         ),
