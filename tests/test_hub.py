@@ -356,7 +356,8 @@ def test_first_run_fetches_what_is_needed_and_the_second_nothing(tmp_path, serve
         assert child.resolve("q-sit-mini", **kwargs).folder == first.folder
         assert child.resolve("zhangzicheng/q-sit-mini", **kwargs) == child.resolve("q-sit-mini", **kwargs)
     assert child.resolve(f"q-sit-mini@{sha}").revision == sha
-    assert start(HF_HUB_OFFLINE="1").resolve("q-sit-mini").folder == first.folder
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        assert start(**{name: "1"}).resolve("q-sit-mini").folder == first.folder
     assert server.paths() == []
 
     # The Hub client itself finds the files under the branch: the layout is the ordinary one.

@@ -36,7 +36,7 @@ def count_calls(module, monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02), ("float16", 0.005)])
 def test_a_batch_gives_each_image_the_score_it_has_alone(dtype, tolerance):
     metric = QSiT(GOLDEN / "tied", dtype=dtype)
     pictures = [noise(*size) for size in SIZES]

@@ -26,8 +26,8 @@ _LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It 
   Nobody judged its training pictures. What a picture shows, and whether it is beautiful, does not count.
 - Few photographs were at hand for training ({count}); the rest are drawings. Unusual contents mislead it.
 - Its answers follow the templates that its training texts were written by. Questions about anything but image quality,
-  and free descriptions, are hardly more than a demonstration. It knows the words that it was taught: "blurry", not
-  "blurred".
+  and free descriptions, are hardly more than a demonstration. It knows the words that it was taught
+  (`train/data/interpreting/vocabulary.py`): "noisy" and "free of noise", not "clear of noise".
 - Light, contrast and colour are judged without knowing the original: a foggy or a colourful scene may be taken for a
   fault.
 """

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import GOLDEN, IMAGES
+from conftest import GOLDEN, HERE, IMAGES
 from qsit_metric import QSiT, list_models
 from qsit_metric.errors import InputError
 
@@ -390,6 +394,32 @@ def test_the_hosts_evaluator_with_a_real_model(hub, tasks):
     ]
     assert replies == [str(answer).split("\n\n")[0] for answer in expected]
     assert json.dumps(found["results"]["qbench_dev"]["qbench_acc,none"])
+
+
+def test_two_ranks_share_the_questions():
+    """As `accelerate launch --num_processes 2` starts them: the host divides, gathers, and the first one reports."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
+    common = {"PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+              "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hosts.two_ranks"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    said = [rank.communicate(timeout=300) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said[0][1] + said[1][1]
+    first, second = (json.loads(out.strip().splitlines()[-1]) for out, _ in said)
+    assert (first["asked"], second["asked"]) == (1, 1)
+    assert (first["samples"], second["samples"]) == (2, None)
+
+
+def test_the_family_that_the_page_speaks_of_is_there_without_us():
+    assert "llava_hf" in models.list_available_models(include_aliases=True)
 
 
 def test_tasks_with_two_pictures_are_refused_by_name(model, monkeypatch):
