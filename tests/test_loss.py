@@ -470,3 +470,11 @@ def test_a_name_is_enough(x):
     assert "q-sit-nano" in repr(criterion)
     assert criterion(x.to(criterion.metric.device)).shape == ()
     assert not criterion.higher_is_better
+
+
+def test_replicas_of_data_parallel_use_the_one_model(metric):
+    x = pictures((64, 64))
+    loss = QSiTLoss(metric)
+    replica = loss._replicate_for_data_parallel()
+    assert replica(x).item() == loss(x).item()
+    assert replica.metric is loss.metric

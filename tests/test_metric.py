@@ -200,6 +200,7 @@ def test_scores_stay_in_range(tied):
 def test_info_says_what_made_the_scores(tied):
     info = tied.info
     assert info["recipe"] == "authors"
+    assert {"torch", "transformers", "pillow", "revision"} <= {name.lower() for name in info}
     assert (info["device"], info["dtype"], info["backend"]) == ("cpu", "float32", "llava_onevision")
     assert info["model"].endswith("tied")
     assert "tied" in repr(tied)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conftest import GOLDEN, IMAGES
+from conftest import GOLDEN, HERE, IMAGES
 from qsit_metric import catalog
 from qsit_metric.integrations.pyiqa import register
 from stand_in import Brightness, pictures
@@ -240,3 +240,24 @@ def test_the_benchmark_loop_keeps_every_picture(quick):
         assert found.isfinite().all()
         scores += found.cpu().reshape(-1).tolist()
     assert scores == [1.0, 3.0, 5.0]
+
+
+def test_the_only_parameter_is_pyiqas_own(quick):
+    """It gets no gradient: inside a module that DDP wraps, it must not wait for one. Said on the page."""
+    assert [name for name, _ in quick.named_parameters()] == ["dummy_param"]
+    quick.dummy_param.requires_grad_(False)
+    assert not any(parameter.requires_grad for parameter in quick.parameters())
+    assert quick(pictures(0.5)).shape == (1,)
+
+
+def test_an_entry_in_a_yml_file_is_enough_for_their_script():
+    """As its `--metric_opt` reads the page's line, without `register()`."""
+    page = (HERE.parent / "docs" / "integrations" / "pyiqa.md").read_text(encoding="utf-8")
+    [entry] = re.findall(r"with `(q-sit-mini: \{.*?\}, .*?\})`", page)
+    code = f"""
+import sys, yaml, pyiqa
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
+DEFAULT_CONFIGS.update(yaml.safe_load({entry!r}))
+print(type(pyiqa.create_metric("q-sit-mini", model=sys.argv[1], device="cpu").net).__name__)
+"""
+    assert fresh(code, TIED).splitlines()[-1] == "QSiTMetricArch"

@@ -242,3 +242,11 @@ def test_two_processes(tmp_path):
         assert first[f"{name}, mean"] == pytest.approx(np.mean(every), abs=1e-5)
         assert first[f"{name}, sum"] == pytest.approx(np.sum(every), abs=1e-5)
         assert first[f"{name}, none"] == pytest.approx(every, abs=1e-5)
+
+
+def test_feature_sharing_refuses_it():
+    """Said on the page: it has no network that others could share; one `QSiT` for several metrics does the same."""
+    from torchmetrics.wrappers import FeatureShare
+
+    with pytest.raises(AttributeError, match="feature_network"):
+        FeatureShare([QSiTScore(Brightness())])
