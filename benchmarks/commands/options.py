@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmarks.runs import Process
 from qsit_metric.commands.options import DEFAULT, ModelOptions
 from qsit_metric.evaluation import EvaluationError
 
@@ -57,6 +58,11 @@ class RunOptions:
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network for the model.")] = False
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what has failed before.")] = False
 
+    @property
+    def place(self) -> str | None:
+        """The device that was asked for; else, of processes that share a run, each its own GPU."""
+        return self.device or Process.current().device
+
     def metrics(self) -> Iterator[tuple[str, QSiT]]:
         """Each model with its name, loaded when it is its turn."""
         for name in self.models or [DEFAULT]:
@@ -73,7 +79,7 @@ class RunOptions:
 
     def _load(self, name: str) -> QSiT:
         options = ModelOptions(
-            model=name, device=self.device, dtype=self.dtype, recipe=self.recipe, cache_dir=self.cache_dir,
+            model=name, device=self.place, dtype=self.dtype, recipe=self.recipe, cache_dir=self.cache_dir,
             offline=self.offline,
         )  # fmt: skip
         return options.load()

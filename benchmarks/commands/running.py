@@ -10,7 +10,7 @@ import typer
 
 from benchmarks import sets
 from benchmarks.commands.options import RunOptions
-from benchmarks.runs import Process, Results
+from benchmarks.runs import Process, Results, awaited
 from qsit_metric.commands import terminal
 from qsit_metric.evaluation import EvaluationError
 
@@ -21,10 +21,17 @@ Names = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME", help="Repeat it; default: all that are in the data root.")
 ]
 
+_PATIENCE = 900.0  # seconds without a result, after which the other processes are given up
+
 
 def first() -> bool:
     """Whether this process writes what all have done."""
     return Process.current().rank == 0
+
+
+def whole(done: Results) -> Results:
+    """The results of all processes that share a run, once they are there; of those that have died, what there is."""
+    return done if done.complete or Process.current().world == 1 else awaited(done.folder, _PATIENCE)
 
 
 def found(options: RunOptions, kind: str) -> list[str]:
@@ -56,7 +63,7 @@ def runs(
     done = []
     for model, metric in options.metrics():
         for name in names:
-            result = one(metric, name, options.folder(model, f"{name}{ending}"))
+            result = whole(one(metric, name, options.folder(model, f"{name}{ending}")))
             terminal.say(f"{result.run['made']['model']} on {result.standing()}")
             done.append(result)
     return done

@@ -11,7 +11,7 @@ import typer
 from benchmarks import sets
 from benchmarks.commands.options import JudgeOptions, RunOptions, safe
 from benchmarks.commands.pages import Page, write
-from benchmarks.commands.running import Names, first, found, runs
+from benchmarks.commands.running import Names, first, found, runs, whole
 from benchmarks.paper import printed
 from benchmarks.runs import Results, bar, describe_run
 from benchmarks.tables import table1, table6
@@ -70,7 +70,7 @@ def table6_page(options: RunOptions, judging: JudgeOptions, names: Sequence[str]
     Raises:
         EvaluationError: A judge, and no golden text; it is said before anything is described.
     """
-    judge = judging.load(device=options.device, offline=options.offline)
+    judge = judging.load(device=options.place, offline=options.offline)
     golden = {name: _golden(options, judging, name) for name in names}
     if judge is not None and (bare := [name for name in names if not golden[name]]):
         hint = "The texts of LLDescribe are not published; the file is yours."
@@ -115,5 +115,6 @@ def _judged(
             judge, described, golden, folder, rounds=judging.rounds, retry_failed=options.retry_failed,
             progress=progress,
         )  # fmt: skip
+    found = whole(found)
     terminal.say(f"ratings of {found.run['made']['model']} on {found.standing()}")
     return found

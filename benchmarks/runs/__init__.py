@@ -13,8 +13,8 @@ each process, and `results.jsonl` has them in the set's order once all are there
 from .describing import describe_run
 from .process import Process
 from .questions import question_run
-from .results import Pace, Results
+from .results import Pace, Results, awaited
 from .scores import score_run
 from .watching import bar
 
-__all__ = ["Pace", "Process", "Results", "bar", "describe_run", "question_run", "score_run"]
+__all__ = ["Pace", "Process", "Results", "awaited", "bar", "describe_run", "question_run", "score_run"]

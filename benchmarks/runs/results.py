@@ -15,7 +15,7 @@ from qsit_metric.evaluation.files import write_atomic
 from .parts import Row, read_part
 
 RUN_FILE, MERGED_FILE = "run.json", "results.jsonl"
-_PAUSE = 0.2
+_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,14 @@ class Results:
         return path
 
 
-def awaited(folder: Path, timeout: float) -> Results:
-    """The results once all are there, or as they are after so many seconds."""
-    end = time.monotonic() + timeout
-    while not (found := Results.read(folder)).complete and time.monotonic() < end:
+def awaited(folder: Path, patience: float) -> Results:
+    """The results once all are there, or as they are when none has come for so many seconds."""
+    found, since = Results.read(folder), time.monotonic()
+    while not found.complete and time.monotonic() - since < patience:
         time.sleep(_PAUSE)
+        before, found = len(found.rows), Results.read(folder)
+        if len(found.rows) > before:
+            since = time.monotonic()
     return found
 
 
