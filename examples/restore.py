@@ -5,7 +5,7 @@ then goes on three times from there: with L1 alone, with a little QSiTLoss, and 
 photographs that it never saw, by PSNR and SSIM of scikit-image, which know the original and not the metric. Then the
 pixels of one picture are pushed towards a better score directly, with nothing to hold them.
 
-Needs the `train` extra. It takes two to three minutes on two cores, and writes a figure, a table and its CSV.
+Needs the `train` extra. It takes some minutes on two cores, and writes a figure, a table and its CSV.
 """
 
 from __future__ import annotations

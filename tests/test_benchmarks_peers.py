@@ -145,8 +145,6 @@ def test_a_model_through_both(tied, tmp_path):
             replies = view.ask(prompts, max_new_tokens=3)
             singles = [tied.ask(tmp_path / "a.png", prompt, max_new_tokens=3, exif=False) for prompt in prompts]
             assert [str(reply) for reply in replies] == [str(reply) for reply in singles]
-            for reply in replies:
-                assert their_parse(reply, one.choices) in (None, 0, 1, 2)
 
 
 # ---- pyiqa

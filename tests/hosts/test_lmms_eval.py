@@ -17,11 +17,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import GOLDEN, HERE, IMAGES
 from qsit_metric import QSiT, list_models
 from qsit_metric.errors import InputError
+from test_benchmarks_peers import their_parse
 
 from .needed import fresh, host
 
@@ -349,6 +352,38 @@ def test_what_guessing_gives_on_the_questions_of_q_bench():
     assert right / len(options) == pytest.approx(0.378, abs=0.01)
 
 
+WORDS = (
+    "A",
+    "B",
+    "(C)",
+    "D.",
+    "A.",
+    "C,",
+    "the",
+    "answer",
+    "is",
+    "sharp",
+    "Blurred",
+    "not",
+    "visible",
+    "B)",
+    ".",
+    "Noisy!",
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(st.sampled_from(WORDS), max_size=9), st.integers(2, 4))
+def test_what_the_peers_tests_take_for_the_hosts_parser_is_it(words, count):
+    """`their_parse` of tests/test_benchmarks_peers.py, against which the rules of this package are held."""
+    reply, choices, letters = " ".join(words), ("Sharp", "Blurred", "Noisy", "Dark")[:count], "ABCD"[:count]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(random, "choice", lambda _: "at random")
+        theirs = qbench.parse_multi_choice_response(reply, list(letters), dict(zip(letters, choices, strict=True)))
+    place = their_parse(reply, choices)
+    assert theirs == ("at random" if place is None else letters[place])
+
+
 def test_two_letters_are_told_apart_since_0_7_3():
     """Up to 0.7.2 the task did not import numpy, and failed here."""
     if importlib.metadata.version("lmms-eval") in ("0.7", "0.7.1", "0.7.2"):
@@ -393,7 +428,9 @@ def test_the_hosts_evaluator_with_a_real_model(hub, tasks):
         metric.ask(Image.open(f).convert("RGB"), p, max_new_tokens=3) for f, p in zip(FILES, prompts, strict=True)
     ]
     assert replies == [str(answer).split("\n\n")[0] for answer in expected]
-    assert json.dumps(found["results"]["qbench_dev"]["qbench_acc,none"])
+    parsed = [sample["qbench_acc"]["parsed_pred"] for sample in found["samples"]["qbench_dev"]]
+    right = [guess == row["correct_choice"] for guess, row in zip(parsed, ROWS, strict=True)]
+    assert found["results"]["qbench_dev"]["qbench_acc,none"] == pytest.approx(sum(right) / len(right))
 
 
 def test_two_ranks_share_the_questions():
