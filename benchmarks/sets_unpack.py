@@ -17,7 +17,7 @@ from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.errors import refuse
 from qsit_metric.evaluation.files import write_atomic
 
-Tick = Callable[[int, int], None]
+Tick = Callable[[int, int], object]
 
 
 def unpack(archive: Path, folder: Path, progress: Tick | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +11,10 @@ import typer
 
 from benchmarks import sets, sets_hub
 from benchmarks.commands.options import DataRoot
+from benchmarks.runs import bar
 from qsit_metric.commands import terminal
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.evaluation.loop import Progress
 
 _STYLES = {"found": "green", "incomplete": "yellow", "missing": "dim"}
 
@@ -42,7 +46,22 @@ def _fetch(names: list[str], data_root: DataRoot, accept: bool, repo: str | None
         raise EvaluationError.about("NAME", "<none>", f"sets to download: {', '.join(sets_hub.SOURCES)}")
     for name in names:
         terminal.say(sets_hub.terms(name, repo))
-        sets_hub.fetch(name, data_root, accept, repo=repo, local_files_only=offline)
+        with _late_bar(f"unpacking {name}") as progress:
+            sets_hub.fetch(name, data_root, accept, repo=repo, local_files_only=offline, progress=progress)
+
+
+@contextlib.contextmanager
+def _late_bar(title: str) -> Iterator[Progress]:
+    """A bar that is drawn once there is something to show: the download before has its own."""
+    with contextlib.ExitStack() as stack:
+        drawn: list[Progress] = []
+
+        def progress(done: int, total: int) -> None:
+            if not drawn:
+                drawn.append(stack.enter_context(bar(title)))
+            drawn[0](done, total)
+
+        yield progress
 
 
 def _show(one: sets.SetStatus) -> None:
