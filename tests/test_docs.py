@@ -7,6 +7,7 @@ network is off. Commands of other programs are read as they would be, not run. S
 
 from __future__ import annotations
 
+import importlib
 import re
 import socket
 from pathlib import Path
@@ -139,8 +140,11 @@ def _try(block: Block, command: Command, folder: Path) -> None:
             place = words.index("-m")
             assert all((ROOT / word).is_file() for word in words[:place] if word.endswith(".yaml")), words
             _parse(words[place + 1], words[place + 2 :])
-        case ["python", "-m", module, *_]:
-            assert (ROOT / f"{module.replace('.', '/')}.py").is_file() or (ROOT / module.replace(".", "/")).is_dir()
+        case ["python", "-m", module, *words]:
+            package = (ROOT / module.replace(".", "/")).is_dir()
+            one = typer.Typer()
+            one.command()(importlib.import_module(f"{module}.__main__" if package else module).main)
+            typer.main.get_command(one).make_context(module, words)
         case ["make", *words]:
             assert {word for word in words if "=" not in word} <= TARGETS, block.place
         case ["pip", "install", *words]:
