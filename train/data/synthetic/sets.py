@@ -22,8 +22,8 @@ from .shots import Shot
 _KINDS = MappingProxyType({"pathway": 20, "yes_no": 15, "what_how": 15, "choice": 15, "conversation": 10})
 _ROUNDS = 25
 _MOST_TURNS = 6
-# After an answer that names the degradation, a yes/no question is answered from that answer, not from the picture; where
-# all yes/no questions come first, they leave no room for those that name something.
+# Behind an answer that names the degradation, a yes/no question is answered from that answer, not from the picture; if
+# all yes/no questions came first, they would leave no room for those that name something.
 _NAMING_FIRST = 0.3
 _OF_LEVELS = 0.3  # rounds that ask for the overall quality, too: D1 teaches that already
 

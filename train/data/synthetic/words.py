@@ -99,7 +99,9 @@ _NOISE = ("a high ISO setting in weak light", "a sensor that caught too few phot
 
 SAYINGS: Mapping[str, Saying] = MappingProxyType(
     {
-        "gaussian_blur": Saying("sharpness", ("blurry", "unsharp", "blurred"), ("a smoothing filter", "a soft or dirty lens")),
+        "gaussian_blur": Saying(
+            "sharpness", ("blurry", "unsharp", "blurred"), ("a smoothing filter", "a soft or dirty lens")
+        ),
         "lens_blur": Saying(
             "focus", ("out of focus", "defocused"), ("a lens that was set to the wrong distance", "a wide aperture")
         ),
