@@ -100,10 +100,11 @@ def test_batches_of_any_size_are_read_as_single_pictures(metric):
 
 
 def test_finite_differences_agree(exact):
-    """Along halves of the pixels, in the direction that changes the loss most."""
+    """Along halves of the pixels, in the direction that changes the loss most; away from a distance's kink at its target."""
     generator = torch.Generator().manual_seed(0)
     x = pictures((60, 40)).double().clamp(0.02, 0.98)
-    for options in ({}, {"target": 3.0}, {"objective": "cross_entropy"}, {"checkpointing": True}, {"max_tiles": 2}):
+    target = 1.5 if exact(x).item() > 3 else 4.5
+    for options in ({}, {"target": target}, {"objective": "cross_entropy"}, {"checkpointing": True}, {"max_tiles": 2}):
         criterion = QSiTLoss(exact, **options)
         slope = gradient(criterion, x)
         direction = slope.sign() * (torch.rand(x.shape, generator=generator) > 0.5)
