@@ -33,6 +33,7 @@ ELSEWHERE = {
     "src/qsit_metric/weights/q-sit-nano/README.md": "q-sit-nano-card.md",
     "benchmarks/results/loss-step.md": "loss-step.md",
     "benchmarks/results/nano/nano.md": "q-sit-nano-results.md",
+    "benchmarks/results/quadrants/quadrants.md": "quadrants.md",
     "tests/golden/README.md": "golden-set.md",
 }
 """Pages that lie outside docs/, and their places in the site."""
