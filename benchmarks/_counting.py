@@ -41,7 +41,7 @@ class Cost:
     """What a step costs.
 
     Attributes:
-        tiles: That the vision tower reads.
+        tiles: Of the picture, the squeezed whole included; equal ones pass the tower once.
         tokens: Image tokens that the language model reads.
         tflop: Operations, in 1e12.
         kept: Bytes that the forward pass leaves for the backward pass.

@@ -89,6 +89,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for loss-step.csv and loss-step.md.")] = _RESULTS,
 ) -> None:
     """Measure and compute the cost of a training step, and write both files."""
+    output.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device)
