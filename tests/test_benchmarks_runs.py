@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
+from benchmarks.commands import running
 from benchmarks.runs import Pace, Process, Results, bar, describe_run, question_run, score_run
 from benchmarks.runs.results import awaited
 from benchmarks.runs.run import Run
@@ -194,6 +196,19 @@ def test_waiting_for_others(whole, tmp_path):
     assert awaited(whole.folder, 100).complete
     with pytest.raises(EvaluationError, match="expected a run that has all its 30 results. 15 are there."):
         Results.read(tmp_path).merge()
+
+
+def test_a_table_is_made_of_what_all_processes_have_done(tmp_path, monkeypatch):
+    """The second one starts when the first has nothing left to do."""
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "accelerate.state", raising=False)
+    own = score_run(stub, MANY, tmp_path)
+    other = threading.Timer(0.7, score_run, (stub, MANY, tmp_path), {"process": Process(1, 2)})
+    other.start()
+    found = running.whole(own)
+    other.join()
+    assert (len(own.rows), len(found.rows), found.complete) == (15, 30, True)
 
 
 # ---- what is refused
