@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from qsit_metric import QSiT
 from qsit_metric.evaluation import evaluate_questions
 from small_data import small_data
+from train import states
 from train.data.freezing import Frozen
 from train.errors import RecipeError, RunError
 from train.kept import KeptPictures
@@ -60,8 +62,8 @@ def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
     metric = QSiT(parts.backend())
     direct = [float(score) for score in metric.score([root / image for image in images], exif=False)]
     tiles = cut_pictures(images, root, parts.geometry, tmp_path / "tiles", workers=1)
-    states = TowerStates.load(folder, parts.model).reader("scoring")
-    for read, near in ((tiles, 1e-4), (states, 2e-2)):
+    reader = TowerStates.load(folder, parts.model).reader("scoring")
+    for read, near in ((tiles, 1e-4), (reader, 2e-2)):
         found = KeptPictures(parts.backend(), metric.recipe, read).scores(images)
         assert found == pytest.approx(direct, abs=near)
     asked = [question for question in data.val_questions if question.answer is not None]
@@ -73,17 +75,17 @@ def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
 def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
-    states = TowerStates.load(folder, parts.model)
+    kept = TowerStates.load(folder, parts.model)
     row = data.rows("d1")[0]
-    tiles, size = states.of("d1", row.image)
+    tiles, size = kept.of("d1", row.image)
     assert tiles.dtype == torch.float16
     assert size[0] > 0
     with pytest.raises(RunError, match=r"states of the picture 'no\.png' of d1. Compute them again"):
-        states.of("d1", "no.png")
+        kept.of("d1", "no.png")
     with pytest.raises(RunError, match=r"`data\.states`: .*a folder with states\.json.*python -m train states"):
         TowerStates.load(tmp_path, parts.model)
     next(parts.model.model.vision_tower.parameters()).data.add_(1.0)
-    assert fingerprint(parts.model) != states.tower
+    assert fingerprint(parts.model) != kept.tower
     with pytest.raises(RunError, match=r"`data\.states`: .*the tower has changed"):
         TowerStates.load(folder, parts.model)
 
@@ -91,6 +93,47 @@ def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, 
 def test_a_tower_that_learns_has_no_states(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"`data\.states`: .*as the vision tower learns. Add it to model\.frozen"):
         train(_recipe(made, str(made[2]), frozen=False), tmp_path / "run", quiet=True)
+
+
+def test_what_is_there_is_not_computed_again(
+    made: tuple[Path, Frozen, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut run goes on; a picture that was replaced is computed anew, and only that one."""
+    base, data, folder = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    whole = TowerStates.load(folder, parts.model)
+    computed: list[int] = []
+
+    def counted(parts: Any, tiles: Any, device: Any) -> Any:
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        computed.append(len(tiles))
+        return real(parts, tiles, device)
+
+    real = states._states
+    monkeypatch.setattr(states, "_AT_ONCE", 2)
+    monkeypatch.setattr(states, "_PORTION", 2)
+    monkeypatch.setattr(states, "_states", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compute_states(parts, data, tmp_path, workers=1)
+    assert len(set(TowerStates.load(tmp_path, parts.model).places.values())) == 4
+    monkeypatch.setattr(states, "_states", real)
+    again = compute_states(parts, data, tmp_path, workers=1)
+    assert again.places.keys() == whole.places.keys()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    assert len(before) > 2
+    name, image = next(iter(whole.places)).split("/", 1)
+    for key in whole.places:
+        one, other = (kept.of(*key.split("/", 1))[0] for kept in (whole, again))
+        torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
+    place = again.places[f"{name}/{image}"]
+    stale = {key: found._replace(size=1) if found == place else found for key, found in again.places.items()}
+    states._record(TowerStates(tmp_path, again.tower, stale))
+    mended = compute_states(parts, data, tmp_path, workers=1)
+    assert mended.places[f"{name}/{image}"] == place._replace(file=len(before), start=0)
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    assert {key: after[key] for key in before} == before
+    assert len(after) == len(before) + 1
 
 
 @pytest.mark.slow

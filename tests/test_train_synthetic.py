@@ -458,7 +458,7 @@ class TestRows:
         assert any("\nA. " in question for question, _ in turns)
 
 
-SMALL = Amounts(d1=8, d2=24, d3=6, rounds=7, scoring=6, questions=6)
+SMALL = Amounts(d1=8, d2=12, d3=6, rounds=7, scoring=6, questions=6)
 
 
 @pytest.fixture(scope="module")
@@ -479,10 +479,10 @@ class TestMaking:
         folder, data = made
         data.check_images()
         assert tuple(data.counts)[0::2] == (8, 6)
-        assert 18 <= data.counts.d2 <= 24 + 7
+        assert 12 + 7 <= data.counts.d2 <= 2 * 12 + 7
         rounds = [row for row in data.rows("d2") if row.id.startswith("round")]
-        assert Counter(row.image.split("/")[0] for row in rounds) == {"d1": 7, "d2": 6}
-        assert all(1 <= len(row.turns) <= 6 for row in rounds)
+        assert Counter(row.image.split("/")[0] for row in rounds) == {"d1": 7, "d2": 12}
+        assert all(1 <= len(row.turns) <= 9 for row in rounds)
         assert len({row.image for row in rounds}) == len(rounds)
         asked = [turn for row in rounds for turn in row.turns]
         assert not any("\nA. " in question for question, _ in asked)

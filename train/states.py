@@ -1,28 +1,29 @@
 """What a frozen vision tower says of each training picture, computed once and read at every epoch.
 
 With a frozen tower, every epoch of every run of a sweep would compute the same states again; reading them is several
-times quicker. They are kept in half precision.
+times quicker. They are kept in half precision, some hundred pictures in a file, so that the work can be cut and gone
+on with, and pictures can be added.
 
-states.npy    (tiles of all pictures, side * side, D) float16
-states.json   the pictures' places in it, and a fingerprint of the tower; written last
+states-00000.npy ...   (tiles of its pictures, side * side, D) float16
+states.json            the pictures' places in them, and a fingerprint of the tower; written after each file
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from PIL import Image
 
 from qsit_metric.backends.vision import tower_states
@@ -39,7 +40,29 @@ from .mixture import SETS
 from .model import Parts
 
 _AT_ONCE = 16  # pictures in one pass of the tower
+_PORTION = 400  # pictures of one file, about 150 MB of a nano model
 _RECORD = "states.json"
+_Array = np.ndarray[Any, np.dtype[np.float16]]
+
+
+class Place(NamedTuple):
+    """Where the states of a picture are.
+
+    Attributes:
+        file: Number of the file.
+        start: Its first tile there.
+        tiles: How many it has.
+        height: Of the picture, in pixels.
+        width: Of the picture, in pixels.
+        size: Bytes of the picture's file: another picture under the same name is not taken for this one.
+    """
+
+    file: int
+    start: int
+    tiles: int
+    height: int
+    width: int
+    size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +72,12 @@ class TowerStates:
     Attributes:
         folder: Where they are.
         tower: Fingerprint of the tower that gave them.
-        places: First tile and number of tiles, height and width of each picture, by "set/image".
+        places: Of each picture, by "set/image".
     """
 
     folder: Path
     tower: str
-    places: Mapping[str, Sequence[int]]
+    places: Mapping[str, Place]
 
     @classmethod
     def load(cls, folder: str | Path, model: Any) -> TowerStates:
@@ -73,7 +96,8 @@ class TowerStates:
             raise RunError.about(
                 "data.states", f"<tower {fields['tower']}>", f"states of the model's tower {own}", hint
             )
-        return cls(Path(folder), fields["tower"], fields["places"])
+        places = {name: Place(*place) for name, place in fields["places"].items()}
+        return cls(Path(folder), fields["tower"], places)
 
     def of(self, name: str, image: str) -> tuple[torch.Tensor, tuple[int, int]]:
         """(tiles, side * side, D) float16 of a picture, and its (height, width).
@@ -86,9 +110,9 @@ class TowerStates:
             hint = "Compute them again with this data."
             raise RunError.about("data.states", str(self.folder), f"states of the picture {image!r} of {name}", hint)
         # Opened at each use: worker processes share the pages and not the handle.
-        start, count, height, width = place
-        found = np.load(self.folder / "states.npy", mmap_mode="r")[start : start + count]
-        return torch.from_numpy(np.array(found)), (height, width)
+        stored = np.load(_file(self.folder, place.file), mmap_mode="r")
+        found = np.array(stored[place.start : place.start + place.tiles])
+        return torch.from_numpy(found), (place.height, place.width)
 
     def reader(self, name: str) -> Callable[[str], tuple[torch.Tensor, tuple[int, int]]]:
         """`of` for the pictures of one set; goes to worker processes."""
@@ -106,12 +130,12 @@ def fingerprint(model: Any) -> str:
 def compute_states(
     parts: Parts, frozen: Frozen, folder: Path, workers: int = 0, say: Callable[[str], None] = lambda _: None
 ) -> TowerStates:
-    """Compute the states of all pictures of the data, or read those that are there.
+    """Compute the states of all pictures of the data that are not there yet.
 
     Args:
         parts: The model; its tower is used where it is.
         frozen: The data.
-        folder: Where they go.
+        folder: Where they go; what an earlier or a cut run has left there is kept.
         workers: Processes that read and cut pictures; 0 takes as many as there are cores.
         say: Told how far it is.
 
@@ -119,28 +143,53 @@ def compute_states(
         RunError: The folder holds states of another tower.
         ImageError: A picture cannot be read.
     """
-    if (folder / _RECORD).is_file():
-        return TowerStates.load(folder, parts.model)
-    if parts.model.device.type == "cpu":
-        keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {picture: frozen.root(picture[0]) / picture[1] for picture in _pictures(frozen)}
-    paths = list(dict.fromkeys(pictures.values()))  # sets may share pictures
-    sizes = [_size(path) for path in paths]
-    counts = [plan(parts.geometry, *size).tiles for size in sizes]
-    starts = [0, *np.cumsum(counts).tolist()]
-    vision = parts.model.config.vision_config
-    shape = (starts[-1], parts.geometry.side**2, vision.hidden_size)
-    states = open_memmap(folder / "states.npy", "w+", np.float16, shape)
-    for batch, found in _computed(parts, paths, workers):
-        states[starts[batch] : starts[batch] + len(found)] = found
-        if batch % (50 * _AT_ONCE) == 0:
-            say(f"states of {batch} of {len(paths)} pictures")
-    states.flush()
-    known = {path: (start, n, *size) for path, start, n, size in zip(paths, starts[:-1], counts, sizes, strict=True)}
-    places = {f"{name}/{image}": known[path] for (name, image), path in pictures.items()}
-    write_atomic(folder / _RECORD, json.dumps({"tower": fingerprint(parts.model), "places": places}) + "\n")
+    if not (folder / _RECORD).is_file():
+        _record(TowerStates(folder, fingerprint(parts.model), {}))
+    states = TowerStates.load(folder, parts.model)
+    pictures = {f"{name}/{image}": frozen.root(name) / image for name, image in _pictures(frozen)}
+    known = {path: states.places[name] for name, path in pictures.items() if _has(states, name, path)}
+    paths = list(dict.fromkeys(path for path in pictures.values() if path not in known))  # sets may share pictures
+    if paths and parts.model.device.type == "cpu":
+        keep_freed_memory()
+    first = 1 + max((place.file for place in states.places.values()), default=-1)
+    for number, (done, found) in enumerate(_portions(parts, paths, workers), first):
+        say(f"states of {done} of {len(paths)} pictures")
+        known |= _kept(folder, number, found)
+        _record(replace(states, places=_named(states, pictures, known)))
+    if not paths:
+        _record(replace(states, places=_named(states, pictures, known)))
     return TowerStates.load(folder, parts.model)
+
+
+def _named(states: TowerStates, pictures: Mapping[str, Path], known: Mapping[Path, Place]) -> dict[str, Place]:
+    return {**states.places, **{name: known[path] for name, path in pictures.items() if path in known}}
+
+
+def _has(states: TowerStates, name: str, path: Path) -> bool:
+    place = states.places.get(name)
+    return place is not None and path.is_file() and place.size == path.stat().st_size
+
+
+def _record(states: TowerStates) -> None:
+    fields = {"tower": states.tower, "places": states.places}
+    write_atomic(states.folder / _RECORD, json.dumps(fields) + "\n")
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"states-{number:05d}.npy"
+
+
+def _kept(folder: Path, number: int, found: Sequence[tuple[Path, _Array]]) -> dict[Path, Place]:
+    """Write a file."""
+    stream = io.BytesIO()
+    np.save(stream, np.concatenate([states for _, states in found]))
+    write_atomic(_file(folder, number), stream.getvalue())
+    ends = np.cumsum([len(states) for _, states in found]).tolist()
+    return {
+        path: Place(number, end - len(states), len(states), *_size(path), path.stat().st_size)
+        for (path, states), end in zip(found, ends, strict=True)
+    }
 
 
 def _pictures(frozen: Frozen) -> list[tuple[str, str]]:
@@ -156,24 +205,26 @@ def _size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _computed(
-    parts: Parts, paths: Sequence[Path], workers: int
-) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.float16]]]]:
-    """(first picture of a batch, its tiles' states)."""
-    batches = [list(paths[start : start + _AT_ONCE]) for start in range(0, len(paths), _AT_ONCE)]
+def _portions(parts: Parts, paths: Sequence[Path], workers: int) -> Iterator[tuple[int, list[tuple[Path, _Array]]]]:
+    """(pictures so far, the states of a file's pictures)."""
     context, device = multiprocessing.get_context("spawn"), parts.model.device
     with ProcessPoolExecutor(workers or os.cpu_count() or 1, context, initializer=alone) as pool:
-        # A few batches ahead; more would fill the memory.
-        for start in range(0, len(batches), 32):
-            ahead = [pool.submit(_tiles, batch, parts.geometry) for batch in batches[start : start + 32]]
-            for index, future in enumerate(ahead, start):
-                yield index * _AT_ONCE, _states(parts, future.result(), device)
+        for start in range(0, len(paths), _PORTION):
+            portion = paths[start : start + _PORTION]
+            batches = [portion[first : first + _AT_ONCE] for first in range(0, len(portion), _AT_ONCE)]
+            ahead = [pool.submit(_tiles, batch, parts.geometry) for batch in batches]
+            found: list[tuple[Path, _Array]] = []
+            for batch, future in zip(batches, ahead, strict=True):
+                counts = [plan(parts.geometry, *_size(path)).tiles for path in batch]
+                states = _states(parts, future.result(), device)
+                found += zip(batch, np.split(states, np.cumsum(counts)[:-1]), strict=True)
+            yield start + len(portion), found
 
 
-def _states(parts: Parts, tiles: torch.Tensor, device: torch.device) -> np.ndarray[Any, np.dtype[np.float16]]:
+def _states(parts: Parts, tiles: torch.Tensor, device: torch.device) -> _Array:
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=quick_in_bfloat16(device.type)):
         found = tower_states(parts.model, normalise(tiles.to(device), parts.geometry))
-    half: np.ndarray[Any, np.dtype[np.float16]] = found.half().cpu().numpy()
+    half: _Array = found.half().cpu().numpy()
     return half
 
 

@@ -100,7 +100,7 @@ class Effort:
         trial_rows: Rows of a run of the ablations, and of those that leave a type out.
     """
 
-    amounts: Amounts = field(default_factory=lambda: Amounts(13000, 14000, 3000, 13000, 400, 600))
+    amounts: Amounts = field(default_factory=lambda: Amounts(13000, 6000, 3000, 8000, 400, 600))
     lessons: Lessons = field(default_factory=lambda: Lessons(12000, 64, 1.5e-3, check_every=500))
     base_epochs: int = 3
     pool: tuple[int, int, int] = (300, 1800, 1800)
@@ -121,7 +121,7 @@ class Effort:
 FULL = Effort()
 """About four hours on two cores."""
 BEGUN = Effort(
-    Amounts(10000, 4000, 300, 10000, 200, 240),
+    Amounts(10000, 5000, 300, 6000, 200, 240),
     Lessons(12000, 64, 1.5e-3, check_every=500),
     pool=(240, 700, 200),
     proxy_limit=120,
@@ -134,7 +134,7 @@ BEGUN = Effort(
 )
 """Two hours on two cores, for a tower and a base that another run has made."""
 LARGE = Effort(
-    Amounts(19000, 16000, 5000, 20000, 300, 300),
+    Amounts(19000, 10000, 5000, 12000, 300, 300),
     Lessons(8000, 512, 1.2e-3, check_every=1000, decay=0.02),
     base_epochs=4,
     pool=(1800, 4800, 2000),

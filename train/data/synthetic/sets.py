@@ -17,11 +17,10 @@ from .content_rows import content_row
 from .rows import WRITER, feedback, questions, scored
 from .shots import Shot
 
-# Kinds of D2 in a hundred rows, about as the paper has them; the rest are rounds of questions about one picture, the
-# cheapest way to many questions: a picture costs more than all that is asked about it.
+# Rows of each kind for a hundred pictures of D2, about as the paper has them. Besides, there is a round of questions
+# about every picture, the cheapest way to many questions: a picture costs more than all that is asked about it.
 _KINDS = MappingProxyType({"pathway": 20, "yes_no": 15, "what_how": 15, "choice": 15, "conversation": 10})
-_ROUNDS = 25
-_MOST_TURNS = 6
+_MOST_TURNS = 9
 # Behind an answer that names the degradation, a yes/no question is answered from that answer, not from the picture; if
 # all yes/no questions came first, they would leave no room for those that name something.
 _NAMING_FIRST = 0.3
@@ -34,7 +33,8 @@ class Amounts:
 
     Attributes:
         d1: Scoring rows; one picture each.
-        d2: Interpreting rows; one picture for four rows.
+        d2: Pictures of D2's own, untouched ones, pairs and corruptions among them; a round of questions about each, and
+            three rows of another kind for four of them.
         d3: Rows about contents; one picture each.
         rounds: More rows of D2, with several questions each, about pictures of D1.
         scoring: Scoring rows to validate on, of held-out photographs and new drawings.
@@ -42,9 +42,9 @@ class Amounts:
     """
 
     d1: int = 20000
-    d2: int = 20000
+    d2: int = 10000
     d3: int = 10000
-    rounds: int = 15000
+    rounds: int = 10000
     scoring: int = 500
     questions: int = 600
 
@@ -55,7 +55,7 @@ class Amounts:
     def pictures(self, name: str) -> int:
         """How many pictures a set needs."""
         count: int = getattr(self, name)
-        return {"d2": -(-count // 4) + 4, "questions": 2 * count + 6}.get(name, count)
+        return 2 * count + 6 if name == "questions" else count
 
 
 def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[dict[str, list[Row]], Validation]:
@@ -67,8 +67,8 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
         "d1": [scored(shot) for shot in shots["d1"]],
         "d2": [
             *build(said, WRITER, seed=seed, limits=limits),
-            *_rounds(said, amounts.d2 * _ROUNDS // 100, seed, rng),
-            *_rounds([_of_round(shot, rng) for shot in shots["d1"]], amounts.rounds, seed + 1, rng),
+            *_rounds([_of_round(shot, rng) for shot in shots["d2"]], seed, rng),
+            *_rounds([_of_round(shot, rng) for shot in shots["d1"][: amounts.rounds]], seed + 1, rng),
         ],
         "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
     }
@@ -78,14 +78,14 @@ def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[
 
 
 def _of_round(shot: Shot, rng: np.random.Generator) -> Feedback:
-    """Feedback for a round about a scored picture."""
+    """Feedback for a round about a picture."""
     return feedback(shot, rng, level=bool(rng.random() < _OF_LEVELS))
 
 
-def _rounds(said: Sequence[Feedback], count: int, seed: int, rng: np.random.Generator) -> list[Row]:
+def _rounds(said: Sequence[Feedback], seed: int, rng: np.random.Generator) -> list[Row]:
     """Rows with several questions about a picture; in most of them those that name something come first."""
     asked: dict[str, list[Row]] = {}
-    for row in build(said[:count], WRITER, ["yes_no", "what_how"], seed=seed):
+    for row in build(said, WRITER, ["yes_no", "what_how"], seed=seed):
         asked.setdefault(row.image, []).append(row)
     found = []
     for number, rows in enumerate(asked.values()):
