@@ -128,7 +128,7 @@ BEGUN = Effort(
     limit=200,
     epoch_rows=7000,
     small_rows=1500,
-    epochs=5,
+    epochs=6,
     polish_epochs=0,
     trial_rows=900,
 )
