@@ -206,6 +206,7 @@ def test_table6_wants_a_judge_with_a_name_and_golden_texts(data: Path, model: Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.xdist_group("fig7")
 def test_table7_and_figures_without_a_model(tmp_path: Path, ablation: Path) -> None:
     assert typed("table7", ablation, "-o", tmp_path).exit_code == 0
     assert any(row["scoring"] == "0.5" for row in rows(tmp_path / "table7.csv"))
@@ -228,6 +229,7 @@ def test_fig6_is_a_figure_and_a_page_for_each_model(data: Path, model: Path, tmp
     assert typed("fig6", tmp_path / "no.png", "-m", model, "-o", tmp_path).exit_code == 2
 
 
+@pytest.mark.xdist_group("fig7")
 def test_all_makes_what_it_can_and_says_what_not(data: Path, model: Path, tmp_path: Path, ablation: Path) -> None:
     wanted = ("all", "-m", model, "--data-root", data, "-o", tmp_path)
     done = typed(*wanted, "--ablation", ablation, "--sweep", tmp_path / "no")

@@ -8,6 +8,7 @@ shape for each task.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -105,18 +106,25 @@ def _check(shapes: Sequence[str], given: Collection[str], measure: bool | Collec
 def _of_shape(name: str, task: Task, timed: bool, device: str, dtype: str) -> Found:
     import torch
 
-    from benchmarks._model import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
+    from benchmarks._model import DTYPES, SHAPES, build_backend
     from qsit_metric import QSiT
-    from qsit_metric.prompts import AUTHORS
 
     if timed:
         backend = build_backend(SHAPES[name], DTYPES[dtype], torch.device(device))
         return _of_metric(name, QSiT(backend), RANDOM, task, timed)
-    config = model_config(stored("config.json"), SHAPES[name])
-    counts = Counter(config, *dialogue(), stored_geometry(), AUTHORS).count(task.width, task.height, task.new_tokens)
+    counts = _counts_of_shape(name, task.width, task.height, task.new_tokens)
     return Found(
         name, RANDOM, counts.parameters, DTYPES[dtype].itemsize * counts.parameters, dtype, task.new_tokens, counts
     )
+
+
+@functools.cache  # the same in every page of a process, and some seconds each time
+def _counts_of_shape(name: str, width: int, height: int, new_tokens: int) -> Counts:
+    from benchmarks._model import SHAPES, dialogue, model_config, stored, stored_geometry
+    from qsit_metric.prompts import AUTHORS
+
+    config = model_config(stored("config.json"), SHAPES[name])
+    return Counter(config, *dialogue(), stored_geometry(), AUTHORS).count(width, height, new_tokens)
 
 
 def _of_metric(name: str, metric: QSiT, weights: str, task: Task, timed: bool) -> Found:
