@@ -99,6 +99,8 @@ def test_it_has_all_files(run, tmp_path):
         "training.json",
     } <= names  # fmt: skip
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == TRAIN.template
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert not {"is_local", "local_files_only", "extra_special_tokens"} & settings.keys()
 
 
 def test_large_models_are_cut_into_shards(run, tmp_path, monkeypatch):

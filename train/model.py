@@ -44,6 +44,7 @@ _FROZEN = {
     "language_model": ("language_model.", "lm_head."),
 }
 _CARRIED = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
+_OF_LOADING = ("is_local", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,15 @@ class Parts:
 
 
 def _make_portable(path: Path) -> None:
-    """Name special tokens as every release does: transformers 5 writes a list where 4.57 wants a mapping."""
+    """Name special tokens as every release does: transformers 5 writes a list where 4.57 wants a mapping.
+
+    It also writes down how it was itself asked to load the tokenizer, which is nobody's business.
+    """
     fields = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(fields.get("extra_special_tokens"), list):
         fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
-        path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    kept = {name: value for name, value in fields.items() if name not in _OF_LOADING}
+    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def load_parts(spec: Model, scoring: str, choices: str = "letters") -> Parts:
