@@ -7,6 +7,7 @@ HOSTS  := .venv-hosts
 PAGES  := .venv-docs
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
+NANO   := runs/nano$(if $(FAST),-fast)
 PYTEST := -m pytest -n 2 --dist loadgroup --durations=25
 
 .PHONY: help demo tiny nano test test-compat test-hosts test-all lint types docs build wheel-check clean
@@ -44,8 +45,10 @@ tiny: $(VENV)/ready  ## the training recipe from end to end, small (without FAST
 	rm -rf $(TINY)
 	$(BIN)/python -m train tiny -o $(TINY) $(if $(FAST),--fast)
 
-nano: $(VENV)/ready  ## make q-sit-nano again, hours on a processor, minutes on a GPU (FAST=1 checks the path only)
-	$(BIN)/python -m train nano -o runs/nano$(if $(FAST),-fast --fast)
+nano: $(VENV)/ready  ## make q-sit-nano again, hours on a processor, minutes on a GPU (FAST=1 checks the path only; PHOTOS=FOLDER measures it)
+	$(BIN)/python -m train nano -o $(NANO) $(if $(FAST),--fast)
+	$(if $(PHOTOS),$(BIN)/python -m benchmarks.nano.trials $(NANO) --photos $(PHOTOS) -o $(NANO)/measured)
+	$(if $(PHOTOS),$(BIN)/python -m benchmarks.nano $(NANO)/q-sit-nano --photos $(PHOTOS) -o $(NANO)/measured)
 
 test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.x and Pillow)
 	$(BIN)/python $(PYTEST) --cov --cov-report=term

@@ -109,8 +109,10 @@ def test_a_card_says_what_was_measured_and_how_it_was_trained(made: Path) -> Non
     assert "4.5 M parameters" in said
     assert "768,000 windows of 13,000 pictures" in said
     assert "14 small runs at 7 ratios and 6 small runs at 3 ratios" in said
-    assert "on a GPU" not in said
-    assert "on a GPU" in card(measured, SUMMARY | {"begun": True}, {"name": "q-sit-nano"})
+    assert "taken from another run" not in said
+    begun = card(measured, SUMMARY | {"begun": True, "device": {"name": "cpu"}}, {"name": "q-sit-nano"})
+    assert "taken from another run" in begun
+    assert "trained on cpu" in begun
     assert "in an earlier run" in card(measured, SUMMARY | {"balance_taken": True}, {"name": "q-sit-nano"})
     assert "62%" in said
     assert "2.50 (90 % 1.25 to 4.00)" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_it_tells_a_good_photograph_from_bad_ones(metric: QSiT) -> None:
     assert good - noisy > 0.8
     assert good.level in ("fair", "good", "excellent")
     assert blurred.level in ("bad", "poor")
+
+
+def test_the_demo_is_right(metric: QSiT) -> None:
+    """A good photograph, it out of focus and it noisy: clearly different scores, and the right answers."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        import demo
+    finally:
+        sys.path.pop(0)
+    found = demo.pictures()
+    good, blurred, noisy = (found[f"astronaut{name}"] for name in ("", ", heavy blur", ", heavy noise"))
+    scores = sorted(float(score) for score in metric.score([good, blurred, noisy]))
+    assert min(np.diff(scores)) > 0.3
+    assert scores[-1] == pytest.approx(metric.score(good), abs=1e-3)
+    sharp = metric.ask([good, blurred], demo.SHARP, choices=demo.YES_NO)
+    assert [answer.choice for answer in sharp] == ["Yes", "No"]
+    noise = metric.ask([good, blurred, noisy], demo.NOISY, choices=demo.YES_NO)
+    assert [answer.choice for answer in noise] == ["No", "No", "Yes"]
 
 
 def test_it_names_the_distortion(metric: QSiT) -> None:

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from qsit_metric import QSiT
 from qsit_metric.images import load
 from qsit_metric.tiling import cut, plan
+from train.data.corruptions import CORRUPTIONS
 from train.data.synthetic.distortions import DISTORTIONS
 from train.data.synthetic.make import read_shots, shoot
 from train.data.synthetic.shots import Degradation, Shot
 from train.errors import DataError, RunError
 from train.mixture import Sizes
-from train.nano.spec import CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO
+from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, TWINS
 from train.nano.taking import take_over, taken
 from train.nano.tiles import KINDS, Windows, target
-from train.nano.trials import scaled, trials
+from train.nano.trials import scaled, shows, trials
 from train.scratch import count_parameters
 from train.tiles import TileStore, cut_pictures
 
@@ -121,23 +122,27 @@ def test_what_another_run_has_finished_is_taken_over_once(tmp_path: Path) -> Non
     other, output = tmp_path / "other", tmp_path / "here"
     output.mkdir()
     with pytest.raises(RunError, match="`begin`: .*other', expected a folder with tower"):
-        take_over(other, output)
+        take_over(other, output, 0)
     assert not list(output.iterdir())
     for name in ("models/tower", "models/base/last", "models/base/models", "step1", "step2"):
         (other / name).mkdir(parents=True)
         (other / name / "file").write_text(name)
     (other / "step1" / "fit.json").write_text("{}")  # the second is not finished
-    take_over(other, output)
+    take_over(other, output, 0)
     found = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert found == {
         "models/tower/file", "models/base/last/file", "models/base/taken", "step1/file", "step1/fit.json", "step1/taken",
     }  # fmt: skip
     assert [taken(output / name) for name in ("models/base", "step1", "step2")] == [True, True, False]
     (output / "step1" / "taken").unlink()
-    take_over(other, output)
+    take_over(other, output, 0)
     assert not taken(output / "step1"), "what is there stays"
     (tmp_path / "third").mkdir()
-    take_over(other / "models", tmp_path / "third")
+    (other / "settings.json").write_text('{"seed": 3}')
+    for begin in (other, other / "models"):
+        with pytest.raises(RunError, match="`seed`: got 3, expected another one than that of .*other"):
+            take_over(begin, tmp_path / "third", 3)
+    take_over(other / "models", tmp_path / "third", 4)
     assert [path.name for path in (tmp_path / "third").iterdir()] == ["models"]
 
 
@@ -165,8 +170,20 @@ def test_the_runs_of_the_ablation_table_see_equally_many_rows() -> None:
     assert planned["all"].changes["mixture"] == scaled(counts, 4000)
 
 
+def test_a_type_that_is_left_out_is_not_there_under_another_name_either() -> None:
+    first = Degradation("brighten", 2.0)
+    assert shows(_shot(Degradation("jpeg", 2.0)), "jpeg")
+    assert shows(_shot(first, Degradation("jpeg", 2.0)), "jpeg")
+    assert shows(_shot(Degradation("jpeg_compression", 2.0, True)), "jpeg")
+    assert shows(_shot(Degradation("shot_noise", 2.0, True)), "white_noise")
+    assert not shows(_shot(Degradation("jpeg2000", 2.0)), "jpeg")
+    assert not shows(_shot(first), "white_noise")
+    assert not shows(_shot(), "gaussian_blur")
+    assert set().union(*TWINS.values()) <= set(CORRUPTIONS)
+
+
 def test_efforts_can_be_written_down() -> None:
-    for effort in (FULL, FAST, LARGE):
+    for effort in (FULL, FAST, LARGE, BEGUN):
         assert json.loads(json.dumps(asdict(effort)))["lessons"]["lr"] == effort.lessons.lr
     assert [asdict(device)["name"] for device in (CPU, CUDA)] == ["cpu", "cuda"]
 
@@ -194,10 +211,14 @@ def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     assert {row["folder"] for row in found["ablations"]["rows"]} >= {"without-d1", "fine"}
     assert 1 <= QSiT(tmp_path / "nano" / "q-sit-nano").score(torch.rand(3, 200, 300)) <= 5
     for kind in LEFT_OUT:
-        data = tmp_path / "nano" / "without" / kind / "data" / "d1.jsonl"
-        gone = {s.image for s in read_shots(tmp_path / "nano" / "data", "d1") if s.degradations[:1] and
-                s.degradations[0].kind == kind}  # fmt: skip
-        assert not gone & {json.loads(line)["image"] for line in data.read_text().splitlines()}
+        folder = tmp_path / "nano" / "without" / kind / "data"
+        for name in ("d1", "d2", "d3"):
+            named = {kind, *TWINS[kind]}
+            gone = {shot.image for shot in read_shots(tmp_path / "nano" / "data", name)
+                    if named & {one.kind for one in shot.degradations}}  # fmt: skip
+            left = {json.loads(line)["image"] for line in (folder / f"{name}.jsonl").read_text().splitlines()}
+            assert left
+            assert not gone & left
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "nano").rglob("*.safetensors")}
     again = run_nano(tmp_path / "nano", 1, FAST)
     assert {path: path.stat().st_mtime_ns for path in before} == before

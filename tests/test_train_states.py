@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from qsit_metric import QSiT
+from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import evaluate_questions
 from small_data import small_data
 from train import states
@@ -62,20 +66,20 @@ def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
     metric = QSiT(parts.backend())
     direct = [float(score) for score in metric.score([root / image for image in images], exif=False)]
     tiles = cut_pictures(images, root, parts.geometry, tmp_path / "tiles", workers=1)
-    reader = TowerStates.load(folder, parts.model).reader("scoring")
+    reader = TowerStates.load(folder, parts).reader("scoring")
     for read, near in ((tiles, 1e-4), (reader, 2e-2)):
         found = KeptPictures(parts.backend(), metric.recipe, read).scores(images)
         assert found == pytest.approx(direct, abs=near)
     asked = [question for question in data.val_questions if question.answer is not None]
     right = [reply.correct for reply in evaluate_questions(metric, asked, data.root("questions")).replies]
-    read = TowerStates.load(folder, parts.model).reader("questions")
+    read = TowerStates.load(folder, parts).reader("questions")
     assert KeptPictures(parts.backend(), metric.recipe, read).right(asked) == right
 
 
 def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
-    kept = TowerStates.load(folder, parts.model)
+    kept = TowerStates.load(folder, parts)
     row = data.rows("d1")[0]
     tiles, size = kept.of("d1", row.image)
     assert tiles.dtype == torch.float16
@@ -83,11 +87,18 @@ def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, 
     with pytest.raises(RunError, match=r"states of the picture 'no\.png' of d1. Compute them again"):
         kept.of("d1", "no.png")
     with pytest.raises(RunError, match=r"`data\.states`: .*a folder with states\.json.*python -m train states"):
-        TowerStates.load(tmp_path, parts.model)
+        TowerStates.load(tmp_path, parts)
+    coarse = replace(parts, geometry=replace(parts.geometry, max_tiles=1))
+    with pytest.raises(RunError, match=r"`data\.states`: .*cut by the model's .*max_tiles=1.*the geometry has changed"):
+        TowerStates.load(folder, coarse)
+    old = {"tower": kept.tower, "places": {"d1/a.png": [0, 1, 2, 3]}}
+    (tmp_path / "states.json").write_text(json.dumps(old), encoding="utf-8")
+    with pytest.raises(RunError, match=r"`data\.states`: .*expected states of format 2. Remove the folder"):
+        TowerStates.load(tmp_path, parts)
     next(parts.model.model.vision_tower.parameters()).data.add_(1.0)
     assert fingerprint(parts.model) != kept.tower
     with pytest.raises(RunError, match=r"`data\.states`: .*the tower has changed"):
-        TowerStates.load(folder, parts.model)
+        TowerStates.load(folder, parts)
 
 
 def test_a_tower_that_learns_has_no_states(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def test_what_is_there_is_not_computed_again(
     """A cut run goes on; a picture that was replaced is computed anew, and only that one."""
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
-    whole = TowerStates.load(folder, parts.model)
+    whole = TowerStates.load(folder, parts)
     computed: list[int] = []
 
     def counted(parts: Any, tiles: Any, device: Any) -> Any:
@@ -112,11 +123,11 @@ def test_what_is_there_is_not_computed_again(
 
     real = states._states
     monkeypatch.setattr(states, "_AT_ONCE", 2)
-    monkeypatch.setattr(states, "_PORTION", 2)
+    monkeypatch.setattr(states, "_FILE_BYTES", 1)  # a picture each
     monkeypatch.setattr(states, "_states", counted)
     with pytest.raises(KeyboardInterrupt):
         compute_states(parts, data, tmp_path, workers=1)
-    assert len(set(TowerStates.load(tmp_path, parts.model).places.values())) == 4
+    assert len(set(TowerStates.load(tmp_path, parts).places.values())) == 2
     monkeypatch.setattr(states, "_states", real)
     again = compute_states(parts, data, tmp_path, workers=1)
     assert again.places.keys() == whole.places.keys()
@@ -128,12 +139,41 @@ def test_what_is_there_is_not_computed_again(
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
     place = again.places[f"{name}/{image}"]
     stale = {key: found._replace(size=1) if found == place else found for key, found in again.places.items()}
-    states._record(TowerStates(tmp_path, again.tower, stale))
+    states._record(replace(again, places=stale))
     mended = compute_states(parts, data, tmp_path, workers=1)
     assert mended.places[f"{name}/{image}"] == place._replace(file=len(before), start=0)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
     assert {key: after[key] for key in before} == before
     assert len(after) == len(before) + 1
+
+
+def test_pictures_and_names_are_added(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
+    base, data, folder = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    whole = TowerStates.load(folder, parts)
+    compute_states(parts, data, tmp_path, workers=1)
+    kept = TowerStates.load(tmp_path, parts)
+    first, *others = kept.places
+    shared = [name for name in others if kept.places[name] == kept.places[first]]
+    for gone in ([first], [first, *shared]):
+        states._record(replace(kept, places={name: kept.places[name] for name in kept.places if name not in gone}))
+        files = len(list(tmp_path.glob("*.npy")))
+        again = compute_states(parts, data, tmp_path, workers=1)
+        assert again.places.keys() == whole.places.keys()
+        assert len(list(tmp_path.glob("*.npy"))) == files + (gone == [first, *shared])
+        one, other = (found.of(*first.split("/", 1))[0] for found in (whole, again))
+        torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
+
+
+def test_a_damaged_picture_is_named(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
+    base, data, _ = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    root = data.root("d1")
+    moved = shutil.copytree(root, tmp_path / "images")
+    (moved / data.rows("d1")[1].image).write_bytes(b"no picture")
+    damaged = Frozen.load(data.folder, {name: str(moved) for name in ("d1", "d2", "d3", "scoring", "questions")})
+    with pytest.raises(ImageError, match=re.escape(data.rows("d1")[1].image)):
+        compute_states(parts, damaged, tmp_path / "states", workers=1)
 
 
 @pytest.mark.slow

@@ -568,6 +568,8 @@ class TestMaking:
     def test_other_errors(self):
         with pytest.raises(DataError, match="`amounts`: .*6 or more of each"):
             Amounts(d1=5)
+        with pytest.raises(DataError, match="`rounds`: got 9, expected no more than pictures of D1, 8"):
+            Amounts(d1=8, rounds=9)
         with pytest.raises(DataError, match="`set`: got 'd4'"):
             shoot("d4", 0, 0)
 

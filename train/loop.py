@@ -235,7 +235,7 @@ def _kept(recipe: TrainingRecipe, parts: Parts, frozen: Frozen) -> Kept:
     if "vision_tower" not in recipe.model.frozen:
         expected = "nothing, as the vision tower learns"
         raise RecipeError.about("data.states", recipe.data.states, expected, "Add it to model.frozen.")
-    return TowerStates.load(recipe.data.states, parts.model).reader
+    return TowerStates.load(recipe.data.states, parts).reader
 
 
 def _tiles(folder: str, parts: Parts, frozen: Frozen) -> TileStore:

@@ -32,7 +32,7 @@ class Stages:
         say: Told what is being done.
 
     Raises:
-        RunError: The folder is of a command with other settings.
+        RunError: The folder is of a command with other settings; the message names them.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], say: Say) -> None:
@@ -67,9 +67,11 @@ class Stages:
 
     def _check_same(self, settings: Mapping[str, Any]) -> None:
         path = self.folder / _SETTINGS
-        if path.is_file() and read_json(path) != settings:
-            hint = "Remove it, or pass another folder."
-            raise RunError.about("output", str(self.folder), "a folder of this seed and effort", hint)
+        if path.is_file() and (before := read_json(path)) != settings:
+            names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
+            hint = "Run it with the same options as before, or pass another folder."
+            expected = f"a folder of a run with the same {', '.join(names)}"
+            raise RunError.about("output", str(self.folder), expected, hint)
         write_atomic(path, json.dumps(settings, indent=1) + "\n")
 
 

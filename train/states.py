@@ -1,22 +1,22 @@
 """What a frozen vision tower says of each training picture, computed once and read at every epoch.
 
 With a frozen tower, every epoch of every run of a sweep would compute the same states again; reading them is several
-times quicker. They are kept in half precision, some hundred pictures in a file, so that the work can be cut and gone
-on with, and pictures can be added.
+times quicker. They are kept in half precision, in files of a quarter of a gigabyte, so that the work can be cut and
+gone on with, and pictures can be added.
 
 states-00000.npy ...   (tiles of its pictures, side * side, D) float16
-states.json            the pictures' places in them, and a fingerprint of the tower; written after each file
+states.json            the pictures' places in them, the geometry, a fingerprint of the tower; written after each file
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from PIL import Image
 
 from qsit_metric.backends.vision import tower_states
@@ -40,9 +41,10 @@ from .mixture import SETS
 from .model import Parts
 
 _AT_ONCE = 16  # pictures in one pass of the tower
-_PORTION = 400  # pictures of one file, about 150 MB of a nano model
+_FILE_BYTES = 2**28
+_FORMAT = 2  # 1 had one file for all, and could not grow
 _RECORD = "states.json"
-_Array = np.ndarray[Any, np.dtype[np.float16]]
+_Batch = tuple[list[Path], "Future[torch.Tensor]"]
 
 
 class Place(NamedTuple):
@@ -54,7 +56,7 @@ class Place(NamedTuple):
         tiles: How many it has.
         height: Of the picture, in pixels.
         width: Of the picture, in pixels.
-        size: Bytes of the picture's file: another picture under the same name is not taken for this one.
+        size: Bytes of the picture's file, by which most pictures that were replaced are found out.
     """
 
     file: int
@@ -72,32 +74,39 @@ class TowerStates:
     Attributes:
         folder: Where they are.
         tower: Fingerprint of the tower that gave them.
+        geometry: How the pictures were cut.
         places: Of each picture, by "set/image".
     """
 
     folder: Path
     tower: str
+    geometry: str
     places: Mapping[str, Place]
 
     @classmethod
-    def load(cls, folder: str | Path, model: Any) -> TowerStates:
+    def load(cls, folder: str | Path, parts: Parts) -> TowerStates:
         """Read what `compute_states` wrote.
 
         Raises:
-            RunError: There is none, or it is of another tower than the model's.
+            RunError: There is none, or it is of another tower or geometry than the model's.
         """
         path = Path(folder) / _RECORD
         if not path.is_file():
             hint = "Write it with `python -m train states`."
             raise RunError.about("data.states", str(folder), f"a folder with {_RECORD}", hint)
         fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields["tower"] != (own := fingerprint(model)):
-            hint = "Compute them again: the tower has changed."
-            raise RunError.about(
-                "data.states", f"<tower {fields['tower']}>", f"states of the model's tower {own}", hint
-            )
+        if fields.get("format") != _FORMAT:
+            expected = f"states of format {_FORMAT}"
+            raise RunError.about("data.states", str(folder), expected, "Remove the folder, and compute them again.")
+        hint = "Compute them again in another folder: {} has changed."
+        if fields["tower"] != (own := fingerprint(parts.model)):
+            expected = f"states of the model's tower {own}"
+            raise RunError.about("data.states", f"<tower {fields['tower']}>", expected, hint.format("the tower"))
+        if fields["geometry"] != repr(parts.geometry):
+            expected = f"states of pictures cut by the model's {parts.geometry}"
+            raise RunError.about("data.states", fields["geometry"], expected, hint.format("the geometry"))
         places = {name: Place(*place) for name, place in fields["places"].items()}
-        return cls(Path(folder), fields["tower"], places)
+        return cls(Path(folder), own, repr(parts.geometry), places)
 
     def of(self, name: str, image: str) -> tuple[torch.Tensor, tuple[int, int]]:
         """(tiles, side * side, D) float16 of a picture, and its (height, width).
@@ -145,25 +154,21 @@ def compute_states(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / _RECORD).is_file():
-        _record(TowerStates(folder, fingerprint(parts.model), {}))
-    states = TowerStates.load(folder, parts.model)
+        _record(TowerStates(folder, fingerprint(parts.model), repr(parts.geometry), {}))
+    states = TowerStates.load(folder, parts)
     pictures = {f"{name}/{image}": frozen.root(name) / image for name, image in _pictures(frozen)}
     known = {path: states.places[name] for name, path in pictures.items() if _has(states, name, path)}
     paths = list(dict.fromkeys(path for path in pictures.values() if path not in known))  # sets may share pictures
     if paths and parts.model.device.type == "cpu":
         keep_freed_memory()
-    first = 1 + max((place.file for place in states.places.values()), default=-1)
-    for number, (done, found) in enumerate(_portions(parts, paths, workers), first):
+    first, done = 1 + max((place.file for place in states.places.values()), default=-1), 0
+    for number, batches in enumerate(_files(paths, parts, workers), first):
+        known |= _written(folder, number, batches, parts)
+        _record(replace(states, places=_named(states, pictures, known)))
+        done += sum(len(batch) for batch, _ in batches)
         say(f"states of {done} of {len(paths)} pictures")
-        known |= _kept(folder, number, found)
-        _record(replace(states, places=_named(states, pictures, known)))
-    if not paths:
-        _record(replace(states, places=_named(states, pictures, known)))
-    return TowerStates.load(folder, parts.model)
-
-
-def _named(states: TowerStates, pictures: Mapping[str, Path], known: Mapping[Path, Place]) -> dict[str, Place]:
-    return {**states.places, **{name: known[path] for name, path in pictures.items() if path in known}}
+    _record(replace(states, places=_named(states, pictures, known)))
+    return TowerStates.load(folder, parts)
 
 
 def _has(states: TowerStates, name: str, path: Path) -> bool:
@@ -171,8 +176,12 @@ def _has(states: TowerStates, name: str, path: Path) -> bool:
     return place is not None and path.is_file() and place.size == path.stat().st_size
 
 
+def _named(states: TowerStates, pictures: Mapping[str, Path], known: Mapping[Path, Place]) -> dict[str, Place]:
+    return {**states.places, **{name: known[path] for name, path in pictures.items() if path in known}}
+
+
 def _record(states: TowerStates) -> None:
-    fields = {"tower": states.tower, "places": states.places}
+    fields = {"format": _FORMAT, "tower": states.tower, "geometry": states.geometry, "places": states.places}
     write_atomic(states.folder / _RECORD, json.dumps(fields) + "\n")
 
 
@@ -180,16 +189,26 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"states-{number:05d}.npy"
 
 
-def _kept(folder: Path, number: int, found: Sequence[tuple[Path, _Array]]) -> dict[Path, Place]:
-    """Write a file."""
-    stream = io.BytesIO()
-    np.save(stream, np.concatenate([states for _, states in found]))
-    write_atomic(_file(folder, number), stream.getvalue())
-    ends = np.cumsum([len(states) for _, states in found]).tolist()
-    return {
-        path: Place(number, end - len(states), len(states), *_size(path), path.stat().st_size)
-        for (path, states), end in zip(found, ends, strict=True)
-    }
+def _written(folder: Path, number: int, batches: Sequence[_Batch], parts: Parts) -> dict[Path, Place]:
+    """Compute the states of a file's pictures, and write it; it is there as a whole or not at all."""
+    sizes = {path: _size(path) for batch, _ in batches for path in batch}
+    counts = {path: plan(parts.geometry, *size).tiles for path, size in sizes.items()}
+    shape = (sum(counts.values()), *_shape_of_tile(parts))
+    target, work = _file(folder, number), _file(folder, number).with_suffix(".part")
+    states, places, start = open_memmap(work, "w+", np.float16, shape), {}, 0
+    for batch, tiles in batches:
+        stop = start + sum(counts[path] for path in batch)
+        states[start:stop] = _states(parts, tiles.result(), parts.model.device)
+        for path in batch:
+            places[path] = Place(number, start, counts[path], *sizes[path], path.stat().st_size)
+            start += counts[path]
+    states.flush()
+    work.replace(target)
+    return places
+
+
+def _shape_of_tile(parts: Parts) -> tuple[int, int]:
+    return parts.geometry.side**2, int(parts.model.config.vision_config.hidden_size)
 
 
 def _pictures(frozen: Frozen) -> list[tuple[str, str]]:
@@ -201,30 +220,46 @@ def _pictures(frozen: Frozen) -> list[tuple[str, str]]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:  # the header only; it is read whole later
-        return image.height, image.width
+    try:
+        with Image.open(path) as image:  # the header only; it is read whole later
+            return image.height, image.width
+    except OSError:
+        picture = load(path, exif=False)  # says what is wrong
+        return picture.height, picture.width
 
 
-def _portions(parts: Parts, paths: Sequence[Path], workers: int) -> Iterator[tuple[int, list[tuple[Path, _Array]]]]:
-    """(pictures so far, the states of a file's pictures)."""
-    context, device = multiprocessing.get_context("spawn"), parts.model.device
+def _files(paths: Sequence[Path], parts: Parts, workers: int) -> Iterator[list[_Batch]]:
+    """The batches of each file, which worker processes cut ahead."""
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers or os.cpu_count() or 1, context, initializer=alone) as pool:
-        for start in range(0, len(paths), _PORTION):
-            portion = paths[start : start + _PORTION]
-            batches = [portion[first : first + _AT_ONCE] for first in range(0, len(portion), _AT_ONCE)]
-            ahead = [pool.submit(_tiles, batch, parts.geometry) for batch in batches]
-            found: list[tuple[Path, _Array]] = []
-            for batch, future in zip(batches, ahead, strict=True):
-                counts = [plan(parts.geometry, *_size(path)).tiles for path in batch]
-                states = _states(parts, future.result(), device)
-                found += zip(batch, np.split(states, np.cumsum(counts)[:-1]), strict=True)
-            yield start + len(portion), found
+        try:
+            for portion in _portions(paths, parts):
+                batches = [portion[start : start + _AT_ONCE] for start in range(0, len(portion), _AT_ONCE)]
+                yield [(batch, pool.submit(_tiles, batch, parts.geometry)) for batch in batches]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _states(parts: Parts, tiles: torch.Tensor, device: torch.device) -> _Array:
+def _portions(paths: Sequence[Path], parts: Parts) -> Iterator[list[Path]]:
+    """The pictures of each file."""
+    of_tile = 2 * math.prod(_shape_of_tile(parts))
+    portion: list[Path] = []
+    size = 0
+    for path in paths:
+        more = plan(parts.geometry, *_size(path)).tiles * of_tile
+        if portion and size + more > _FILE_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion, size = [*portion, path], size + more
+    if portion:
+        yield portion
+
+
+def _states(parts: Parts, tiles: torch.Tensor, device: torch.device) -> np.ndarray[Any, np.dtype[np.float16]]:
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=quick_in_bfloat16(device.type)):
         found = tower_states(parts.model, normalise(tiles.to(device), parts.geometry))
-    half: _Array = found.half().cpu().numpy()
+    half: np.ndarray[Any, np.dtype[np.float16]] = found.half().cpu().numpy()
     return half
 
 

@@ -16,15 +16,19 @@ from qsit_metric import QSiT  # pip install qsit-metric; no network needed
 
 metric = QSiT("q-sit-nano")
 metric.score("photo.jpg")  # 1 (bad) to 5 (excellent)
-metric.ask("photo.jpg", "Which distortion is the worst?", choices=["blur", "noise", "JPEG compression", "none"])
+metric.ask("photo.jpg", "What problem affects this image?", choices=["Blur", "Noise", "Compression artifacts"])
+metric.ask("photo.jpg", "Is this image noisy?", choices=["Yes", "No"])
 ```
 """
 
 _LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It was taught on photographs and
-  drawings that a program degraded, one degradation at a time. It knows little of what cameras, editors and networks do.
+  drawings that a program degraded, in one way or two. It knows little of what cameras, editors and networks do.
 - Its labels are the mean scores that people gave a type and level of degradation (KADID-10k), whatever the picture.
   Nobody judged its training pictures. What a picture shows, and whether it is beautiful, does not count.
-- Few photographs were at hand for training ({count}); the rest are drawings. Unusual contents mislead it.
+- Few photographs were at hand for training ({count}); the rest are scenes put together from them, and drawings.
+  Unusual contents mislead it.
+- It cannot point at an option by its letter: what is written to a question with lettered options (`written` above) is
+  hardly better than a guess. Pass the options as `choices=`; whole texts are compared then.
 - Its answers follow the templates that its training texts were written by. Questions about anything but image quality,
   and free descriptions, are hardly more than a demonstration. It knows the words that it was taught
   (`train/data/interpreting/vocabulary.py`): "noisy" and "free of noise", not "clear of noise".
@@ -93,8 +97,10 @@ def _training(summary: Mapping[str, Any]) -> str:
     tower, mixture = summary["tower"], summary["mixture"]
     frozen, whole = mixture.get("frozen", mixture["model"]), mixture["model"] if "frozen" in mixture else []
     taken = (
-        " This tower, and a language model that had read the general rows, were taken from a run of the same program "
-        "on a GPU, with pictures of its own; what follows was trained on a processor." if summary.get("begun") else ""
+        " This tower, and a language model that had read the general rows, were taken from another run of the same "
+        f"program, with pictures of its own; what follows was trained on {summary['device']['name']}."
+        if summary.get("begun")
+        else ""
     )  # fmt: skip
     return (
         "By `python -m train nano`, from nothing. First the vision tower alone learned to name degradations and their "

@@ -15,7 +15,7 @@ from qsit_metric.evaluation import EvaluationError
 from train.data.synthetic.distortions import LEVELS
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "ablation.json": ("name", "srcc", "plcc", "accuracy", "seconds"),
+    "ablation.json": ("name", "srcc", "plcc", "n", "accuracy", "questions", "seconds"),
     "leave-one-out.json": ("type", "srcc", "n"),
 }
 """Files that may lie beside the results, and the columns of their rows."""
@@ -24,8 +24,9 @@ _TITLES = {"ablation.json": "Ablation", "leave-one-out.json": "Leave one type ou
 _NOTES = {
     "ablation.json": "Runs of equally many rows from the same base, with a frozen tower, far shorter than the model's "
     "own (as Table VII of the paper); `accuracy` is over all kinds of questions.",
-    "leave-one-out.json": "A run each in which no picture of the type was scored or asked about, on all levels of the "
-    "type and the untouched photographs. The shared vision tower had seen the type in its first stage.",
+    "leave-one-out.json": "A run each with no row about a picture of the type, or of the corruption that looks like "
+    "it, measured on all levels of the type and the untouched photographs. The shared vision tower had seen the type "
+    "in its first stage.",
 }
 
 
@@ -185,7 +186,8 @@ def _speed(found: Mapping[str, Any] | None) -> str:
 
 def _added(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
-        tuple(_value(value, places=3) if isinstance(value, float) else value for value in row.values()) for row in rows
+        tuple(_value(value, places=3) if isinstance(value, float | None) else value for value in row.values())
+        for row in rows
     ]
     return f"## {_TITLES[name]}\n\n{_NOTES[name]}\n\n" + _table(EXTRAS[name], cells)
 

@@ -42,7 +42,10 @@ def main(
         raise EvaluationError.about("RESULTS", str(results), f"measurements of {model}", hint)
     _RESULTS.mkdir(parents=True, exist_ok=True)
     for name in _KEPT:
-        if (results / name).is_file() and results.resolve() != _RESULTS:
+        if results.resolve() == _RESULTS:
+            continue
+        (_RESULTS / name).unlink(missing_ok=True)  # else one of other weights would stay
+        if (results / name).is_file():
             shutil.copyfile(results / name, _RESULTS / name)
     write_atomic(_RESULTS / "summary.json", json.dumps(summary, indent=1) + "\n")
     _place(model, card(measured, summary, read(model / "training.json")["recipe"]))

@@ -48,7 +48,7 @@ def main(
     scores = _scores(models, sample, photos, seed, workers)
     asked = draw(tones(photos, names), questions, seed)
     right = _right(models, asked, photos, workers)
-    found = [_row(rows[name], sample, scores[name], right[name]) for name in rows]
+    found = [_row(rows[name], sample, scores[name], right[name], questions) for name in rows]
     _write(output / "ablation.json", found)
     _write(output / "leave-one-out.json", [_left_out(one, names, photos, seed, workers) for one in _left(run)])
     for row in found:
@@ -73,7 +73,7 @@ def _scores(
     stream = _made(photos, [case.picture(seed) for case in wanted], workers)
     for batch in _batches(track(stream, "scores", total=len(wanted))):
         for name, metric in models.items():
-            found[name] += [float(score) for score in metric.score(batch)]
+            found[name] += [float(score) for score in metric.score(batch, exif=False)]
     return found
 
 
@@ -84,7 +84,7 @@ def _right(models: Mapping[str, QSiT], asked: Sequence[Asked], photos: Path, wor
     for one, image in zip(asked, track(stream, "questions", total=len(asked)), strict=True):
         question = one.question
         for name, metric in models.items():
-            chosen = str(metric.ask(image, question.question, choices=question.choices))
+            chosen = str(metric.ask(image, question.question, choices=question.choices, exif=False))
             counts[name] += chosen == question.choices[question.answer or 0]
     return {name: count / len(asked) for name, count in counts.items()}
 
@@ -97,10 +97,12 @@ def _left_out(one: tuple[str, Path], names: Sequence[str], photos: Path, seed: i
     return {"type": kind, "srcc": srcc(scores, [case.label for case in wanted]), "n": len(wanted)}
 
 
-def _row(trial: Mapping[str, Any], sample: Sequence[Case], scores: Sequence[float], right: float) -> dict[str, Any]:
+def _row(
+    trial: Mapping[str, Any], sample: Sequence[Case], scores: Sequence[float], right: float, questions: int
+) -> dict[str, Any]:
     agreement = correlate(scores, [case.label for case in sample])
-    return {"name": trial["name"], "srcc": agreement.srcc, "plcc": agreement.plcc, "accuracy": right,
-            "seconds": trial["seconds"]}  # fmt: skip
+    return {"name": trial["name"], "srcc": agreement.srcc, "plcc": agreement.plcc, "n": len(sample), "accuracy": right,
+            "questions": questions, "seconds": trial["seconds"]}  # fmt: skip
 
 
 def _made(photos: Path, wanted: Sequence[Picture], workers: int) -> Iterator[Image.Image]:

@@ -15,19 +15,21 @@ def nano_command(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")] = Path(
         "runs/nano"
     ),
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, model and sweeps.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, sweeps and drawn rows.")] = 0,
     begin: Annotated[
         Path | None,
         typer.Option(
-            "--begin", metavar="FOLDER", help="Another run, or its models/: its tower, base and balance are taken."
+            "--begin",
+            metavar="FOLDER",
+            help="Another run of another seed, or its models/: its tower, base and balance are taken.",
         ),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Make the data, search the balance, train q-sit-nano, export it, and train the runs of its tables.
 
-    About four hours on two CPU cores, ten minutes (and much more data) on an H100 with 16. A run that was cut goes on
-    where it was.
+    About four hours on two CPU cores, two with --begin, ten minutes (and much more data) on an H100 with 16. A run that
+    was cut goes on where it was, with the same options.
     """
     from ..nano.run import run_nano
     from ..nano.spec import BEGUN, FAST, FULL, LARGE, device_here

@@ -34,4 +34,5 @@ def states_command(
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
     states = compute_states(parts, frozen, output, found.data.workers, say=terminal.say)
     size = sum(path.stat().st_size for path in output.iterdir())
-    terminal.say(f"wrote {output}: {len(states.places)} pictures, {size / 1e9:.2f} GB, tower {states.tower}")
+    count = len(set(states.places.values()))  # sets may share pictures
+    terminal.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")

@@ -3,8 +3,8 @@
 Every stage writes into its own folder below the output and is skipped, or gone on with, when the command is run again.
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. III-C, Algorithm 1. Deviations: 7 points twice instead of 19 three times; one model
-is both the small and the primary one, with its tower frozen as the first and unfrozen at the end as the second; epochs
-are parts of the data, at the ratios found.
+is both the small and the primary one, with its tower frozen as the first, and as the second unfrozen for its last
+epochs where the effort has any (`Effort.polish_epochs`); epochs are parts of the data, at the ratios found.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from .spec import CPU, FULL, NANO, Device, Effort
 from .taking import take_over, taken
 from .trials import ablations, leave_outs, scaled
 
+RECIPE = "q-sit-nano"
 DEGREE = 3
 _POLISH = 0.3  # of the learning rate, once the tower learns, too
 
@@ -56,22 +57,23 @@ def run_nano(
 
     Args:
         output: Its folder; what is finished there is not done again.
-        seed: Of the data, the model and the sweeps.
+        seed: Of the data, the sweeps and the rows that the embedded model draws; an untrained tower and the base always
+            begin alike.
         effort: How much is done.
         device: Where.
-        begin: Another run, or its `models`: see `take_over`. Pass another seed than that run's, so that the language
-            model learns from pictures that are new to the tower.
+        begin: Another run of another seed, or its `models`: see `take_over`.
         say: Told what is being done.
 
     Returns:
         What is written to `summary.json`; the model is in `q-sit-nano/`.
 
     Raises:
-        RunError: The folder holds a run with another seed or effort, or a stage failed.
+        RunError: The folder holds a run with other settings, or a stage failed.
     """
-    stages = Stages(output, {"seed": seed, "spec": asdict(NANO), "device": asdict(device), **asdict(effort)}, say)
+    settings = {"seed": seed, "spec": asdict(NANO), "device": asdict(device), "recipe": load_recipe(RECIPE).digest}
+    stages = Stages(output, {**settings, **asdict(effort)}, say)
     if begin is not None:
-        take_over(begin, output)
+        take_over(begin, output, seed)
     return _Nano(output, seed, effort, device, stages).run()
 
 
@@ -157,7 +159,7 @@ class _Nano:
             },
             "validation": {"limit": self.effort.limit},
         }  # fmt: skip
-        return load_recipe("q-sit-nano").changed(**common).changed(**sections)
+        return load_recipe(RECIPE).changed(**common).changed(**sections)
 
     def _base(self, tower: Path) -> None:
         """General rows only: the recipe's own sets are still unseen."""

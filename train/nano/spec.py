@@ -32,8 +32,9 @@ NANO = Scratch(
 )
 """Tiles of 128 pixels, in grids of up to 8 x 8: photographs of 12 megapixels are seen at 1024 x 768."""
 
-LEFT_OUT = ("gaussian_blur", "white_noise", "jpeg")
-"""Types that one run each never gets a score of."""
+TWINS = {"gaussian_blur": (), "white_noise": ("gaussian_noise", "shot_noise"), "jpeg": ("jpeg_compression",)}
+LEFT_OUT = tuple(TWINS)
+"""Types that one run each is told nothing of; `TWINS` has the corruptions that are the same under another name."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,15 +16,17 @@ _SWEEPS = ("step1", "step2")
 _MARK = "taken"
 
 
-def take_over(run: Path, output: Path) -> None:
+def take_over(run: Path, output: Path, seed: int) -> None:
     """Copy what another run has finished; nothing if it was done before.
 
     Args:
         run: The run's folder, or its `models` alone: then the balance is searched again.
         output: The folder of the run that goes on.
+        seed: Its seed, which must be another one: the language model is to learn from pictures that are new to the
+            tower.
 
     Raises:
-        RunError: There is no tower or no base.
+        RunError: There is no tower or no base, or the seeds are equal.
     """
     models, place = run / "models" if (run / "models").is_dir() else run, output / "models"
     if place.is_dir():
@@ -31,6 +34,10 @@ def take_over(run: Path, output: Path) -> None:
     for name in _MODELS:
         if not (models / name).is_dir():
             raise RunError.about("begin", str(run), f"a folder with {name}", "It is a run, or the `models` of one.")
+    settings = models.parent / "settings.json"
+    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8"))["seed"] == seed:
+        hint = "With the same seed the pictures would be those that the tower has seen."
+        raise RunError.about("seed", seed, f"another one than that of {models.parent}", hint)
     for name in _SWEEPS:
         if (run / name / "fit.json").is_file() and not (output / name).is_dir():
             _copy([run / name], run, output / name, Path(_MARK))

@@ -17,11 +17,12 @@ from qsit_metric.files import write_atomic
 from ..data.freezing import Frozen, Validation, freeze
 from ..data.rows import Row
 from ..data.synthetic.make import read_shots
+from ..data.synthetic.shots import Shot
 from ..loop import train
 from ..mixture import SETS, Sizes
 from ..recipe import TrainingRecipe
 from ..stages import Stages
-from .spec import LEFT_OUT
+from .spec import LEFT_OUT, TWINS
 
 _SECONDS = "seconds.json"  # of the run's last part, if it was cut
 _PARTS = 3  # epochs of the run whose mixture is adjusted
@@ -90,7 +91,7 @@ def ablations(
 
 
 def leave_outs(stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes, rows: int, abreast: int = 0) -> None:
-    """Do a run for each type that is left out: no picture with it is in D1, and none in D2."""
+    """Do a run for each type that is left out: no row is about a picture with it, or with its twin (`TWINS`)."""
     work = []
     for kind in LEFT_OUT:
         place = output / "without" / kind
@@ -118,7 +119,8 @@ def _run(recipe: TrainingRecipe, place: Path) -> str:
 
 def _result(title: str, place: Path) -> dict[str, Any]:
     outcome = json.loads((place / "outcome.json").read_text(encoding="utf-8"))
-    seconds = json.loads((place / _SECONDS).read_text(encoding="utf-8"))
+    clock = place / _SECONDS  # not of a run that was killed when it was done
+    seconds = json.loads(clock.read_text(encoding="utf-8")) if clock.is_file() else None
     return {"name": title, "folder": place.name, "metrics": outcome["metrics"], "seconds": seconds}
 
 
@@ -126,15 +128,15 @@ def _without(frozen: Frozen, made: Path, kind: str, folder: Path) -> Frozen:
     """The data without one type of degradation; questions and scores to validate on stay."""
     if (folder / "data.json").is_file():
         return Frozen.load(folder)
-    names = ("d1", "d2")
-    gone = {shot.image for name in names for shot in read_shots(made, name) if _has(shot.degradations, kind)}
+    gone = {shot.image for name in SETS for shot in read_shots(made, name) if shows(shot, kind)}
     sets: dict[str, Sequence[Row]] = {
-        name: [row for row in frozen.rows(name) if row.image not in gone] for name in ("d1", "d2", "d3")
+        name: [row for row in frozen.rows(name) if row.image not in gone] for name in SETS
     }
     roots = {name: frozen.root(name) for name in (*sets, "scoring", "questions")}
     validation = Validation(frozen.val_scoring, frozen.val_questions)
     return freeze(sets, validation, folder, roots=roots, how={"without": kind})
 
 
-def _has(degradations: Sequence[Any], kind: str) -> bool:
-    return any(one.kind == kind and not one.corruption for one in degradations)
+def shows(shot: Shot, kind: str) -> bool:
+    """Whether a picture has a type that is left out, or the corruption that looks like it."""
+    return any(one.kind in (kind, *TWINS[kind]) for one in shot.degradations)

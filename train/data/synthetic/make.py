@@ -12,7 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +104,7 @@ def read_shots(folder: Path, name: str) -> list[Shot]:
     if name not in _SETS:
         raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
     how = json.loads((folder / "making.json").read_text(encoding="utf-8"))
-    amounts = Amounts(**{key: how[key] for key in _SETS})
+    amounts = Amounts(**{one.name: how[one.name] for one in fields(Amounts)})
     portions = [one for one in _portions(folder, amounts, how["seed"], how["form"]) if one.name == name]
     if missing := [one.record.name for one in portions if not one.record.is_file()]:
         raise DataError.about("folder", str(folder), f"all pictures of {name}", f"{missing[0]} is not there.")

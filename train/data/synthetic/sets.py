@@ -36,7 +36,7 @@ class Amounts:
         d2: Pictures of D2's own, untouched ones, pairs and corruptions among them; a round of questions about each, and
             three rows of another kind for four of them.
         d3: Rows about contents; one picture each.
-        rounds: More rows of D2, with several questions each, about pictures of D1.
+        rounds: More rows of D2, with several questions each, about the first pictures of D1.
         scoring: Scoring rows to validate on, of held-out photographs and new drawings.
         questions: Questions to validate on, of the same.
     """
@@ -51,6 +51,8 @@ class Amounts:
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 6:
             raise DataError.about("amounts", tuple(asdict(self).values()), "6 or more of each")
+        if self.rounds > self.d1:
+            raise DataError.about("rounds", self.rounds, f"no more than pictures of D1, {self.d1}")
 
     def pictures(self, name: str) -> int:
         """How many pictures a set needs."""
@@ -83,7 +85,7 @@ def _of_round(shot: Shot, rng: np.random.Generator) -> Feedback:
 
 
 def _rounds(said: Sequence[Feedback], seed: int, rng: np.random.Generator) -> list[Row]:
-    """Rows with several questions about a picture; in most of them those that name something come first."""
+    """Rows with several questions about a picture; in three of ten those that name something come first."""
     asked: dict[str, list[Row]] = {}
     for row in build(said, WRITER, ["yes_no", "what_how"], seed=seed):
         asked.setdefault(row.image, []).append(row)
