@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -550,6 +550,16 @@ class TestMaking:
         shots = {name: [quick(name, n, 0)[0] for n in range(SMALL.pictures(name))] for name in make._SETS}
         sets, validation = rows_of(shots, SMALL, 0)
         assert (len(sets["d1"]), len(sets["d3"]), len(validation.questions)) == (8, 6, 6)
+
+    def test_three_rows_and_four_rounds_for_four_pictures(self):
+        amounts = replace(SMALL, d2=100)
+        shots = {name: [quick(name, n, 0)[0] for n in range(amounts.pictures(name))] for name in make._SETS}
+        kinds = Counter(row.id.split("/")[0].split("-")[0] for row in rows_of(shots, amounts, 0)[0]["d2"])
+        assert (kinds["pathway"], kinds["conversation"], kinds["round"]) == (20, 10, 100 + 7)
+        assert kinds["what"] + kinds["how"] == 15
+        assert kinds["yes_no"] == 14  # as many yes as no
+        assert 13 <= kinds["choice"] <= 15
+        assert sum(kinds.values()) == 20 + 10 + 107 + 15 + 14 + kinds["choice"]
 
     @pytest.mark.parametrize(
         ("changes", "message"),
