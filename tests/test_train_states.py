@@ -88,9 +88,9 @@ def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, 
         kept.of("d1", "no.png")
     with pytest.raises(RunError, match=r"`data\.states`: .*a folder with states\.json.*python -m train states"):
         TowerStates.load(tmp_path, parts)
-    coarse = replace(parts, geometry=replace(parts.geometry, max_tiles=1))
-    with pytest.raises(RunError, match=r"`data\.states`: .*cut by the model's .*max_tiles=1.*the geometry has changed"):
-        TowerStates.load(folder, coarse)
+    finer = replace(parts, geometry=replace(parts.geometry, max_tiles=parts.geometry.max_tiles + 1))
+    with pytest.raises(RunError, match=r"`data\.states`: .*cut by the model's geometry.*the geometry has changed"):
+        TowerStates.load(folder, finer)
     old = {"tower": kept.tower, "places": {"d1/a.png": [0, 1, 2, 3]}}
     (tmp_path / "states.json").write_text(json.dumps(old), encoding="utf-8")
     with pytest.raises(RunError, match=r"`data\.states`: .*expected states of format 2. Remove the folder"):

@@ -103,8 +103,8 @@ class TowerStates:
             expected = f"states of the model's tower {own}"
             raise RunError.about("data.states", f"<tower {fields['tower']}>", expected, hint.format("the tower"))
         if fields["geometry"] != repr(parts.geometry):
-            expected = f"states of pictures cut by the model's {parts.geometry}"
-            raise RunError.about("data.states", fields["geometry"], expected, hint.format("the geometry"))
+            expected = "states of pictures that were cut by the model's geometry"
+            raise RunError.about("data.states", str(folder), expected, hint.format("the geometry"))
         places = {name: Place(*place) for name, place in fields["places"].items()}
         return cls(Path(folder), own, repr(parts.geometry), places)
 
