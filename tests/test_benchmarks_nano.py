@@ -328,10 +328,10 @@ def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path,
 
     # Tables of training appear beside the rest; another seed is another run.
     (whole / "ablation.json").write_text(
-        '{"rows": [{"name": "no D3", "srcc": 0.5, "plcc": 0.5, "accuracy": 0.5, "seconds": 9}]}'
+        '{"rows": [{"name": "no D3", "srcc": 0.5, "plcc": 0.5, "n": 7, "accuracy": 0.5, "questions": 6, "seconds": null}]}'
     )
     run.measure(metric, settings(photos, whole), silent)
-    assert "| no D3 | 0.500 | 0.500 | 0.500 | 9 |" in (whole / "nano.md").read_text(encoding="utf-8")
+    assert "| no D3 | 0.500 | 0.500 | 7 | 0.500 | 6 | - |" in (whole / "nano.md").read_text(encoding="utf-8")
     with pytest.raises(EvaluationError, match=r"made with seed 0 \(now 1\)"):
         run.measure(metric, settings(photos, whole, seed=1), silent)
     (whole / "ablation.json").write_text('{"rows": [{"name": "no D3"}]}')
