@@ -67,7 +67,7 @@ def test_it_tells_a_good_photograph_from_bad_ones(metric: QSiT) -> None:
     good, blurred, noisy = metric.score([ROCKET, _degraded("gaussian_blur", 5), _degraded("white_noise", 5)])
     assert good > 2.7  # the rocket is a grainy photograph of the night, and this copy of it a small JPEG
     assert good - blurred > 1.5
-    assert good - noisy > 0.8
+    assert good - noisy > 0.7
     assert good.level in ("fair", "good", "excellent")
     assert blurred.level in ("bad", "poor")
 
