@@ -203,9 +203,13 @@ def test_an_interrupt_saves_and_the_run_goes_on(whole, ground, tmp_path: Path):
         if (tmp_path / "run" / "log.jsonl").is_file() and len(_log(tmp_path / "run", "step")) > 5:
             break
         time.sleep(0.02)
+    workers = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    for pid in workers.read_text().split() if workers.is_file() else []:
+        os.kill(int(pid), signal.SIGTERM)  # a scheduler signals all processes of a job
     run.send_signal(signal.SIGTERM)
     out = run.communicate(timeout=60)[0]
     assert run.returncode == 2, out
+    assert out.count("Stopping after this step") == 1, out
     assert "The run was interrupted after step" in out
     state = RunFolder(tmp_path / "run").latest_state()
     assert state is not None

@@ -20,6 +20,7 @@ from .chat import IGNORED, Encoder
 from .data.rows import Row
 from .errors import DataError, RunError
 from .kept import Reader
+from .signals import outlive_one_signal
 
 Pick = tuple[int, int]  # which set, which of its rows
 
@@ -154,7 +155,7 @@ def stream(
         collate_fn=collate,
         num_workers=min(workers, len(picks)),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_single_threaded if workers else None,
+        worker_init_fn=_start_worker if workers else None,
         generator=torch.Generator(),  # the global one belongs to dropout: a resumed run must not draw from it again
     )
     try:
@@ -173,8 +174,9 @@ def stream(
         ) from error
 
 
-def _single_threaded(_: int) -> None:
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    outlive_one_signal()
 
 
 def share(picks: Sequence[Any], rank: int, world: int, micro: int) -> list[list[Any]]:

@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+def outlive_one_signal() -> None:
+    """For a process that works for a run: it ends with the run, or at a second SIGTERM.
+
+    Schedulers and terminals signal all processes of a job at once, and the run needs its workers until it has saved.
+    """
+
+    def end_next_time(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_next_time)
+
+
 class Interrupts:
     """Notes SIGINT and SIGTERM while it is open; a second one acts at once, as usual.
 
