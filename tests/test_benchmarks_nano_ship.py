@@ -103,6 +103,13 @@ def test_the_model_its_card_its_results_and_figures_come_into_the_checkout(made:
     assert 1 <= QSiT(checkout / "weights" / "q-sit-nano").score(torch.rand(3, 60, 80)) <= 5
 
 
+def _onward(before: str = "means", labels: str = "drawn") -> dict[str, Any]:
+    """A run that taught the model of another on."""
+    rows = {"d1": 100, "d2": 200, "d3": 30}
+    mixture = {"model": [[20, 25, 1]]}
+    return SUMMARY | {"rows": rows, "mixture": mixture, "labels": labels, "before": SUMMARY | {"labels": before}}
+
+
 def test_a_card_says_what_was_measured_and_how_it_was_trained(made: Path) -> None:
     measured = json.loads((made / "measured" / "nano.json").read_text(encoding="utf-8"))
     said = card(measured, SUMMARY, {"name": "q-sit-nano"})
@@ -123,6 +130,18 @@ def test_a_card_says_what_was_measured_and_how_it_was_trained(made: Path) -> Non
     assert "not a replacement for q-sit-mini" in said
     for target in measured["targets"]:
         assert target["name"] in said
+    onward = card(measured, _onward(labels="drawn"), {"name": "q-sit-nano"})
+    assert "14 small runs at 7 ratios" in onward
+    assert "taught on with 330 rows about pictures that were new to it" in onward
+    assert (
+        onward.rstrip().count("again with a frozen tower and without a new search for the balance: 20 : 25 : 1.") == 1
+    )
+    assert "a score drawn around the mean score" in onward
+    assert "before it was taught on the mean itself" in onward
+    assert "before it was taught on the mean itself" not in card(
+        measured, _onward("drawn", labels="drawn"), {"name": "q-sit-nano"}
+    )
+    assert "Label: the mean score that people gave the type and level (" in said
     bare = {name: value for name, value in SUMMARY.items() if name not in ("r", "q", "lambda")}
     assert "The mix ratio was not searched" in card(measured, bare, {"name": "q-sit-nano"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,18 +14,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from qsit_metric import QSiT
 from qsit_metric.images import load
 from qsit_metric.tiling import cut, plan
+from train.__main__ import build
 from train.data.corruptions import CORRUPTIONS
 from train.data.synthetic.distortions import DISTORTIONS
 from train.data.synthetic.make import read_shots, shoot
 from train.data.synthetic.shots import Degradation, Shot
 from train.errors import DataError, RunError
 from train.mixture import Sizes
-from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, TWINS
-from train.nano.taking import take_over, taken
+from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
+from train.nano.taking import BEFORE, MODEL, take_over, taken
 from train.nano.tiles import KINDS, Windows, target
 from train.nano.trials import scaled, shows, trials
 from train.scratch import count_parameters
@@ -146,6 +149,41 @@ def test_what_another_run_has_finished_is_taken_over_once(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "third").iterdir()] == ["models"]
 
 
+def test_a_finished_run_is_taken_over_with_its_model(tmp_path: Path) -> None:
+    other, output = tmp_path / "other", tmp_path / "here"
+    output.mkdir()
+    for name in ("models/tower", "models/base/last", "model/models/step-9"):
+        (other / name).mkdir(parents=True)
+        (other / name / "file").write_text(name)
+    for missing in ("model/last", "step1", "step2", "summary.json"):
+        with pytest.raises(
+            RunError, match=f"`begin`: .*other', expected a folder with {missing}. It is a run that is done"
+        ):
+            take_over(other, output, 0, onward=True)
+        if missing == "model/last":
+            (other / missing).symlink_to("models/step-9")
+        elif missing == "summary.json":
+            (other / missing).write_text('{"seed": 1}')
+        else:
+            (other / missing).mkdir()
+            (other / missing / "fit.json").write_text("{}")
+    assert not list(output.iterdir())
+    take_over(other, output, 0, onward=True)
+    assert (output / MODEL / "file").read_text() == "model/models/step-9"
+    assert json.loads((output / BEFORE).read_text()) == {"seed": 1}
+    assert [taken(output / name) for name in (MODEL, "models/base", "step1", "step2")] == [True] * 4
+    shutil.rmtree(output / "models")  # killed before the last of it was there
+    take_over(other, output, 0, onward=True)
+    assert (output / "models" / "tower" / "file").is_file()
+
+
+def test_what_is_taught_on_must_be_named(tmp_path: Path) -> None:
+    found = CliRunner().invoke(build(), ["nano", "-o", str(tmp_path / "run"), "--onward"])
+    assert found.exit_code == 2
+    assert "`begin`: got None, expected the folder of a run, to be taught on. Pass it with --begin." in found.output
+    assert not (tmp_path / "run").exists()
+
+
 @given(st.tuples(*[st.integers(50, 50_000)] * 3), st.integers(1000, 20_000))
 def test_a_scaled_mixture_keeps_its_ratio(sizes: tuple[int, int, int], rows: int) -> None:
     mix = Sizes(*sizes)
@@ -183,7 +221,7 @@ def test_a_type_that_is_left_out_is_not_there_under_another_name_either() -> Non
 
 
 def test_efforts_can_be_written_down() -> None:
-    for effort in (FULL, FAST, LARGE, BEGUN):
+    for effort in (FULL, FAST, LARGE, BEGUN, ONWARD):
         assert json.loads(json.dumps(asdict(effort)))["lessons"]["lr"] == effort.lessons.lr
     assert [asdict(device)["name"] for device in (CPU, CUDA)] == ["cpu", "cuda"]
 
@@ -223,6 +261,10 @@ def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     again = run_nano(tmp_path / "nano", 1, FAST)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert again["model"] == found["model"]
+    more = run_nano(tmp_path / "more", 2, replace(FAST, epochs=1, onward=(16, 24, 16)), begin=tmp_path / "nano")
+    assert more["mixture"]["model"] == [[16, 24, 16]]
+    assert more["before"]["model"] == found["model"]
+    assert QSiT(tmp_path / "more" / "q-sit-nano").score(torch.rand(3, 200, 300)) > 0
 
 
 def test_a_recipe_may_ask_for_whole_options(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from train.data.synthetic.distortions import DISTORTIONS, LEVELS, ORDERED, disto
 from train.data.synthetic.distortions_blur import convolve, disk, gaussian, line
 from train.data.synthetic.distortions_coding import otsu_values
 from train.data.synthetic.facts import KINDS, Facts, dominant_colour
-from train.data.synthetic.labels import PRISTINE, SCALE, TABLE, mean_mos, means
+from train.data.synthetic.labels import PRISTINE, SCALE, TABLE, drawn_mos, mean_mos, means, spreads
 from train.data.synthetic.make import make_dataset, shoot
 from train.data.synthetic.photographs import PHOTOGRAPHS
 from train.data.synthetic.rows import WRITER, feedback, questions, scored
@@ -261,6 +261,7 @@ class TestLabels:
         with (shared("labels") / "kadid_mean_mos.csv").open() as file:
             for row in csv.DictReader(file):
                 assert mean_mos(row["distortion"], int(row["level"])) == float(row["mean_mos"])
+                assert spreads()[row["distortion"]][int(row["level"]) - 1] == float(row["std_mos"])
 
     def test_source_is_named(self):
         assert "KADID-10k (H. Lin, V. Hosu, D. Saupe, QoMEX 2019)" in TABLE.read_text().splitlines()[0]
@@ -278,6 +279,33 @@ class TestLabels:
             mean_mos("fog", 1)
         with pytest.raises(DataError, match="`level`: got 6"):
             mean_mos("jpeg", 6)
+
+    @pytest.mark.parametrize(
+        ("kind", "level", "mean", "spread"),
+        [(None, 1, 4.61, 0.1296), ("jpeg2000", 4, 2.4448, 0.6798), ("jpeg", 2.5, (4.2456 + 3.8658) / 2, (0.228 + 0.3058) / 2)],
+    )  # fmt: skip
+    def test_single_scores_spread_around_the_mean(self, kind, level, mean, spread):
+        rng = RNG(5)
+        drawn = [drawn_mos(kind, level, rng) for _ in range(3000)]
+        assert np.mean(drawn) == pytest.approx(mean, abs=4 * spread / 3000**0.5)
+        assert np.std(drawn) == pytest.approx(spread, rel=0.06)
+        assert SCALE.low <= min(drawn) < max(drawn) <= SCALE.high
+
+    def test_the_share_of_a_level_follows_the_mean(self):
+        """The mean alone says "excellent" to both; single scores tell that the second is worse."""
+        rng = RNG(6)
+        assert [SCALE.level(mean_mos("jpeg", level)) for level in (1, 2)] == ["excellent"] * 2
+        shares = [
+            np.mean([SCALE.level(drawn_mos("jpeg", level, rng)) == "excellent" for _ in range(2000)])
+            for level in (1, 2)
+        ]
+        assert 1 > shares[0] > shares[1] + 0.08
+
+    def test_a_single_score_of_what_is_not_there(self):
+        with pytest.raises(DataError, match="`kind`: got 'fog'"):
+            drawn_mos("fog", 1, RNG(0))
+        with pytest.raises(DataError, match="`level`: got 6"):
+            drawn_mos("jpeg", 6, RNG(0))
 
 
 class TestContents:
@@ -493,7 +521,12 @@ class TestMaking:
         assert data.record["how"] == {"seed": 1, "form": "png", **asdict(SMALL)}
         with Image.open(folder / "images" / data.rows("d1")[3].image) as image:
             assert image.convert("RGB") == shoot("d1", 3, 1)[1]
-        assert data.rows("d1")[3].mos == shoot("d1", 3, 1)[0].mos
+        shots = [shoot("d1", number, 1)[0] for number in range(8)]
+        assert [row.image for row in data.rows("d1")] == [shot.image for shot in shots]
+        assert all(row.mos != shot.mos for row, shot in zip(data.rows("d1"), shots, strict=True))
+        assert all(SCALE.level(row.mos) in row.turns[0][1] for row in data.rows("d1"))
+        held = [shoot("scoring", number, 1)[0] for number in range(6)]
+        assert [row.mos for row in data.val_scoring] == [shot.mos for shot in held], "judged by the mean"
 
     def test_held_out_photographs_are_not_trained_on(self, made):
         folder, _ = made

@@ -23,7 +23,7 @@ metric.ask("photo.jpg", "Is this image noisy?", choices=["Yes", "No"])
 
 _LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It was taught on photographs and
   drawings that a program degraded, in one way or two. It knows little of what cameras, editors and networks do.
-- Its labels are the mean scores that people gave a type and level of degradation (KADID-10k), whatever the picture.
+- Its labels follow the scores that people gave a type and level of degradation (KADID-10k), whatever the picture.
   Nobody judged its training pictures. What a picture shows, and whether it is beautiful, does not count.
 - Few photographs were at hand for training ({count}); the rest are scenes put together from them, and drawings.
   Unusual contents mislead it.
@@ -74,7 +74,7 @@ def _measured(measured: Mapping[str, Any]) -> str:
 
 
 def _data(summary: Mapping[str, Any]) -> str:
-    rows = summary["rows"]
+    rows = _rows(summary)
     listed = "\n".join(
         f"| {name} | {one.author} | {one.licence} | {PACKAGES[one.package][0]} |" for name, one in _photographs()
     )
@@ -83,10 +83,25 @@ def _data(summary: Mapping[str, Any]) -> str:
         f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, scenes put "
         "together from them, and drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), "
         "with the softness, grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at "
-        "continuous levels; D2 also has 15 other corruptions and pairs. Label: the mean score that people gave the "
-        "type and level (H. Lin, V. Hosu, D. Saupe: KADID-10k, QoMEX 2019).\n\n"
+        f"continuous levels; D2 also has 15 other corruptions and pairs. Label: {_labels(summary)} (H. Lin, V. Hosu, "
+        "D. Saupe: KADID-10k, QoMEX 2019).\n\n"
         f"| photograph | by | licence | comes with |\n|---|---|---|---|\n{listed}\n"
     )
+
+
+def _labels(summary: Mapping[str, Any]) -> str:
+    mean = "the mean score that people gave the type and level"
+    if summary.get("labels", "means") == "means":
+        return mean
+    before = summary.get("before")
+    first = ", before it was taught on the mean itself" if before and _labels(before) == mean else ""
+    return f"a score drawn around {mean}, as far from it as the scores of single pictures lie{first}"
+
+
+def _rows(summary: Mapping[str, Any]) -> Mapping[str, int]:
+    """Of the run, and of those whose model it taught on."""
+    before = _rows(summary["before"]) if "before" in summary else {}
+    return {name: count + before.get(name, 0) for name, count in summary["rows"].items()}
 
 
 def _photographs() -> list[tuple[str, Any]]:
@@ -94,6 +109,13 @@ def _photographs() -> list[tuple[str, Any]]:
 
 
 def _training(summary: Mapping[str, Any]) -> str:
+    if before := summary.get("before"):
+        first = _training(before).rstrip(".\n")
+        return (
+            f"{first}. At last the model was taught on with {sum(summary['rows'].values()):,} rows about pictures that "
+            "were new to it, again with a frozen tower and without a new search for the balance: "
+            f"{_epochs(summary['mixture']['model'])}.\n"
+        )
     tower, mixture = summary["tower"], summary["mixture"]
     frozen, whole = mixture.get("frozen", mixture["model"]), mixture["model"] if "frozen" in mixture else []
     taken = (

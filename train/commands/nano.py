@@ -24,20 +24,28 @@ def nano_command(
             help="Another run of another seed, or its models/: its tower, base and balance are taken.",
         ),
     ] = None,
+    onward: Annotated[
+        bool, typer.Option("--onward", help="With --begin: teach that run's model itself on, with new pictures.")
+    ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Make the data, search the balance, train q-sit-nano, export it, and train the runs of its tables.
 
-    About four hours on two CPU cores, two with --begin, ten minutes (and much more data) on an H100 with 16. A run that
-    was cut goes on where it was, with the same options.
+    About four hours on two CPU cores, two with --begin, half an hour with --onward; on a GPU much more data is made. A
+    run that was cut goes on where it was, with the same options.
     """
+    from ..errors import RunError
     from ..nano.run import run_nano
-    from ..nano.spec import BEGUN, FAST, FULL, LARGE, device_here
+    from ..nano.spec import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
     from ..quiet import silence
 
     silence()
     device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
+    if onward and not begin:
+        raise RunError.about("begin", None, "the folder of a run, to be taught on", "Pass it with --begin.")
     effort = FAST if fast else LARGE if device.name != "cpu" else BEGUN if begin else FULL
+    if onward:
+        effort = replace(FAST, onward=(16, 24, 16)) if fast else ONWARD
     found = run_nano(output, seed, effort, device, begin, terminal.say)
     for name, value in found["model"].items():
         terminal.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")

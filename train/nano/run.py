@@ -4,7 +4,8 @@ Every stage writes into its own folder below the output and is skipped, or gone 
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. III-C, Algorithm 1. Deviations: 7 points twice instead of 19 three times; one model
 is both the small and the primary one, with its tower frozen as the first, and as the second unfrozen for its last
-epochs where the effort has any (`Effort.polish_epochs`); epochs are parts of the data, at the ratios found.
+epochs where the effort has any (`Effort.polish_epochs`); epochs are parts of the data, at the ratios found. A finished
+model can be taught on with pictures that are new to it (`Effort.onward`), with the rows of each set fixed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from qsit_metric.files import write_atomic
 
 from ..balance import coarse_sizes
 from ..data.synthetic.make import make_dataset
+from ..data.synthetic.sets import LABELS
 from ..export import export
 from ..fitting import Fit
 from ..loop import train
@@ -37,12 +39,13 @@ from ..tiles import TileStore, cut_pictures
 from ..tiny.summary import chance, fitted, history
 from .base import SEEN, make_tower
 from .spec import CPU, FULL, NANO, Device, Effort
-from .taking import take_over, taken
+from .taking import BEFORE, MODEL, take_over, taken
 from .trials import ablations, leave_outs, scaled
 
 RECIPE = "q-sit-nano"
 DEGREE = 3
 _POLISH = 0.3  # of the learning rate, once the tower learns, too
+_ONWARD = 0.5  # of the learning rate for a finished model, in steps twice as large
 
 
 def run_nano(
@@ -73,7 +76,7 @@ def run_nano(
     settings = {"seed": seed, "spec": asdict(NANO), "device": asdict(device), "recipe": load_recipe(RECIPE).digest}
     stages = Stages(output, {**settings, **asdict(effort)}, say)
     if begin is not None:
-        take_over(begin, output, seed)
+        take_over(begin, output, seed, effort.onward is not None)
     return _Nano(output, seed, effort, device, stages).run()
 
 
@@ -101,6 +104,12 @@ class _Nano:
             first = self._sweep(1, None)
         with stage("step 2"):
             second = self._sweep(2, first.best_ratio)
+        if self.effort.onward:
+            with stage("embedded model"):
+                model = self._onward(self.effort.onward)
+            with stage("export"):
+                self._export()
+            return self._summary(first, second, None, model)
         self.mix = coarse_sizes(self.data.counts, first.best_ratio, second.best_ratio)
         with stage("small model"):
             small = self._small()
@@ -235,13 +244,26 @@ class _Nano:
         self.stages.say(f"with a frozen tower: {_said(taught.metrics)}")
         return train(polished, self.output / "model", quiet=True)
 
+    def _onward(self, rows: tuple[int, int, int]) -> Outcome:
+        """The model of another run, with pictures that are new to it."""
+        steps = {"batch": 2 * self.device.batch, "micro_batch": 2 * self.device.batch}
+        recipe = self._recipe(
+            "nano-onward",
+            model={"base": str(self.output / MODEL)},
+            optim={**steps, "lr": _ONWARD * self.device.lr},
+            mixture={"sizes": list(rows)},
+            stop={"epochs": self.effort.epochs, "patience": None},
+            seed=self.seed + 1,
+        )
+        return train(recipe, self.output / "model", quiet=True)
+
     def _export(self) -> None:
         folder = self.output / "q-sit-nano"
         if not folder.is_dir():
             export(self.output / "model", folder, which="last", dtype="float16", licence="apache-2.0")
 
-    def _summary(self, first: Fit, second: Fit, small: Outcome, model: Outcome) -> dict[str, Any]:
-        found = {
+    def _summary(self, first: Fit, second: Fit, small: Outcome | None, model: Outcome) -> dict[str, Any]:
+        found: dict[str, Any] = {
             "seed": self.seed,
             "rows": asdict(self.data.counts),
             "parameters": count_parameters(NANO),
@@ -252,8 +274,9 @@ class _Nano:
             "r": fitted(first),
             "q": fitted(second),
             "chance": chance(self.data),
-            "small": dict(small.metrics),
-            "lambda": _ratio(small),
+            "labels": LABELS,
+            "small": dict(small.metrics) if small else None,
+            "lambda": _ratio(small) if small else None,
             "model": dict(model.metrics),
             "mixture": {
                 name: history(self.output / name)
@@ -263,6 +286,8 @@ class _Nano:
             "ablations": read_json(self.output / "ablations.json"),
             "seconds": {**self.stages.seconds, "total": round(sum(self.stages.seconds.values()), 1)},
         }
+        if self.effort.onward:
+            found["before"] = read_json(self.output / BEFORE)
         write_atomic(self.output / "summary.json", json.dumps(found, indent=1) + "\n")
         return found
 

@@ -99,6 +99,8 @@ class Effort:
         polish_epochs: Its last epochs, in which the tower learns, too; 0: it does not.
         polish_rows: Rows of each of those.
         trial_rows: Rows of a run of the ablations, and of those that leave a type out.
+        onward: Rows of D1, D2 and D3 in each of the `epochs` that teach the model of another run on; None begins with
+            the base.
     """
 
     amounts: Amounts = field(default_factory=lambda: Amounts(13000, 6000, 3000, 8000, 400, 600))
@@ -117,6 +119,7 @@ class Effort:
     polish_epochs: int = 1
     polish_rows: int = 4500
     trial_rows: int = 2500
+    onward: tuple[int, int, int] | None = None
 
 
 FULL = Effort()
@@ -134,6 +137,14 @@ BEGUN = Effort(
     trial_rows=900,
 )
 """Two hours on two cores, for a tower and a base that another run has made."""
+ONWARD = Effort(
+    Amounts(4000, 800, 100, 3000, 120, 120),
+    Lessons(12000, 64, 1.5e-3, check_every=500),
+    limit=120,
+    epochs=2,
+    onward=(2000, 2500, 100),
+)
+"""Half an hour on two cores, for a model that another run has made."""
 LARGE = Effort(
     Amounts(19000, 10000, 5000, 12000, 300, 300),
     Lessons(8000, 512, 1.2e-3, check_every=1000, decay=0.02),
@@ -148,7 +159,7 @@ LARGE = Effort(
     polish_rows=24000,
     trial_rows=9000,
 )
-"""About ten minutes on an H100 with 16 cores, a third of it for making the pictures."""
+"""For a GPU. On an H100 with 16 cores it took 7 minutes to the end of the base; the rest has not been run there."""
 FAST = Effort(
     Amounts(80, 80, 60, 60, 20, 24),
     Lessons(10, 16, 1.5e-3, check_every=5),

@@ -1,4 +1,7 @@
-"""What a run takes over from another one: the tower and the base, and the balance, if that was found there."""
+"""What a run takes over from another one: the tower and the base, and the balance, if that was found there.
+
+A run that teaches another's model on takes that, too, and the record of how it came about.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,15 @@ from ..errors import RunError
 _MODELS = ("tower", "base/last")
 _SWEEPS = ("step1", "step2")
 _MARK = "taken"
+_SUMMARY = "summary.json"
+_RESULT = "model/last"
+MODEL = "begun"
+"""The embedded model of another run, to be taught on."""
+BEFORE = "before.json"
+"""That run's summary."""
 
 
-def take_over(run: Path, output: Path, seed: int) -> None:
+def take_over(run: Path, output: Path, seed: int, onward: bool = False) -> None:
     """Copy what another run has finished; nothing if it was done before.
 
     Args:
@@ -24,16 +33,21 @@ def take_over(run: Path, output: Path, seed: int) -> None:
         output: The folder of the run that goes on.
         seed: Its seed, which must be another one: the language model is to learn from pictures that are new to the
             tower.
+        onward: Take the embedded model, too, to be taught on.
 
     Raises:
-        RunError: There is no tower or no base, or the seeds are equal.
+        RunError: There is no tower or no base, or what else is to be taken; or the seeds are equal.
     """
     models, place = run / "models" if (run / "models").is_dir() else run, output / "models"
     if place.is_dir():
         return
-    for name in _MODELS:
-        if not (models / name).is_dir():
-            raise RunError.about("begin", str(run), f"a folder with {name}", "It is a run, or the `models` of one.")
+    needed = [models / name for name in _MODELS]
+    needed += [run / name for name in (_RESULT, *_SWEEPS, _SUMMARY)] if onward else []
+    for path in needed:
+        if not path.exists():
+            hint = "It is a run that is done." if onward else "It is a run, or the `models` of one."
+            expected = f"a folder with {path.relative_to(run if onward else models)}"
+            raise RunError.about("begin", str(run), expected, hint)
     settings = models.parent / "settings.json"
     if settings.is_file() and json.loads(settings.read_text(encoding="utf-8"))["seed"] == seed:
         hint = "With the same seed the pictures would be those that the tower has seen."
@@ -41,6 +55,9 @@ def take_over(run: Path, output: Path, seed: int) -> None:
     for name in _SWEEPS:
         if (run / name / "fit.json").is_file() and not (output / name).is_dir():
             _copy([run / name], run, output / name, Path(_MARK))
+    if onward and not (output / MODEL).is_dir():
+        shutil.copyfile(run / _SUMMARY, output / BEFORE)
+        _copy([(run / _RESULT).resolve()], run, output / MODEL, Path(_MARK))
     _copy([models / name for name in _MODELS], models, place, Path("base") / _MARK)
 
 
@@ -54,7 +71,7 @@ def _copy(sources: list[Path], root: Path, place: Path, mark: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as work:
         base = Path(work) / place.name
         for source in sources:
-            within = base if source.name == place.name else base / source.relative_to(root)
+            within = base if len(sources) == 1 else base / source.relative_to(root)
             shutil.copytree(source, within, symlinks=True)
         (base / mark).write_text("of another run\n", encoding="utf-8")
         commit_folder(base, place)

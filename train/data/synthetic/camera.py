@@ -15,8 +15,11 @@ from ..corruptions import Floats
 
 _SOFTNESS = (0.25, 0.65)  # deviation of a blur, in pixels; KADID-10k's weakest one has 1
 _GRAIN = (0.5, 4.5)  # deviation, in steps of 1/255; KADID-10k's weakest noise has 8
+_FILM = (1.0, 6.5)  # the same of grain that reaches over pixels, which people mind less
+_SHARPENED = (20, 150)  # percent of an unsharp mask
+_CLARITY = (20, 80)  # the same with a wide radius: it brings out texture, not edges
 _QUALITY = (82, 97)
-_LIGHT = 0.2  # farthest from unchanged, of contrast and saturation
+_LIGHT = (0.8, 1.35)  # factors of contrast and saturation: slide film, and most cameras, make both stronger
 
 
 def photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -33,7 +36,7 @@ def photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         >>> photographed(Image.new("RGB", (64, 48), "olive"), np.random.default_rng(0)).size
         (64, 48)
     """
-    steps = ((_tone, 0.6), (_soften, 0.35), (_grain, 0.55), (_sharpen, 0.4), (_compress, 0.6))
+    steps = ((_tone, 0.6), (_clarity, 0.4), (_soften, 0.3), (_grain, 0.55), (_sharpen, 0.5), (_compress, 0.6))
     for step, share in steps:
         image = step(image, rng) if rng.random() < share else image
     return image
@@ -41,8 +44,12 @@ def photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _tone(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     for enhance in (ImageEnhance.Color, ImageEnhance.Contrast):
-        image = enhance(image).enhance(float(rng.uniform(1 - _LIGHT, 1 + _LIGHT)))
+        image = enhance(image).enhance(float(rng.uniform(*_LIGHT)))
     return image
+
+
+def _clarity(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.UnsharpMask(float(rng.uniform(4, 25)), int(rng.integers(*_CLARITY)), 0))
 
 
 def _soften(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -54,9 +61,9 @@ def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     x = np.asarray(image, dtype=np.float32)
     common = rng.standard_normal((*x.shape[:2], 1), dtype=np.float32)
     noise: Floats = common + np.float32(rng.uniform(0, 0.8)) * rng.standard_normal(x.shape, dtype=np.float32)
-    if rng.random() < 0.5:
-        noise = _neighbours(noise)
-    return _image(x + noise * (rng.uniform(*_GRAIN) / noise.std()))
+    film = rng.random() < 0.5
+    noise = _neighbours(noise) if film else noise
+    return _image(x + noise * (rng.uniform(*(_FILM if film else _GRAIN)) / noise.std()))
 
 
 def _neighbours(noise: Floats) -> Floats:
@@ -67,7 +74,7 @@ def _neighbours(noise: Floats) -> Floats:
 
 
 def _sharpen(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return image.filter(ImageFilter.UnsharpMask(float(rng.uniform(0.5, 1.2)), int(rng.integers(20, 90)), 0))
+    return image.filter(ImageFilter.UnsharpMask(float(rng.uniform(0.5, 1.0)), int(rng.integers(*_SHARPENED)), 0))
 
 
 def _compress(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -34,7 +34,7 @@ from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_
 Format = Literal["png", "webp"]
 PORTION = 50
 _SETS = ("d1", "d2", "d3", "scoring", "questions")
-_PRISTINE = 0.2  # share of untouched pictures in D1; a type has less
+_PRISTINE = 0.3  # share of untouched pictures in D1; a type has less
 _SHARED = {"d1": 3}  # pictures in a row that are made of one content
 _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")

@@ -43,15 +43,20 @@ _UNSCORED = {
 }
 
 
-def scored(shot: Shot) -> Row:
+def scored(shot: Shot, rng: np.random.Generator | None = None) -> Row:
     """A D1 row.
+
+    Args:
+        shot: The picture.
+        rng: Draws the score that people gave this one picture; None takes the mean of its type and level.
 
     Raises:
         DataError: The picture has no score.
     """
     if shot.mos is None:
         raise DataError.about("shot", shot.image, "a picture with a score: none or one of KADID-10k's degradations")
-    return scoring_row(Item(shot.image, shot.mos, shot.image), SCALE, SOURCE)
+    mos = shot.mos if rng is None else round(shot.drawn_mos(rng), 4)
+    return scoring_row(Item(shot.image, mos, shot.image), SCALE, SOURCE)
 
 
 def feedback(shot: Shot, rng: np.random.Generator, level: bool = True) -> Feedback:

@@ -21,6 +21,8 @@ from .shots import Shot
 # about every picture, the cheapest way to many questions: a picture costs more than all that is asked about it.
 _KINDS = MappingProxyType({"pathway": 20, "yes_no": 15, "what_how": 15, "choice": 15, "conversation": 10})
 _MOST_TURNS = 9
+LABELS = "drawn"
+"""How D1 is labelled, for the record of a run: each picture with a score of its own; "means" in runs without this."""
 # Behind an answer that names the degradation, a yes/no question is answered from that answer, not from the picture; if
 # all yes/no questions came first, they would leave no room for those that name something.
 _NAMING_FIRST = 0.3
@@ -62,15 +64,15 @@ class Amounts:
 
 def rows_of(shots: dict[str, list[Shot]], amounts: Amounts, seed: int) -> tuple[dict[str, list[Row]], Validation]:
     """All rows about the pictures of the five sets. Pure."""
-    rng = np.random.default_rng([seed, 3])
+    rng, opinions = (np.random.default_rng([seed, stream]) for stream in (3, 4))
     said = [feedback(shot, rng) for shot in shots["d2"]]
     limits = {kind: amounts.d2 * share // 100 for kind, share in _KINDS.items()}
     sets = {
-        "d1": [scored(shot) for shot in shots["d1"]],
+        "d1": [scored(shot, opinions) for shot in shots["d1"]],
         "d2": [
             *build(said, WRITER, seed=seed, limits=limits),
-            *_rounds([_of_round(shot, rng) for shot in shots["d2"]], seed, rng),
-            *_rounds([_of_round(shot, rng) for shot in shots["d1"][: amounts.rounds]], seed + 1, rng),
+            *_rounds([_of_round(shot, rng) for shot in shots["d2"]], seed + 1, rng),
+            *_rounds([_of_round(shot, rng) for shot in shots["d1"][: amounts.rounds]], seed + 2, rng),
         ],
         "d3": [content_row(shot, number, rng) for number, shot in enumerate(shots["d3"])],
     }

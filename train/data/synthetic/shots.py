@@ -12,7 +12,7 @@ from PIL import Image
 from ..corruptions import CORRUPTIONS, corrupt
 from .distortions import DISTORTIONS, distort
 from .facts import Facts
-from .labels import mean_mos
+from .labels import drawn_mos, mean_mos
 from .words import BY_NAME, HIDES, SAYINGS, Saying
 
 ABSENT, SLIGHT, STRONG, SEVERE = range(4)
@@ -101,6 +101,12 @@ class Shot:
         if len(self.degradations) > 1 or self.degradations[0].corruption:
             return None
         return round(mean_mos(self.degradations[0].kind, self.degradations[0].level), 4)
+
+    def drawn_mos(self, rng: np.random.Generator) -> float:
+        """What people gave this one picture: a draw around `mos`; of a picture that has a score."""
+        if not self.degradations:
+            return drawn_mos(None, 1.0, rng)
+        return drawn_mos(self.degradations[0].kind, self.degradations[0].level, rng)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain fields."""
