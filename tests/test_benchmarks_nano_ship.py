@@ -137,8 +137,8 @@ def test_a_card_says_what_was_measured_and_how_it_was_trained(made: Path) -> Non
         onward.rstrip().count("again with a frozen tower and without a new search for the balance: 20 : 25 : 1.") == 1
     )
     assert "a score drawn around the mean score" in onward
-    assert "before it was taught on the mean itself" in onward
-    assert "before it was taught on the mean itself" not in card(
+    assert "before it was taught on, that mean itself" in onward
+    assert "before it was taught on, that mean itself" not in card(
         measured, _onward("drawn", labels="drawn"), {"name": "q-sit-nano"}
     )
     assert "Label: the mean score that people gave the type and level (" in said

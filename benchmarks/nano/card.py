@@ -82,7 +82,7 @@ def _data(summary: Mapping[str, Any]) -> str:
         f"Made by the repository (`train/data/synthetic`): {rows['d1']:,} scoring rows (D1), {rows['d2']:,} "
         f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, scenes put "
         "together from them, and drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), "
-        "with the softness, grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at "
+        "with the clarity, softness, grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at "
         f"continuous levels; D2 also has 15 other corruptions and pairs. Label: {_labels(summary)} (H. Lin, V. Hosu, "
         "D. Saupe: KADID-10k, QoMEX 2019).\n\n"
         f"| photograph | by | licence | comes with |\n|---|---|---|---|\n{listed}\n"
@@ -94,7 +94,7 @@ def _labels(summary: Mapping[str, Any]) -> str:
     if summary.get("labels", "means") == "means":
         return mean
     before = summary.get("before")
-    first = ", before it was taught on the mean itself" if before and _labels(before) == mean else ""
+    first = "; before it was taught on, that mean itself" if before and _labels(before) == mean else ""
     return f"a score drawn around {mean}, as far from it as the scores of single pictures lie{first}"
 
 
