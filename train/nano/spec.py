@@ -126,7 +126,6 @@ FULL = Effort()
 """About four hours on two cores."""
 BEGUN = Effort(
     Amounts(10000, 5000, 300, 6000, 200, 240),
-    Lessons(12000, 64, 1.5e-3, check_every=500),
     pool=(240, 700, 200),
     proxy_limit=120,
     limit=200,
@@ -139,7 +138,6 @@ BEGUN = Effort(
 """Two hours on two cores, for a tower and a base that another run has made."""
 ONWARD = Effort(
     Amounts(4000, 800, 100, 3000, 120, 120),
-    Lessons(12000, 64, 1.5e-3, check_every=500),
     limit=120,
     epochs=2,
     onward=(2000, 2500, 100),
