@@ -17,10 +17,9 @@ from PIL import Image
 from qsit_metric.evaluation.manifest import Item
 from train.data.corruptions import CORRUPTIONS, corrupt
 from train.data.interpreting import KINDS, Feedback, TemplateWriter, balanced_sample, build
+from train.data.recipe import take
 from train.data.rows import to_jsonl
-from train.data.sampling import take
-from train.data.scoring import Scale, scoring_row
-from train.data.splitting import hold_out
+from train.data.scoring import Scale, hold_out, scoring_row
 from train.data.synthetic.distortions import DISTORTIONS, distort
 from train.data.synthetic.facts import Facts
 from train.data.synthetic.make import shoot

@@ -16,7 +16,7 @@ from .outcome import read_outcome
 from .sweep import fitted_ratio
 
 if TYPE_CHECKING:
-    from .data.freezing import Frozen
+    from .data.frozen import Frozen
     from .data.rows import Row
     from .recipe import Mixture, TrainingRecipe
 

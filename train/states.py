@@ -34,7 +34,7 @@ from qsit_metric.images import load
 from qsit_metric.tiling import cut, normalise, plan
 
 from .children import alone
-from .data.freezing import Frozen
+from .data.frozen import Frozen
 from .errors import RunError
 from .heap import keep_freed_memory, quick_in_bfloat16
 from .mixture import SETS

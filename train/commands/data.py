@@ -15,8 +15,8 @@ from qsit_metric.commands import terminal
 from qsit_metric.evaluation.errors import counted
 from qsit_metric.levels import LEVELS
 
-from ..data.building import freeze_recipe
-from ..data.freezing import Frozen
+from ..data.freeze import freeze_recipe
+from ..data.frozen import Frozen
 from ..mixture import SETS
 
 _SHORT = 12

@@ -145,7 +145,7 @@ def status_command(folder: Folder) -> None:
 
 def _data(recipe: TrainingRecipe, step: int) -> tuple[Sizes, str]:
     """Rows at hand in the data that a recipe names, and their hash."""
-    from ..data.freezing import Frozen
+    from ..data.frozen import Frozen
 
     frozen = Frozen.load(recipe.data.folder)
     if not frozen.val_questions or (step == 2 and not frozen.val_scoring):

@@ -20,7 +20,7 @@ def sweep_run_command(
     quiet: Quiet = False,
 ) -> None:
     """Train planned runs. Without numbers: each that has no result and that no other process has taken."""
-    from ..data.freezing import Frozen
+    from ..data.frozen import Frozen
     from ..proxy import proxy
     from ..recipe import load_recipe
     from ..sweep import Plan, TakenError, pending, run_spec
