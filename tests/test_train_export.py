@@ -26,8 +26,7 @@ from train import export as exporting
 from train.card import card, metadata, public
 from train.commands.export import Dtype, Which, export_command
 from train.errors import RunError
-from train.export import checkpoint_of, export
-from train.pushing import check_target, push
+from train.export import check_target, checkpoint_of, export, push
 
 PICTURE = IMAGES / "tiny_7x5.png"
 FACTS = {
