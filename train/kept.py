@@ -12,7 +12,7 @@ from qsit_metric.backends.base import Encoded
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.evaluation import Question
-from qsit_metric.evaluation.rules import is_correct
+from qsit_metric.evaluation.questions import is_correct
 from qsit_metric.prompts import Recipe
 from qsit_metric.results import level_names, scores
 from qsit_metric.tiling import normalise, plan
