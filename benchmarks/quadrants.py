@@ -32,9 +32,8 @@ from qsit_metric import QSiT, QualityMap
 from qsit_metric.commands import terminal
 from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.images import load
-from train.data.synthetic import photographs as own
-from train.data.synthetic.distortions import distort
-from train.data.synthetic.labels import mean_mos
+from train.nano.data import photographs as own
+from train.nano.data.kadid import distort, mean_mos
 
 KINDS = (
     "gaussian_blur", "lens_blur", "motion_blur", "white_noise", "impulse_noise", "multiplicative_noise",

@@ -8,8 +8,8 @@ from functools import cache
 
 from benchmarks.nano.questions import Asked
 from qsit_metric.evaluation import Question
-from train.data.interpreting.vocabulary import QUALITY
-from train.data.synthetic.words import VOCABULARY
+from train.data.interpreting.vocabulary import overall_quality
+from train.nano.data.pictures import wordings
 
 
 def text_only(asked: Sequence[Asked]) -> list[float]:
@@ -64,7 +64,7 @@ def _right(question: Question) -> str:
 def _steps() -> dict[str, str]:
     return {
         word.casefold(): f"{attribute.name} {place}"
-        for attribute in (*VOCABULARY, QUALITY)
+        for attribute in (*wordings().attributes.values(), overall_quality())
         for place, step in enumerate(attribute.steps)
         for word in step.asked
     }

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks.nano.report import markdown
 from train.card import metadata
-from train.data.synthetic.photographs import PACKAGES, PHOTOGRAPHS
+from train.nano.data.photographs import PACKAGES, PHOTOGRAPHS
 
 _USE = """```python
 from qsit_metric import QSiT  # pip install qsit-metric; no network needed

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, png
 from benchmarks.nano.strip import strip
 from qsit_metric.levels import LEVELS, SCORE_RANGE
-from train.data.synthetic.distortions import distortion
+from train.nano.data.kadid import distortion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

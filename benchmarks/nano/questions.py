@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.nano.pictures import make
 from benchmarks.nano.sample import Picture
 from qsit_metric.evaluation import EvaluationError, Question
-from train.data.synthetic.facts import Facts
-from train.data.synthetic.rows import questions
-from train.data.synthetic.shots import Shot, Tone, draw_degradations, tone_of
+from train.nano.data.facts import Facts
+from train.nano.data.pictures import MadePicture, Tone, draw_degradations, tone_of
+from train.nano.data.questions import questions
 
 KINDS = ("what", "yes-no", "how")
 _PRISTINE, _CORRUPTED, _PAIRS = 0.06, 0.2, 0.15  # as the questions of validation are drawn
@@ -64,8 +64,8 @@ def draw(measured: Mapping[str, Tone], count: int, seed: int) -> list[Asked]:
     return [Asked(one, pictures[one.image]) for one in found]
 
 
-def _shot(name: str, number: int, measured: Mapping[str, Tone], seed: int) -> tuple[Shot, Picture]:
+def _shot(name: str, number: int, measured: Mapping[str, Tone], seed: int) -> tuple[MadePicture, Picture]:
     rng = np.random.default_rng([seed, 2, number])
     degradations = draw_degradations(rng, pristine=_PRISTINE, corrupted=_CORRUPTED, pairs=_PAIRS)
-    shot = Shot(f"{number:05d}/{name}", name, Facts("", ""), measured[name], degradations)
+    shot = MadePicture(f"{number:05d}/{name}", name, Facts("", ""), measured[name], degradations)
     return shot, Picture(name, degradations, int(rng.integers(1 << 31)))

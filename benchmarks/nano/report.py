@@ -12,7 +12,7 @@ from benchmarks.nano.baselines import text_only
 from benchmarks.nano.questions import KINDS
 from benchmarks.nano.scoring import Scored
 from qsit_metric.evaluation import EvaluationError
-from train.data.synthetic.distortions import LEVELS
+from train.nano.data.kadid import LEVELS
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "ablation.json": ("name", "srcc", "plcc", "n", "accuracy", "questions", "seconds"),

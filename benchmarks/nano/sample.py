@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsit_metric.evaluation import EvaluationError
-from train.data.synthetic.distortions import DISTORTIONS, LEVELS
-from train.data.synthetic.labels import mean_mos
-from train.data.synthetic.shots import Degradation
+from train.nano.data.kadid import DISTORTIONS, LEVELS, mean_mos
+from train.nano.data.pictures import Degradation
 
 MONOTONE = ("gaussian_blur", "white_noise", "jpeg", "jpeg2000", "pixelate")
 """Types of which every photograph is scored at every level."""

@@ -19,7 +19,7 @@ from benchmarks.nano.sample import MONOTONE
 from benchmarks.nano.scoring import Scored
 from qsit_metric.evaluation import UndefinedError, bootstrap_interval, correlate
 from qsit_metric.evaluation.correlations import STATISTICS
-from train.data.synthetic.distortions import DISTORTIONS, LEVELS
+from train.nano.data.kadid import DISTORTIONS, LEVELS
 
 _ROUNDS = 1000
 Pairs = Sequence[tuple[float, float]]

@@ -8,8 +8,8 @@ from PIL import Image
 
 from benchmarks.nano.sample import pattern
 from qsit_metric import QSiT
-from train.data.synthetic.distortions import LEVELS, distort
-from train.data.synthetic.photographs import load
+from train.nano.data.kadid import LEVELS, distort
+from train.nano.data.photographs import load
 
 PHOTOGRAPH = "rocket"
 KINDS = ("gaussian_blur", "white_noise", "jpeg")

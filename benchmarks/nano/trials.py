@@ -25,7 +25,7 @@ from qsit_metric import QSiT
 from qsit_metric.commands import terminal
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
 from qsit_metric.evaluation.files import write_atomic
-from train.data.synthetic.distortions import LEVELS
+from train.nano.data.kadid import LEVELS
 
 _AT_ONCE = 16
 
