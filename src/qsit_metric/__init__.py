@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
     from .loss import QSiTLoss as QSiTLoss
+    from .maps import QualityMap as QualityMap
     from .metric import QSiT as QSiT
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
-    from .quality_map import QualityMap as QualityMap
     from .results import Answer as Answer
     from .results import Score as Score
     from .view import View as View
@@ -35,7 +35,7 @@ _HOMES = {
     "QSiT": "metric",
     "QSiTError": "errors",
     "QSiTLoss": "loss",
-    "QualityMap": "quality_map",
+    "QualityMap": "maps",
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",

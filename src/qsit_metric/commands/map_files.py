@@ -23,7 +23,7 @@ from .records import identity
 from .resultfile import OutputError
 
 if TYPE_CHECKING:
-    from ..quality_map import QualityMap
+    from ..maps import QualityMap
 
 FORMATS = ("png", "npz", "json")
 ASKED = "asked"
