@@ -82,14 +82,15 @@ def _guarded(run: Callable[..., int | None], values: dict[str, Any], debug: bool
             return BROKEN_PIPE
 
 
-def one_line(error: QSiTError) -> str:
-    """The message of an error on a single line, safe to show."""
-    return terminal.printable(" ".join(str(error).split("\n")))
+def one_line(message: object) -> str:
+    """A message on a single line, safe to show."""
+    return terminal.printable(" ".join(str(message).split("\n")))
 
 
 def about(path: str, error: QSiTError) -> str:
     """What is wrong with a picture, its path said once."""
     from ..images.fetch import unusable
 
-    start = terminal.printable(str(unusable(path, "")).removesuffix("expected ."))
-    return f"{terminal.printable(path)}: {one_line(error).removeprefix(start)}"
+    named = unusable(path, "")
+    twice = (error.argument, error.got) == (named.argument, named.got)
+    return f"{terminal.printable(path)}: {one_line(error.reason if twice else error)}"
