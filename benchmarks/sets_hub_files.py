@@ -170,4 +170,5 @@ def _kept(request: Request, patterns: Sequence[str]) -> Brought | None:
 
 def _refuse_offline(request: Request) -> NoReturn:
     expected = f"a copy of {request.repo}@{request.revision} in {request.cache}, because the network is switched off"
-    raise HubError.about("repo", request.asked, expected, f"(`local_files_only=True` or HF_HUB_OFFLINE.) {ways_out(request)}")
+    hint = f"(`local_files_only=True` or HF_HUB_OFFLINE.) {ways_out(request)}"
+    raise HubError.about("repo", request.asked, expected, hint)

@@ -14,7 +14,12 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 def test_fields_are_kept_and_make_the_message():
     error = InputError.about("stride", 0, "a number of pixels", "Leave it out.")
-    assert (error.argument, error.got, error.expected, error.hint) == ("stride", 0, "a number of pixels", "Leave it out.")
+    assert (error.argument, error.got, error.expected, error.hint) == (
+        "stride",
+        0,
+        "a number of pixels",
+        "Leave it out.",
+    )
     assert str(error) == "`stride`: got 0, expected a number of pixels. Leave it out."
     assert error.reason == "expected a number of pixels. Leave it out."
     assert repr(error) == "InputError('`stride`: got 0, expected a number of pixels. Leave it out.')"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation.errors import counted
 
 from ..data.interpreting.build import KINDS, build
@@ -80,10 +80,10 @@ def build_d2_command(
 def _say(made: Mapping[str, Any], output: Path, report: Path) -> None:
     kinds = ", ".join(f"{kind} {count}" for kind, count in made["kinds"].items())
     about = f"{counted(made['rows'], 'row')} about {counted(made['images'], 'image')}"
-    terminal.say(terminal.printable(f"Wrote {about} to {output}: {kinds}."))
+    console.say(console.printable(f"Wrote {about} to {output}: {kinds}."))
     refused = f"{counted(len(made['refused_feedback']), 'row')} of feedback"
     refused += f" and {len(made['refused_replies'])} of the writer's results"
-    terminal.say(terminal.printable(f"Refused: {refused}. The report is {report}."))
+    console.say(console.printable(f"Refused: {refused}. The report is {report}."))
 
 
 def _writer(

@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation.errors import counted
 
@@ -87,10 +87,10 @@ def corrupt_command(
 def _say(done: Sequence[Job], target: Path, refusals: Refusals) -> None:
     """Where the pictures are, how many of each distortion, and what was left out: it stands in no file."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(job.kind for job in done).items()))
-    terminal.say(terminal.printable(f"Wrote {counted(len(done), 'picture')} to {target}: {kinds or 'none'}."))
+    console.say(console.printable(f"Wrote {counted(len(done), 'picture')} to {target}: {kinds or 'none'}."))
     if refusals.reasons:
         shown = "; ".join(refusals.reasons)
-        terminal.say(terminal.printable(f"Refused {counted(len(refusals), 'picture')}: {shown}"), "yellow")
+        console.say(console.printable(f"Refused {counted(len(refusals), 'picture')}: {shown}"), "yellow")
 
 
 def plan(names: Sequence[str], kind: str, severity: int | None, seed: int, nested: bool = True) -> list[Job]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 Set = Annotated[
     list[str] | None,
@@ -40,9 +40,9 @@ def run_command(
     if rank():
         return
     for name, value in outcome.metrics.items():
-        terminal.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
-    terminal.say(f"best {outcome.best}")
-    terminal.say(f"last {outcome.last}")
+        console.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
+    console.say(f"best {outcome.best}")
+    console.say(f"last {outcome.last}")
 
 
 def recipes_command() -> None:
@@ -57,4 +57,4 @@ def recipes_command() -> None:
         until = " or a plateau" if one.stop.patience else ""
         rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
         table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")
-    terminal.out().print(table)
+    console.out().print(table)

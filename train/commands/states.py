@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 
 def states_command(
@@ -32,7 +32,7 @@ def states_command(
     frozen = Frozen.load(found.data.folder, roots or None)
     parts = load_parts(found.model, found.chat.scoring)
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    states = compute_states(parts, frozen, output, found.data.workers, say=terminal.say)
+    states = compute_states(parts, frozen, output, found.data.workers, say=console.say)
     size = sum(path.stat().st_size for path in output.iterdir())
     count = len(set(states.places.values()))  # sets may share pictures
-    terminal.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")
+    console.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")

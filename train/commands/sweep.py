@@ -51,7 +51,7 @@ def plan_command(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal plans.")] = 0,
 ) -> None:
     """Plan the runs of one step; prints what they cost."""
-    from qsit_metric.commands.terminal import out
+    from qsit_metric.console import out
 
     from ..recipe import load_recipe
     from ..sweep import cost, plan_step1, plan_step2
@@ -102,7 +102,7 @@ def fit_command(
     """Fit the curve to the finished runs; writes fit.json and fit.png."""
     from rich.table import Table
 
-    from qsit_metric.commands.terminal import out, say
+    from qsit_metric.console import out, say
 
     from ..sweep import fit_folder
 
@@ -128,7 +128,7 @@ def status_command(folder: Folder) -> None:
     """Show which runs are done."""
     from rich.table import Table
 
-    from qsit_metric.commands.terminal import out
+    from qsit_metric.console import out
 
     from ..sweep import begun, pending
 

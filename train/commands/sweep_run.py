@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 from .run import Quiet, rank
 from .sweep import RECIPE
@@ -34,9 +34,9 @@ def sweep_run_command(
         except TakenError as error:
             if runs or world > 1:  # the other processes of this training would wait for the one that skips
                 raise
-            terminal.say(f"run {index}: {error}", "yellow")
+            console.say(f"run {index}: {error}", "yellow")
             continue
         if rank():
             continue
         shown = "  ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if value is not None)
-        terminal.say(f"run {index}: {shown}")
+        console.say(f"run {index}: {shown}")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from rich.progress import track
-
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation.errors import counted
 from qsit_metric.images import load
@@ -73,10 +70,7 @@ class Pictures:
         if paths:
             self.say(f"Decoding {counted(len(paths), 'picture')} of {title} ...")
         reasons = zip(paths, _in_threads(_problem, paths), strict=True)
-        quiet = not terminal.watched(sys.stderr)
-        self._known |= dict(
-            track(reasons, "Decoding", total=len(paths), console=terminal.err(), transient=True, disable=quiet)
-        )
+        self._known |= dict(console.track(reasons, "Decoding", len(paths)))
 
 
 def _problem(path: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from ..errors import shorten
 from ..levels import LEVELS
 from .errors import EvaluationError
-from .files import PathLike, read_json_list, read_text
+from .files import FILES, PathLike, read_json_list
 from .manifest import Item, Manifest, Rows, entry_of, manifest_items
 from .readers_dmos import CSIQ_SHEET, read_csiq, read_live
 from .sheets import check_columns, csv_rows, excel_rows, excel_with, head, matlab_scalar, matlab_variable, matlab_with
@@ -155,7 +155,7 @@ def read_tid2013(path: Path, refused: list[str] | None = None) -> tuple[Item, ..
         EvaluationError: Lines that cannot be used.
     """
     rows = Rows(str(path), refused=refused)
-    for place, line in enumerate(read_text(path).splitlines(), start=1):
+    for place, line in enumerate(FILES.text(path).splitlines(), start=1):
         parts = line.split()
         if len(parts) == 2:
             rows.add(f"line {place}", parts[1], parts[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EvaluationError, missing
-from .files import read_text
+from .files import FILES
 
 _HEAD = 65536
 _ZIP = b"PK\x03\x04"
@@ -81,7 +81,7 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str,
     Raises:
         EvaluationError: No csv file, or no such columns.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True, skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(FILES.text(path)), strict=True, skipinitialspace=True)
     try:
         check_columns(path, reader.fieldnames or (), needed)
         for fields in reader:
