@@ -20,9 +20,8 @@ from conftest import IMAGES, shared
 from qsit_metric import console
 from qsit_metric.evaluation import FORMATS, IQA_SETS, EvaluationError, read_llvisionqa, read_scores
 from qsit_metric.levels import LEVELS
-from train.commands.build_d2 import build_d2_command
 from train.commands.corrupt import corrupt_command
-from train.commands.data import freeze_command, show_command
+from train.commands.data import build_d2_command, freeze_command, show_command
 from train.data import pictures
 from train.data.building import build, freeze_recipe
 from train.data.cleaning import Removal, base
@@ -32,7 +31,7 @@ from train.data.recipe import ConversationSource, DataRecipe, Exclude, ScoringSo
 from train.data.rows import read_llava
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError
-from train.yaml import load_yaml
+from train.recipe import load_yaml
 
 RECIPES = Path(__file__).parent.parent / "train" / "recipes"
 
@@ -72,10 +71,10 @@ def question(image, **fields):
 
 
 def test_scalars_are_those_of_yaml_12(tmp_path):
-    text = "a: 1e-5\nb: no\nc: 1:30\nd: 010\ne: 150_000\nf: .5\ng:\nh: ~\ni: true\nj: 2001-01-01\nk: -3.5E+2\nl: '1'\nm: random:22%\nn: 1_\n"
+    text = "a: 1e-5\nb: no\nc: 1:30\nd: 010\ne: 150_000\nf: .5\ng:\nh: ~\ni: true\nj: 2001-01-01\nk: -3.5E+2\nl: '1'\nm: random:22%\nn: =\n"
     assert load_yaml(written(tmp_path / "a.yaml", text)) == {
         "a": 1e-5, "b": "no", "c": "1:30", "d": 10, "e": 150_000, "f": 0.5, "g": None, "h": None, "i": True,
-        "j": "2001-01-01", "k": -350.0, "l": "1", "m": "random:22%", "n": "1_",
+        "j": "2001-01-01", "k": -350.0, "l": "1", "m": "random:22%", "n": "=",
     }  # fmt: skip
 
 
@@ -92,6 +91,8 @@ def test_scalars_are_those_of_yaml_12(tmp_path):
         ("a: 1\n---\nb: 2", "found another document"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
         ("a: !!int x", "this is no YAML: invalid literal"),
+        ("a: 1_", "this is no YAML: invalid literal"),
+        ("a: &b {c: 1}\nd:\n  <<: *b", "line 3: the key '<<' is not text"),
     ],
 )
 def test_bad_yaml_is_refused_with_file_and_line(tmp_path, text, message):

@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from qsit_metric import QSiT
 from small_data import small_data
 from train.errors import DataError, RecipeError, RunError
-from train.folder import RunFolder
+from train.folder import RunFolder, read_outcome
 from train.loop import train
-from train.outcome import read_outcome
 from training import small_base, small_recipe, trainer
 
 

@@ -16,7 +16,7 @@ import qsit_metric
 from qsit_metric.files import write_atomic
 
 from .errors import RunError
-from .outcome import OUTCOME, Outcome
+from .folder import OUTCOME, Outcome
 from .progress import Progress
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from qsit_metric.errors import shorten
 from qsit_metric.levels import Convention
 
 from ..errors import DataError, RecipeError
-from ..yaml import load_yaml
+from ..recipe import checked, load_yaml
 from .sampling import check_strategy
 from .scoring import SCALES, Scale
 
@@ -183,23 +183,7 @@ def load_recipe(path: Path) -> DataRecipe:
     Raises:
         RecipeError: No such file, duplicate or unknown keys, or values that cannot be; the message names each.
     """
-    fields = load_yaml(path)
-    try:
-        return TypeAdapter(DataRecipe).validate_python(fields)
-    except ValidationError as error:
-        said = [
-            _problem(".".join(map(str, one["loc"])), one["type"], one["msg"], one["input"]) for one in error.errors()
-        ]
-        raise RecipeError(
-            f"`{path}`: {'; '.join(dict.fromkeys(said))}. The keys are described in train/DATA.md."
-        ) from error
-
-
-def _problem(where: str, kind: str, message: str, value: object) -> str:
-    if kind == "unexpected_keyword_argument":
-        return f"`{where}` is no key here"
-    said = message.removeprefix("Value error, ").rstrip(".")
-    return f"`{where}`: {said}" if kind == "value_error" else f"`{where}`: got {shorten(value)}: {said}"
+    return checked(DataRecipe, load_yaml(path), str(path), "The keys are described in train/DATA.md.")
 
 
 def _check_place(file: str | None, name: str | None, folder: str | None, alone: bool) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from qsit_metric.evaluation.errors import counted
 
 from ..errors import DataError, RecipeError
-from ..yaml import load_yaml
+from ..recipe import load_yaml
 
 _T = TypeVar("_T")
 _FORM = re.compile(r"(?P<how>first|end|random):(?P<number>\d+(?:\.\d+)?)(?P<percent>%?)")

@@ -20,9 +20,9 @@ from ..model import load_parts
 from ..recipe import Model
 from ..scratch import Scratch, build_base
 from ..tiles import TileStore
-from ..tower import Lessons, Say, Seen, teach
 from .spec import Device
 from .tiles import Windows
+from .tower import Lessons, Say, Seen, teach
 
 SEEN = "tower.json"
 _CROPS = 512  # tiles that scale the filters of the patch embedding

@@ -21,7 +21,7 @@ from ..data.synthetic.labels import SCALE
 from ..data.synthetic.shots import Shot
 from ..errors import DataError
 from ..tiles import TileStore
-from ..tower import Tiles
+from .tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
 KINDS = ("none", *(kind for kind in DISTORTIONS if kind not in _SIDED), *(f"{k}{s}" for k in _SIDED for s in "+-"))

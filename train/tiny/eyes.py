@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..tower import Tiles
+from ..nano.tower import Tiles
 from .pictures import DEGRADATIONS, degrade, draw
 
 _KINDS = tuple(DEGRADATIONS)

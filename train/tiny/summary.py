@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.freezing import Frozen
-from ..fitting import Fit
+from ..sweep.curve import Fit
 
 
 def fitted(fit: Fit) -> dict[str, Any]:

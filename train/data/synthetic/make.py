@@ -22,8 +22,8 @@ from PIL import Image
 
 from qsit_metric.files import write_atomic
 
-from ...children import alone
 from ...errors import DataError
+from ...processes import alone
 from ..freezing import Frozen, freeze
 from .camera import photographed
 from .contents import SIZES, Content, content, draw_name
