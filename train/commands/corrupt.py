@@ -158,13 +158,9 @@ def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
 
 def _run(taken: Sequence[tuple[Job, Path, Path]], refusals: Refusals, force: bool) -> list[Job]:
     """Distort and write; one picture that cannot be used does not stop the others of a folder."""
-    from rich.console import Console
-    from rich.progress import track
-
     _refuse_existing([path for _, _, path in taken], force)
-    console = Console(stderr=True)
     done = []
-    for job, original, result in track(taken, "Distorting", console=console, disable=not console.is_terminal):
+    for job, original, result in console.track(taken, "Distorting"):
         try:
             content = _distorted(original, job, result)
         except QSiTError as error:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from .. import console
-from ..errors import QSiTError
+from ..errors import OutputError, QSiTError
 from ..files import to_json
 from . import map_files
 from .frame import FAILED, about
 from .inputs import expand, key
 from .options import ModelOptions
-from .resultfile import OutputError
 from .scoring import provenance
 
 if TYPE_CHECKING:

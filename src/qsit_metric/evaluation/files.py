@@ -11,7 +11,10 @@ from typing import Any
 from ..files import Files, PathLike
 from .errors import EvaluationError
 
+__all__ = ["FILES", "PathLike", "read_json_list", "read_text", "write_atomic", "write_results"]
+
 FILES = Files(EvaluationError)
+read_text, write_atomic = FILES.text, FILES.write  # former names
 
 
 def read_json_list(path: Path) -> list[Any]:
