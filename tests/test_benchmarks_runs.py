@@ -25,7 +25,7 @@ from benchmarks.runs.run import Run
 from conftest import IMAGES
 from qsit_metric import QSiTError, console
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, evaluate, evaluate_questions
-from qsit_metric.evaluation.rules import RULES
+from qsit_metric.evaluation.questions import RULES
 from qsit_metric.pipeline import Timing, ahead
 from qsit_metric.view import opened
 

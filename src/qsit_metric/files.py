@@ -107,20 +107,20 @@ class Files:
         except (OSError, UnicodeDecodeError) as error:
             raise self._unreadable(path, "a readable UTF-8 file", f"The system says: {error}.") from error
 
-    def json(self, path: Path, kind: type[Any] = dict) -> Any:
-        """Read a JSON object (`kind` dict) or list.
+    def json(self, path: Path, kind: type[Any] = dict, expected: str = "") -> Any:
+        """Read a JSON object (`kind` dict) or list; `expected` says more closely what it should be.
 
         Raises:
             QSiTError: (of the class `error`) Unreadable, no JSON, or of another kind.
         """
-        name = "object" if kind is dict else kind.__name__
+        name = expected or f"a JSON {'object' if kind is dict else kind.__name__}"
         text = self.text(path)
         try:
             content = json.loads(text)
         except ValueError as error:
-            raise self._unreadable(path, "a JSON file" if kind is dict else f"a JSON {name}", f"{error}.") from error
+            raise self._unreadable(path, "a JSON file" if kind is dict else name, f"{error}.") from error
         if not isinstance(content, kind):
-            raise self._unreadable(path, f"a JSON {name}", "")
+            raise self._unreadable(path, name, "")
         return content
 
     def write(self, path: Path, content: str | bytes) -> None:

@@ -18,8 +18,8 @@ from ..data.synthetic.make import read_shots
 from ..data.synthetic.shots import Shot
 from ..model import load_parts
 from ..recipe import Model
-from ..scratch import Scratch, build_base
 from ..tiles import TileStore
+from .scratch import Scratch, build_base
 from .spec import Device
 from .tiles import Windows
 from .tower import Lessons, Say, Seen, teach

@@ -23,9 +23,10 @@ def read_json_list(path: Path) -> list[Any]:
     Raises:
         EvaluationError: No JSON, no list, or an empty one.
     """
-    content: list[Any] = FILES.json(path, list)
+    expected = "a JSON list with at least one element"
+    content: list[Any] = FILES.json(path, list, expected)
     if not content:
-        raise EvaluationError.about("path", str(path), "a JSON list with at least one element")
+        raise EvaluationError.about("path", str(path), expected)
     return content
 
 
