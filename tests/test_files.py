@@ -29,7 +29,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
 
 
 def test_a_room_reads_and_writes_with_its_own_error(tmp_path):
-    room = Files(CheckpointError, "run")
+    room = Files(CheckpointError, "run", parents=True)
     place = tmp_path / "new" / "folder" / "a.json"
     room.write_json(place, {"ä": [1, 2]})
     assert room.json(place) == {"ä": [1, 2]}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qsit_metric import QSiT
 from qsit_metric.evaluation import srcc
-from train.data.freezing import Frozen
+from train.data.frozen import Frozen
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError, RunError
 from train.mixture import Sizes

@@ -82,6 +82,7 @@ class Files:
     Attributes:
         error: Its class.
         argument: What the caller's argument is called.
+        parents: Whether the folder of what is written is made; else it must be there.
         rescue: The next step where a file cannot be read; default: what the system says.
 
     Example:
@@ -94,6 +95,7 @@ class Files:
 
     error: type[QSiTError]
     argument: str = "path"
+    parents: bool = False
     rescue: str = ""
 
     def text(self, path: Path) -> str:
@@ -124,7 +126,7 @@ class Files:
         return content
 
     def write(self, path: Path, content: str | bytes) -> None:
-        """Write a file whole or not at all, also after a crash or on a full disk; its folder is made.
+        """Write a file whole or not at all, also after a crash or on a full disk.
 
         Raises:
             QSiTError: (of the class `error`) It cannot be written; what was there stays.
@@ -138,9 +140,10 @@ class Files:
 
     @contextlib.contextmanager
     def saving(self, path: Path) -> Iterator[None]:
-        """Make the folder of a file, and tell what the system refuses in the block as the room's error."""
+        """Make the folder of a file if `parents` is set, and tell what the system refuses in the block as the room's error."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if self.parents:
+                path.parent.mkdir(parents=True, exist_ok=True)
             yield
         except QSiTError:
             raise

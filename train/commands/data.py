@@ -17,8 +17,8 @@ from qsit_metric import console
 from qsit_metric.evaluation.errors import counted
 from qsit_metric.levels import LEVELS
 
-from ..data.building import freeze_recipe
-from ..data.freezing import Frozen
+from ..data.freeze import freeze_recipe
+from ..data.frozen import Frozen
 from ..data.interpreting.build import KINDS, build
 from ..data.interpreting.feedback import read_feedback
 from ..data.interpreting.files import save

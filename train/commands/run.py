@@ -68,7 +68,7 @@ def states_command(
     """Compute the states of a recipe's frozen vision tower for its pictures, so that no run computes them again."""
     import torch
 
-    from ..data.freezing import Frozen
+    from ..data.frozen import Frozen
     from ..model import load_parts
     from ..processes import silence
     from ..recipe import load_recipe

@@ -97,7 +97,7 @@ def run_command(
     quiet: Quiet = False,
 ) -> None:
     """Train planned runs. Without numbers: each that has no result and that no other process has taken."""
-    from ..data.freezing import Frozen
+    from ..data.frozen import Frozen
     from ..recipe import load_recipe
     from ..sweep import Plan, TakenError, pending, run_spec
     from ..sweep.proxy import proxy
@@ -170,7 +170,7 @@ def status_command(folder: Folder) -> None:
 
 def _data(recipe: TrainingRecipe, step: int) -> tuple[Sizes, str]:
     """Rows at hand in the data that a recipe names, and their hash."""
-    from ..data.freezing import Frozen
+    from ..data.frozen import Frozen
 
     frozen = Frozen.load(recipe.data.folder)
     if not frozen.val_questions or (step == 2 and not frozen.val_scoring):

@@ -13,7 +13,7 @@ import torch
 
 from qsit_metric.files import commit_folder, write_atomic
 
-from ..data.freezing import Frozen
+from ..data.frozen import Frozen
 from ..data.synthetic.make import read_shots
 from ..data.synthetic.shots import Shot
 from ..model import load_parts

@@ -17,7 +17,7 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from ..data.freezing import Frozen
+from ..data.frozen import Frozen
 from ..export import export
 from ..folder import Outcome
 from ..loop import train
