@@ -140,7 +140,7 @@ class Files:
 
     @contextlib.contextmanager
     def saving(self, path: Path) -> Iterator[None]:
-        """Make the folder of a file if `parents` is set, and tell what the system refuses in the block as the room's error."""
+        """Tell what the system refuses in the block as the room's error; makes the file's folder with `parents`."""
         try:
             if self.parents:
                 path.parent.mkdir(parents=True, exist_ok=True)
