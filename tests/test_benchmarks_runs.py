@@ -26,7 +26,7 @@ from conftest import IMAGES
 from qsit_metric import QSiTError
 from qsit_metric.commands import terminal
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, evaluate, evaluate_questions
-from qsit_metric.evaluation.rules import RULES
+from qsit_metric.evaluation.questions import RULES
 from qsit_metric.pipeline import Timing, ahead
 from qsit_metric.view import opened
 

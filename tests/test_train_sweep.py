@@ -498,7 +498,7 @@ def command(tmp_path, monkeypatch):
 
     from qsit_metric.commands import terminal
     from train.commands.sweep import fit_command, plan_command, status_command
-    from train.data.freezing import Frozen
+    from train.data.frozen import Frozen
 
     rows = [SimpleNamespace(source="mine")] * 100 + [SimpleNamespace(source="koniq")] * 20
     frozen = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Commands that train: one run, and the list of recipes."""
+"""`python -m train run`, `recipes` and `states`: one training, and what it can begin with. Thin shell."""
 
 from __future__ import annotations
 
@@ -58,3 +58,29 @@ def recipes_command() -> None:
         rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
         table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")
     terminal.out().print(table)
+
+
+def states_command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe whose model.frozen has vision_tower.")],
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where they go; then the recipe's data.states.")],
+    changes: Set = None,
+) -> None:
+    """Compute the states of a recipe's frozen vision tower for its pictures, so that no run computes them again."""
+    import torch
+
+    from ..data.frozen import Frozen
+    from ..model import load_parts
+    from ..processes import silence
+    from ..recipe import load_recipe
+    from ..states import compute_states
+
+    silence()
+    found = load_recipe(recipe, changes or ())
+    roots: dict[str, str] = {str(name): root for name, root in found.data.images.items()}
+    frozen = Frozen.load(found.data.folder, roots or None)
+    parts = load_parts(found.model, found.chat.scoring)
+    parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    states = compute_states(parts, frozen, output, found.data.workers, say=terminal.say)
+    size = sum(path.stat().st_size for path in output.iterdir())
+    count = len(set(states.places.values()))  # sets may share pictures
+    terminal.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")
