@@ -17,15 +17,15 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from conftest import IMAGES, shared
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import FORMATS, IQA_SETS, EvaluationError, read_llvisionqa, read_scores
 from qsit_metric.levels import LEVELS
 from train.commands.corrupt import corrupt_command
 from train.commands.data import build_d2_command, freeze_command, show_command
-from train.data import pictures
-from train.data.building import build, freeze_recipe
+from train.data import sources
 from train.data.cleaning import Removal, base
-from train.data.freezing import Frozen
+from train.data.freeze import build, freeze_recipe
+from train.data.frozen import Frozen
 from train.data.interpreting.feedback import read_feedback
 from train.data.recipe import ConversationSource, DataRecipe, Exclude, ScoringSource, ValidationSource, load_recipe
 from train.data.rows import read_llava
@@ -328,7 +328,7 @@ def test_missing_images_may_be_checked_later(own):
 
 def test_pictures_are_decoded_once_and_only_if_that_is_wanted(own, monkeypatch):
     read, said = [], []
-    monkeypatch.setattr(pictures, "load", lambda path, exif: read.append((path.name, exif)))
+    monkeypatch.setattr(sources, "load", lambda path, exif: read.append((path.name, exif)))
     freeze_recipe(own / "data-own.yaml", own / "a", say=said.append)
     assert sorted(read) == sorted([(f"{i}.jpg", False) for i in (*range(8), 9)])  # four of them stand in both lists
     assert said[1:3] == ["Decoding 8 pictures of scores.csv ...", "Decoding 1 picture of answers.json ..."]
@@ -351,12 +351,12 @@ def test_missing_and_broken_pictures_are_counted_apart(own):
 
 
 def test_more_pictures_than_wait_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "_AT_ONCE", 3)
+    monkeypatch.setattr(sources, "_AT_ONCE", 3)
     for i in range(10):
         picture(tmp_path / f"{i}.png")
     (tmp_path / "7.png").write_bytes(b"no picture")
     names = [f"{i}.png" for i in range(10)]
-    bad = pictures.Pictures().bad([*names, *names, "gone.png"], tmp_path, "list")
+    bad = sources.Pictures().bad([*names, *names, "gone.png"], tmp_path, "list")
     assert (sorted(bad.reasons), bad.missing) == (["7.png", "gone.png"], {"gone.png"})
 
 
@@ -515,8 +515,8 @@ def test_freezing_says_no_decode_on_the_command_line(own):
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_progress_bar_is_for_a_person(own, monkeypatch, capsys, watched):
-    monkeypatch.setattr(terminal, "watched", lambda stream: watched and stream is sys.stderr)
-    monkeypatch.setattr(pictures.terminal, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
+    monkeypatch.setattr(console, "watched", lambda stream: watched and stream is sys.stderr)
+    monkeypatch.setattr(sources.console, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
     freeze_recipe(own / "data-own.yaml", own / "frozen")
     said = capsys.readouterr()
     assert ("Decoding" in said.err, "Decoding" in said.out) == (watched, False)

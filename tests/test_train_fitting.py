@@ -1,4 +1,4 @@
-"""The regression of Algorithm 1 (train/fitting.py)."""
+"""The regression of Algorithm 1 (train/sweep/curve.py)."""
 
 from __future__ import annotations
 

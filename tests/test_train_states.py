@@ -18,7 +18,7 @@ from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import evaluate_questions
 from small_data import small_data
 from train import states
-from train.data.freezing import Frozen
+from train.data.frozen import Frozen
 from train.errors import RecipeError, RunError
 from train.loop import train
 from train.model import load_parts

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 from .balance import Rule, adjust, first_sizes, reference_ratio
 from .batches import Batch, Collator, RowDataset, RowSet, share, stream
 from .chat import Encoder, check_rows, check_scoring
-from .data.freezing import Frozen
+from .data.frozen import Frozen
 from .engine import Engine
 from .errors import RecipeError, RunError
 from .folder import Outcome, RunFolder

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -32,7 +34,6 @@ from qsit_metric.tiling import Plan, normalise
 
 from .chat import IGNORED
 from .errors import RecipeError
-from .names import publish_names
 
 if TYPE_CHECKING:
     from .recipe import Lora, Model, Optim
@@ -46,6 +47,8 @@ _FROZEN = {
 # Linear layers of the language model, by the names of both transformers 5 and 4.57; not those of the vision tower.
 _TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 _ADAPTER = "default"
+INDEX = "model.safetensors.index.json"
+_LANGUAGE, _TOWER = "language_model.", "vision_tower."
 _CARRIED = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
 _OF_LOADING = ("is_local", "local_files_only")
 
@@ -285,3 +288,42 @@ class JointModel(nn.Module):
         rows, places = learned.nonzero().unbind(dim=1)
         sums = torch.zeros(len(labels), dtype=each.dtype, device=each.device).index_add(0, rows, each)
         return RowLosses(sums, learned.sum(dim=1), each, rows, places + 1)
+
+
+def published(name: str) -> str:
+    """A weight's name as the published checkpoints have it. Idempotent.
+
+    Example:
+        >>> published("model.vision_tower.post_layernorm.bias")
+        'vision_tower.vision_model.post_layernorm.bias'
+        >>> published("model.language_model.norm.weight"), published("lm_head.weight")
+        ('language_model.model.norm.weight', 'language_model.lm_head.weight')
+
+    Reference:
+        model.safetensors of llava-hf/llava-onevision-qwen2-0.5b-ov-hf, written by transformers 4.45.
+    """
+    name = name.removeprefix("model.")
+    if name.startswith("lm_head."):
+        return _LANGUAGE + name
+    if name.startswith(_LANGUAGE) and not name.startswith((_LANGUAGE + "model.", _LANGUAGE + "lm_head.")):
+        return name.replace(_LANGUAGE, _LANGUAGE + "model.", 1)
+    if name.startswith(_TOWER) and not name.startswith(_TOWER + "vision_model."):
+        return name.replace(_TOWER, _TOWER + "vision_model.", 1)
+    return name
+
+
+def publish_names(folder: Path) -> None:
+    """Rename the weights in a folder that was just saved, shard by shard; nothing where they are right already."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            names, metadata = list(opened.keys()), opened.metadata()
+        if all(name == published(name) for name in names):
+            continue
+        weights = {published(name): weight for name, weight in load_file(file).items()}
+        renamed = file.with_suffix(".renamed")  # the old file is mapped into memory
+        save_file(weights, renamed, metadata)
+        renamed.replace(file)
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index["weight_map"] = {published(name): file for name, file in index["weight_map"].items()}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from .folder import OUTCOME, Outcome
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from .data.freezing import Frozen
+    from .data.frozen import Frozen
     from .engine import Engine
     from .folder import RunFolder
     from .mixture import Sizes

@@ -33,7 +33,7 @@ from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.tiling import cut, normalise, plan
 
-from .data.freezing import Frozen
+from .data.frozen import Frozen
 from .errors import RunError
 from .mixture import SETS
 from .model import Parts

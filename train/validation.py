@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from qsit_metric.evaluation import Question
 
-    from .data.freezing import Frozen
+    from .data.frozen import Frozen
     from .recipe import TrainingRecipe
 
 Kept = Callable[[str], "Reader | None"]

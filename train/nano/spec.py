@@ -9,7 +9,7 @@ import torch
 
 from ..data.synthetic.sets import Amounts
 from ..processes import quick_in_bfloat16
-from ..scratch import Scratch
+from .scratch import Scratch
 from .tower import Lessons
 
 NANO = Scratch(

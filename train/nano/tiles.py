@@ -88,7 +88,7 @@ class _Table:
 
 
 class Windows:
-    """Windows of scored pictures; a `train.tower.Source`.
+    """Windows of scored pictures; a `train.nano.tower.Source`.
 
     Half of them are tiles; the others lie anywhere in the picture, across up to four tiles.
 

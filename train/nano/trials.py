@@ -14,7 +14,7 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from ..data.freezing import Frozen, Validation, freeze
+from ..data.frozen import Frozen, Validation, freeze
 from ..data.rows import Row
 from ..data.synthetic.make import read_shots
 from ..data.synthetic.shots import Shot

@@ -17,13 +17,13 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from ..data.freezing import Frozen
+from ..data.frozen import Frozen
 from ..export import export
 from ..folder import Outcome
 from ..loop import train
+from ..nano.scratch import Scratch, count_parameters
 from ..nano.stages import Say, Stages, read_json
 from ..recipe import TrainingRecipe, load_recipe
-from ..scratch import Scratch, count_parameters
 from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
 from ..sweep.curve import Fit
 from ..sweep.proxy import proxy

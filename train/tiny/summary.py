@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..data.freezing import Frozen
+from ..data.frozen import Frozen
 from ..sweep.curve import Fit
 
 

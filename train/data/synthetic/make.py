@@ -24,7 +24,7 @@ from qsit_metric.files import write_atomic
 
 from ...errors import DataError
 from ...processes import alone
-from ..freezing import Frozen, freeze
+from ..frozen import Frozen, freeze
 from .camera import photographed
 from .contents import SIZES, Content, content, draw_name
 from .photographs import Split
