@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..errors import shorten
 from ..levels import LEVELS
 from .errors import EvaluationError, refuse
-from .files import PathLike, read_json_list, write_atomic
+from .files import FILES, PathLike, read_json_list
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Manifest:
         Raises:
             EvaluationError: The file cannot be written.
         """
-        write_atomic(Path(path), self._text())
+        FILES.write(Path(path), self._text())
 
     @classmethod
     def load(cls, path: PathLike, root: PathLike | None = None, name: str | None = None) -> Manifest:

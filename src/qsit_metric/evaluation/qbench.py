@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from ..errors import shorten
 from ..prompts import LETTERS
 from .errors import EvaluationError, missing, refuse
-from .files import PathLike, read_json_list, write_atomic
+from .files import FILES, PathLike, read_json_list
 from .manifest import check_image
 
 Type = Literal["yes-no", "what", "how"]
@@ -139,7 +139,7 @@ def write_llvisionqa(path: PathLike, questions: Sequence[Question]) -> None:
         EvaluationError: The file cannot be written.
     """
     rows = [_as_json(question) for question in questions]
-    write_atomic(Path(path), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    FILES.write(Path(path), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def extract_images(path: PathLike, folder: PathLike) -> list[Path]:
@@ -164,7 +164,7 @@ def extract_images(path: PathLike, folder: PathLike) -> list[Path]:
         target = Path(folder) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            write_atomic(target, content)
+            FILES.write(target, content)
         elif target.read_bytes() != content:
             hint = "Use an empty folder; if it is one, two rows have different pictures of one name."
             raise EvaluationError.about("folder", str(target), f"the picture of row {place}", hint)

@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import shorten
 from ..levels import LEVELS
 from .errors import EvaluationError, missing
-from .files import PathLike, read_json_list, read_text
+from .files import FILES, PathLike, read_json_list
 from .manifest import Item, Manifest, Row, json_row, manifest_rows, usable_items
 
 _TID_LINE = re.compile(rb"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
@@ -151,7 +151,7 @@ def _livec(path: Path) -> Iterator[Row]:
 
 def _tid2013(path: Path) -> Iterator[Row]:
     """TID2013's "mos_with_names.txt": lines of a score and a file name."""
-    for place, line in enumerate(read_text(path).splitlines(), start=1):
+    for place, line in enumerate(FILES.text(path).splitlines(), start=1):
         parts = line.split()
         if len(parts) == 2:
             yield Row(f"line {place}", parts[1], parts[0])
@@ -330,7 +330,7 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str,
     Raises:
         EvaluationError: No csv file, or no such columns.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True, skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(FILES.text(path)), strict=True, skipinitialspace=True)
     try:
         check_columns(path, reader.fieldnames or (), needed)
         for fields in reader:
