@@ -16,7 +16,7 @@ from benchmarks.options import JudgeOptions, RunOptions, model_name, safe
 from benchmarks.page import Page, write, write_html
 from benchmarks.paper import printed, radar_rows, under
 from benchmarks.runs import Process, Results, awaited, bar, describe_run, question_run, score_run
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError, read_lldescribe
 from qsit_metric.prompts import DESCRIBE
 
@@ -111,7 +111,7 @@ def first() -> bool:
 def finished(run: Results) -> Results:
     """The results of all processes that share a run, once they are there; of those that have died, what there is."""
     whole = run if run.complete or Process.current().world == 1 else awaited(run.folder, _PATIENCE)
-    terminal.say(f"{whole.run['made']['model']} on {whole.standing()}")
+    console.say(f"{whole.run['made']['model']} on {whole.standing()}")
     return whole
 
 
@@ -209,7 +209,7 @@ def table6(request: Request) -> Page:
         raise EvaluationError.about("--golden", None, f'a file of [{{"image", "golden"}}], for {bare[0]}', hint)
     described = request.runs("descriptions")
     if judge is None:
-        terminal.say("Described. Name a --judge, and the same command has the descriptions rated.")
+        console.say("Described. Name a --judge, and the same command has the descriptions rated.")
         return Page()
     rated = [_rated(request, judge, run, golden[str(run.run["set"])]) for run in described]
     return Page((table.make(rated, paper=printed("table6")),))

@@ -15,7 +15,7 @@ from benchmarks.options import RESULTS, DataRoot, JudgeOptions, Output, RunOptio
 from benchmarks.page import Page, joined, write, write_html
 from benchmarks.runs import bar
 from benchmarks.sets import download as hub
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.commands.frame import FAILED, one_line
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError
@@ -128,7 +128,7 @@ def discrepancies(output: Output = RESULTS) -> None:
 
 def slips(output: Output = RESULTS) -> None:
     """The former name of `discrepancies`."""
-    terminal.say("`slips` is called `discrepancies` now.")
+    console.say("`slips` is called `discrepancies` now.")
     discrepancies(output)
 
 
@@ -154,18 +154,18 @@ def everything(
     skipped = {one.name: reason for one in ARTEFACTS if (reason := one.missing(request))}
     failed: dict[str, str] = {}
     for one in (one for one in ARTEFACTS if one.name not in skipped and (one.kind or first())):
-        terminal.say(f"{one.name} ...", "dim")
+        console.say(f"{one.name} ...", "dim")
         try:
             pages.append(one.page(request))
         except QSiTError as error:  # the others are made all the same
             failed[one.name] = one_line(error)
-            terminal.say(f"{one.name}: {failed[one.name]}", "red")
+            console.say(f"{one.name}: {failed[one.name]}", "red")
     if first():
         write(joined(pages), options.output, shown=False)
         write_html(joined(pages), options.output / _PAGE, "Benchmarks")
         for title, group in (("left out", skipped), ("failed", failed)):
             for name, reason in group.items():
-                terminal.say(f"{title}: {name}: {reason}")
+                console.say(f"{title}: {name}: {reason}")
     return FAILED if failed else 0
 
 
@@ -183,7 +183,7 @@ def data(
     if download and not names:
         raise EvaluationError.about("NAME", "<none>", f"sets to download: {', '.join(hub.SOURCES)}")
     for name in (names or []) if download else ():
-        terminal.say(hub.terms(name, repo))
+        console.say(hub.terms(name, repo))
         with _late_bar(f"unpacking {name}") as progress:
             hub.fetch(name, data_root, accept_licence, repo=repo, local_files_only=offline, progress=progress)
     found = sets.status(data_root)
@@ -211,7 +211,7 @@ def _late_bar(title: str) -> Iterator[Progress]:
 
 def _show(one: sets.SetStatus) -> None:
     count = f"{one.n} of {one.expected}" if one.expected is not None else str(one.n)
-    out = terminal.out()
+    out = console.out()
     out.print(f"[{_STYLES[one.state]}]{one.state:10}[/] {one.name:16} {one.title}: {count} rows, {one.images} images")
     for line in (*one.problems, *([one.hint] if one.hint else [])):
         out.print(f"{'':28}{line}", markup=False)

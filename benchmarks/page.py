@@ -13,8 +13,8 @@ from PIL import Image
 
 from benchmarks.output import Table, cells, conditions, markdown, right_columns, save
 from benchmarks.statistics import Residual
-from qsit_metric.commands import terminal
-from qsit_metric.commands.terminal import printable
+from qsit_metric import console
+from qsit_metric.console import printable
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
@@ -67,10 +67,10 @@ def write(page: Page, output: Path, *, shown: bool = True) -> None:
     for table in page.tables:
         paths = save(table, output)
         if shown:
-            terminal.out().print(markdown(table), markup=False)
-        terminal.say(f"written: {', '.join(str(path) for path in paths)}")
+            console.out().print(markdown(table), markup=False)
+        console.say(f"written: {', '.join(str(path) for path in paths)}")
     for path in page.figures.values():
-        terminal.say(f"written: {path}")
+        console.say(f"written: {path}")
 
 
 def write_html(page: Page, path: Path, title: str) -> None:
@@ -80,7 +80,7 @@ def write_html(page: Page, path: Path, title: str) -> None:
         EvaluationError: The file cannot be written.
     """
     write_atomic(path, report(page.tables, page.figures, page.furthest, title, answers=page.answers))
-    terminal.say(f"written: {path}")
+    console.say(f"written: {path}")
 
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"

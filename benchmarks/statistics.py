@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.paper import number
 from qsit_metric.evaluation import UndefinedError
-from qsit_metric.evaluation.fitting import logistic_curve
+from qsit_metric.evaluation.correlations import logistic_curve
 
 Interval = tuple[float, float]
 

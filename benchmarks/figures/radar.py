@@ -15,7 +15,7 @@ from benchmarks.runs import Results
 from benchmarks.tables import table4, table5
 from benchmarks.tables.shared import Cells
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
+from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, png
 from benchmarks.nano.pictures import series
 from benchmarks.nano.training import distortion
 from benchmarks.options import app_of
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.levels import LEVELS, SCORE_RANGE
@@ -158,7 +158,7 @@ def main(
 ) -> None:
     """Draw the figures of a measurement."""
     draw(results, to)
-    terminal.say(f"nano-scoring.png and nano-strip.png are in {to}")
+    console.say(f"nano-scoring.png and nano-strip.png are in {to}")
 
 
 def draw(results: Path, to: Path) -> None:

@@ -20,7 +20,7 @@ from benchmarks.nano.questions import Asked
 from qsit_metric import Answer, QSiT
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError, Question
-from qsit_metric.evaluation.rules import Rule, is_correct
+from qsit_metric.evaluation.questions import Rule, is_correct
 from qsit_metric.files import write_atomic
 from qsit_metric.prompts import multiple_choice
 from qsit_metric.results import Score

@@ -23,7 +23,7 @@ from benchmarks.nano.report import markdown
 from benchmarks.nano.training import metadata
 from benchmarks.nano.training import photographs as shipped
 from benchmarks.options import app_of
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.files import commit_folder, write_atomic
 from qsit_metric.hub import fingerprint
@@ -202,7 +202,7 @@ def main(
     write_atomic(_RESULTS / "summary.json", json.dumps(summary, indent=1) + "\n")
     _place(model, card(measured, summary, read(model / "training.json")["recipe"]))
     _draw(run, results)
-    terminal.say(f"the model is in {_WEIGHTS / 'q-sit-nano'}, figures in {_PICTURES}")
+    console.say(f"the model is in {_WEIGHTS / 'q-sit-nano'}, figures in {_PICTURES}")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ labels are its labels.
 """
 
 from train.card import metadata
-from train.children import alone
 from train.data.interpreting.vocabulary import QUALITY
 from train.data.synthetic import photographs
 from train.data.synthetic.distortions import DISTORTIONS, LEVELS, distort, distortion
@@ -14,6 +13,7 @@ from train.data.synthetic.labels import mean_mos
 from train.data.synthetic.rows import questions
 from train.data.synthetic.shots import Degradation, Shot, Tone, draw_degradations, tone_of
 from train.data.synthetic.words import VOCABULARY
+from train.processes import alone
 
 __all__ = [
     "DISTORTIONS",
