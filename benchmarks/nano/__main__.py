@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.nano.measure import Settings, Step, Tick, measure
+from benchmarks.nano.evaluate import Tick
+from benchmarks.nano.measure import Settings, Step, measure
 from benchmarks.nano.pictures import photographs
 from benchmarks.options import app_of
 from qsit_metric import QSiT
