@@ -18,13 +18,12 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.commands import running
+from benchmarks.artefacts import finished
 from benchmarks.runs import Pace, Process, Results, bar, describe_run, question_run, score_run
 from benchmarks.runs.results import awaited
 from benchmarks.runs.run import Run
 from conftest import IMAGES
-from qsit_metric import QSiTError
-from qsit_metric.commands import terminal
+from qsit_metric import QSiTError, console
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, evaluate, evaluate_questions
 from qsit_metric.evaluation.questions import RULES
 from qsit_metric.pipeline import Timing, ahead
@@ -206,7 +205,7 @@ def test_a_table_is_made_of_what_all_processes_have_done(tmp_path, monkeypatch):
     own = score_run(stub, MANY, tmp_path)
     other = threading.Timer(0.7, score_run, (stub, MANY, tmp_path), {"process": Process(1, 2)})
     other.start()
-    found = running.whole(own)
+    found = finished(own)
     other.join()
     assert (len(own.rows), len(found.rows), found.complete) == (15, 30, True)
 
@@ -480,9 +479,9 @@ def test_descriptions(tied, tmp_path):
 
 def test_the_bar_is_for_who_looks(monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(terminal, "err", lambda: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(console, "err", lambda: Console(file=screen, force_terminal=True, width=100))
     for watched, rank in ((False, 0), (True, 1)):
-        monkeypatch.setattr(terminal, "watched", lambda _, watched=watched: watched)
+        monkeypatch.setattr(console, "watched", lambda _, watched=watched: watched)
         with bar("livec", Process(rank, 2)) as progress:
             progress(3, 5)
     assert screen.getvalue() == ""

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from conftest import IMAGES, shared
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import FORMATS, IQA_SETS, EvaluationError, read_llvisionqa, read_scores
 from qsit_metric.levels import LEVELS
 from train.commands.corrupt import corrupt_command
@@ -515,8 +515,8 @@ def test_freezing_says_no_decode_on_the_command_line(own):
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_progress_bar_is_for_a_person(own, monkeypatch, capsys, watched):
-    monkeypatch.setattr(terminal, "watched", lambda stream: watched and stream is sys.stderr)
-    monkeypatch.setattr(sources.terminal, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
+    monkeypatch.setattr(console, "watched", lambda stream: watched and stream is sys.stderr)
+    monkeypatch.setattr(sources.console, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
     freeze_recipe(own / "data-own.yaml", own / "frozen")
     said = capsys.readouterr()
     assert ("Decoding" in said.err, "Decoding" in said.out) == (watched, False)

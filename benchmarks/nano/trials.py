@@ -17,15 +17,13 @@ import typer
 from PIL import Image
 from rich.progress import track
 
-from benchmarks._app import app_of
-from benchmarks.nano.pictures import photographs, pictures
+from benchmarks.nano.pictures import Case, Picture, cases, photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
-from benchmarks.nano.sample import Case, Picture, cases
-from qsit_metric import QSiT
-from qsit_metric.commands import terminal
+from benchmarks.nano.training import LEVELS
+from benchmarks.options import app_of
+from qsit_metric import QSiT, console
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
 from qsit_metric.evaluation.files import write_atomic
-from train.nano.data.kadid import LEVELS
 
 _AT_ONCE = 16
 
@@ -52,7 +50,7 @@ def main(
     _write(output / "ablation.json", found)
     _write(output / "leave-one-out.json", [_left_out(one, names, photos, seed, workers) for one in _left(run)])
     for row in found:
-        terminal.say(f"{row['name']}: SRCC {row['srcc']:.3f}, accuracy {row['accuracy']:.3f}")
+        console.say(f"{row['name']}: SRCC {row['srcc']:.3f}, accuracy {row['accuracy']:.3f}")
 
 
 def _ablations(run: Path) -> dict[str, Mapping[str, Any]]:

@@ -13,8 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from qsit_metric.commands import terminal
-from qsit_metric.evaluation.errors import counted
+from qsit_metric import console
+from qsit_metric.errors import counted
 from qsit_metric.levels import LEVELS
 
 from ..data.freeze import freeze_recipe
@@ -58,7 +58,7 @@ def freeze_command(
         force=force,
         check_images=check_images,
         decode=decode,
-        say=terminal.say,
+        say=console.say,
     )
     _show(frozen)
 
@@ -72,12 +72,11 @@ def show_command(
 
 def _show(frozen: Frozen) -> None:
     record = frozen.record
-    console = terminal.out()
-    console.print(_files(record))
-    console.print(_levels(record["report"]))
-    console.print(_cleaned(record["report"]))
+    console.out().print(_files(record))
+    console.out().print(_levels(record["report"]))
+    console.out().print(_cleaned(record["report"]))
     refused, removed = (counted(record[name]["rows"], "row") for name in ("refused", "removed"))
-    console.print(Text(f"digest {frozen.digest}; {refused} refused; {removed} cleaned out"))
+    console.out().print(Text(f"digest {frozen.digest}; {refused} refused; {removed} cleaned out"))
 
 
 def _files(record: Mapping[str, Any]) -> Table:
@@ -121,7 +120,7 @@ def _table(*columns: str) -> Table:
 
 
 def _add(table: Table, *cells: object) -> None:
-    table.add_row(*(Text(terminal.printable(str(cell))) for cell in cells))
+    table.add_row(*(Text(console.printable(str(cell))) for cell in cells))
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -175,10 +174,10 @@ def build_d2_command(
 def _say(made: Mapping[str, Any], output: Path, report: Path) -> None:
     kinds = ", ".join(f"{kind} {count}" for kind, count in made["kinds"].items())
     about = f"{counted(made['rows'], 'row')} about {counted(made['images'], 'image')}"
-    terminal.say(terminal.printable(f"Wrote {about} to {output}: {kinds}."))
+    console.say(console.printable(f"Wrote {about} to {output}: {kinds}."))
     refused = f"{counted(len(made['refused_feedback']), 'row')} of feedback"
     refused += f" and {len(made['refused_replies'])} of the writer's results"
-    terminal.say(terminal.printable(f"Refused: {refused}. The report is {report}."))
+    console.say(console.printable(f"Refused: {refused}. The report is {report}."))
 
 
 def _writer(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 
 def export_command(
@@ -37,7 +37,7 @@ def export_command(
     if push is not None:
         check_target(push, token, licence)
     done = export(run, output, which=which, dtype=dtype, licence=licence, force=force)
-    terminal.say(f"wrote {done.folder} ({done.size / 1e6:.1f} MB, {done.fingerprint}) from {done.source}")
-    terminal.say(f"tried with QSiT: the test picture scores {done.score:.3f}")
+    console.say(f"wrote {done.folder} ({done.size / 1e6:.1f} MB, {done.fingerprint}) from {done.source}")
+    console.say(f"tried with QSiT: the test picture scores {done.score:.3f}")
     if push is not None:
-        terminal.say(f"pushed {upload(done.folder, push, private=private, token=token)}")
+        console.say(f"pushed {upload(done.folder, push, private=private, token=token)}")

@@ -9,7 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 from ..errors import RecipeError
 from ..memory import MIB, PHASES, Term, compute, config_of, count, measure, peak, setting_of, shape_of, trainable
@@ -35,13 +35,12 @@ def memory_command(
     width, height = _size(size)
     model, setting = shape_of(found.model.base), setting_of(found, width, height, gpus)
     terms = compute(model, setting)
-    console = terminal.out()
-    console.print(
+    console.out().print(
         f"{found.name}: {model.weights / 1e6:,.1f} M weights, {trainable(model, setting) / 1e6:,.1f} M of them learn; "
         f"{setting.tokens} tokens, {setting.tiles} tiles, {setting.rows} rows at once, {gpus} GPUs share the weights",
         highlight=False,
     )
-    console.print(_table(terms))
+    console.out().print(_table(terms))
     if real:
         _compare(shape, width, height, device)
 
@@ -50,7 +49,7 @@ def _compare(shape: str, width: int, height: int, device: str) -> None:
     """Hold the formula against a real step of a random model."""
     measured = measure(shape, width, height, device)
     computed, phase = peak(compute(count(config_of(shape)), setting_of(TrainingRecipe(shape), width, height)))
-    terminal.out().print(
+    console.out().print(
         f"measured: shape {shape}, {measured.tokens} tokens, {measured.tiles} tiles, on {measured.device}: "
         f"{measured.peak / MIB:,.0f} MiB; computed {computed / MIB:,.0f} MiB ({phase}), "
         f"computed / measured = {computed / measured.peak:.2f}",

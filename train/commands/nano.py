@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 
 def nano_command(
@@ -46,11 +46,11 @@ def nano_command(
     effort = FAST if fast else LARGE if device.name != "cpu" else BEGUN if begin else FULL
     if onward:
         effort = replace(FAST, onward=(16, 24, 16)) if fast else ONWARD
-    found = run_nano(output, seed, effort, device, begin, terminal.say)
+    found = run_nano(output, seed, effort, device, begin, console.say)
     for name, value in found["model"].items():
-        terminal.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
-    terminal.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")
-    terminal.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
+        console.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
+    console.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")
+    console.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
 
 
 def tiny_command(
@@ -65,13 +65,13 @@ def tiny_command(
     from ..tiny.run import FAST, FULL, run_tiny
 
     silence()
-    found = run_tiny(output, seed, FAST if fast else FULL, say=terminal.say)
+    found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
     for table in _tables(found):
-        terminal.out().print(table)
+        console.out().print(table)
     used = found["used"]
-    terminal.say(f"{used['picture']}: {used['score']}  {used['question']} {' '.join(used['answer'].split())[:80]}")
-    terminal.say(f"model {output / used['model']}, all numbers {output / 'summary.json'}")
-    terminal.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
+    console.say(f"{used['picture']}: {used['score']}  {used['question']} {' '.join(used['answer'].split())[:80]}")
+    console.say(f"model {output / used['model']}, all numbers {output / 'summary.json'}")
+    console.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
 
 
 def _tables(found: dict[str, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 Set = Annotated[
     list[str] | None,
@@ -40,9 +40,9 @@ def run_command(
     if rank():
         return
     for name, value in outcome.metrics.items():
-        terminal.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
-    terminal.say(f"best {outcome.best}")
-    terminal.say(f"last {outcome.last}")
+        console.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
+    console.say(f"best {outcome.best}")
+    console.say(f"last {outcome.last}")
 
 
 def recipes_command() -> None:
@@ -57,7 +57,7 @@ def recipes_command() -> None:
         until = " or a plateau" if one.stop.patience else ""
         rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
         table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")
-    terminal.out().print(table)
+    console.out().print(table)
 
 
 def states_command(
@@ -70,9 +70,9 @@ def states_command(
 
     from ..data.frozen import Frozen
     from ..model import load_parts
+    from ..prepared import compute_states
     from ..processes import silence
     from ..recipe import load_recipe
-    from ..states import compute_states
 
     silence()
     found = load_recipe(recipe, changes or ())
@@ -80,7 +80,7 @@ def states_command(
     frozen = Frozen.load(found.data.folder, roots or None)
     parts = load_parts(found.model, found.chat.scoring)
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    states = compute_states(parts, frozen, output, found.data.workers, say=terminal.say)
+    states = compute_states(parts, frozen, output, found.data.workers, say=console.say)
     size = sum(path.stat().st_size for path in output.iterdir())
     count = len(set(states.places.values()))  # sets may share pictures
-    terminal.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")
+    console.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")

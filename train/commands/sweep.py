@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.files import write_atomic
 
 from ..errors import RecipeError
@@ -86,9 +86,9 @@ def plan_command(
         )
     plan.save(folder)
     write_atomic(folder / RECIPE, json.dumps(made.as_dict(), indent=1) + "\n")  # JSON is YAML, too
-    terminal.out().print(_points_table(plan))
+    console.out().print(_points_table(plan))
     for line in (*plan.notes, *_said(cost(plan, batch=made.optim.batch))):
-        terminal.out().print(line, markup=False)
+        console.out().print(line, markup=False)
 
 
 def run_command(
@@ -111,12 +111,12 @@ def run_command(
         except TakenError as error:
             if runs or world > 1:  # the other processes of this training would wait for the one that skips
                 raise
-            terminal.say(f"run {index}: {error}", "yellow")
+            console.say(f"run {index}: {error}", "yellow")
             continue
         if rank():
             continue
         shown = "  ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if value is not None)
-        terminal.say(f"run {index}: {shown}")
+        console.say(f"run {index}: {shown}")
 
 
 def fit_command(
@@ -146,9 +146,9 @@ def fit_command(
         ("figure", str(folder / "fit.png")),
     ):
         table.add_row(name, value)
-    terminal.out().print(table)
+    console.out().print(table)
     if fit.edge:
-        terminal.say(fit.warning, "yellow")
+        console.say(fit.warning, "yellow")
 
 
 def status_command(folder: Folder) -> None:
@@ -163,9 +163,9 @@ def status_command(folder: Folder) -> None:
     for run in plan.runs:
         state = "done" if run.index not in left else "begun" if run.index in started else "pending"
         table.add_row(run.name, f"{run.ratio:.3g}", *(f"{size:,}" for size in run.sizes), state)
-    terminal.out().print(table)
+    console.out().print(table)
     done = len(plan.runs) - len(left)
-    terminal.out().print(f"{done} of {len(plan.runs)} runs done, {len(started)} begun", markup=False)
+    console.out().print(f"{done} of {len(plan.runs)} runs done, {len(started)} begun", markup=False)
 
 
 def _data(recipe: TrainingRecipe, step: int) -> tuple[Sizes, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
-from qsit_metric.commands import terminal
-from qsit_metric.errors import ImageError
+from qsit_metric import console
+from qsit_metric.errors import ImageError, counted
 from qsit_metric.evaluation import IQA_SETS, Question, read_iqa, read_llvisionqa, read_scores
-from qsit_metric.evaluation.errors import counted
 from qsit_metric.evaluation.manifest import Item, Manifest
 from qsit_metric.images import load
 
@@ -84,10 +80,7 @@ class Pictures:
         if paths:
             self.say(f"Decoding {counted(len(paths), 'picture')} of {title} ...")
         reasons = zip(paths, _in_threads(_problem, paths), strict=True)
-        quiet = not terminal.watched(sys.stderr)
-        self._known |= dict(
-            track(reasons, "Decoding", total=len(paths), console=terminal.err(), transient=True, disable=quiet)
-        )
+        self._known |= dict(console.track(reasons, "Decoding", len(paths)))
 
 
 class Sources:

@@ -7,7 +7,7 @@ of them would have to fit blur and noise alike. Pictures without a score are not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from qsit_metric.geometry import Geometry
 from qsit_metric.tiling import plan
 
 from ..errors import DataError
-from ..tiles import TileStore
+from ..prepared import Prepared
 from .data.kadid import DISTORTIONS, SCALE
 from .data.pictures import MadePicture
 from .tower import Tiles
@@ -70,11 +70,11 @@ class _Table:
     targets: torch.Tensor
 
     @classmethod
-    def of(cls, shots: Sequence[MadePicture], store: TileStore, geometry: Geometry) -> _Table:
+    def of(cls, shots: Sequence[MadePicture], store: Prepared, firsts: Mapping[str, int], geometry: Geometry) -> _Table:
         rows: list[tuple[int, int, int, bool, bool]] = []
         for picture, shot in enumerate(shots):
-            start, _, height, width = store.places[shot.image]
-            high, wide = plan(geometry, height, width).grid
+            start, place = firsts[shot.image], store.places[shot.image]
+            high, wide = plan(geometry, place.height, place.width).grid
             rows.append((start, picture, wide, False, False))  # the whole picture in one tile
             rows += [
                 (start + 1 + row * wide + col, picture, wide, row + 1 < high, col + 1 < wide)
@@ -104,15 +104,16 @@ class Windows:
 
     def __init__(
         self,
-        store: TileStore,
+        store: Prepared,
         geometry: Geometry,
         taken: Sequence[MadePicture],
         held: Sequence[MadePicture],
         device: torch.device,
     ) -> None:
         self._side = geometry.tile
-        self._taken, self._held = (_Table.of(shots, store, geometry) for shots in (taken, held))
-        self._pixels = torch.from_numpy(np.asarray(store.pixels)).to(device)
+        pixels, firsts = store.array()
+        self._taken, self._held = (_Table.of(shots, store, firsts, geometry) for shots in (taken, held))
+        self._pixels = torch.from_numpy(np.asarray(pixels)).to(device)
         self._swappable = torch.tensor([not kind.startswith(_COLOURED) for kind in KINDS])
 
     def draw(self, count: int, rng: np.random.Generator) -> Tiles:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from ..errors import QSiTError
-from . import map_files, terminal
+from .. import console
+from ..errors import OutputError, QSiTError
+from ..files import to_json
+from . import map_files
 from .frame import FAILED, about
 from .inputs import expand, key
 from .options import ModelOptions
-from .resultfile import OutputError
 from .scoring import provenance
 
 if TYPE_CHECKING:
+    from ..maps import MapRequest
     from ..metric import QSiT
-    from ..windows import Wanted
 
 _ALIKE = 0.25  # of the scale 1..5: smaller differences between windows are not worth a word
 
@@ -45,7 +46,7 @@ class MapWish:
     as_json: bool
 
 
-def quality_maps(wish: MapWish, wanted: Wanted, options: ModelOptions) -> int:
+def quality_maps(wish: MapWish, wanted: MapRequest, options: ModelOptions) -> int:
     """Make the maps one by one, so that each is there as soon as it is computed.
 
     Returns:
@@ -64,16 +65,16 @@ def quality_maps(wish: MapWish, wanted: Wanted, options: ModelOptions) -> int:
         except OutputError:
             raise
         except QSiTError as error:
-            terminal.say(f"failed: {about(path, error)}", "red")
+            console.say(f"failed: {about(path, error)}", "red")
             failed += 1
             continue
         if wish.as_json:
-            terminal.write(terminal.to_json(record) + "\n")
+            console.write(to_json(record) + "\n")
         else:
-            terminal.out().print(Text(f"{terminal.printable(path)}: {in_words(record)}"), soft_wrap=True)
+            console.out().print(Text(f"{console.printable(path)}: {in_words(record)}"), soft_wrap=True)
     if wish.output:
         count = len(paths) - failed - len(kept)
-        terminal.say(f"{terminal.printable(str(wish.output))}: {count} added, {len(kept)} were there already")
+        console.say(f"{console.printable(str(wish.output))}: {count} added, {len(kept)} were there already")
     return FAILED if failed else 0
 
 
@@ -83,7 +84,7 @@ def _kept(files: Mapping[str, Path], made: Mapping[str, Any]) -> dict[str, dict[
     return {path: record for path, record in held.items() if record is not None}
 
 
-def _made(metric: QSiT, path: str, wanted: Wanted, made: Mapping[str, Any], target: Path | None) -> dict[str, Any]:
+def _made(metric: QSiT, path: str, wanted: MapRequest, made: Mapping[str, Any], target: Path | None) -> dict[str, Any]:
     found = metric.map(path, **asdict(wanted), exif=bool(made["exif"]))
     record = {"path": key(path), **found.as_dict(), **made}
     if target is not None:

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from ..errors import shorten
+from ..errors import EvaluationError, refuse, shorten
+from ..files import PathLike
 from ..prompts import LETTERS
-from .errors import EvaluationError, missing, refuse
-from .files import PathLike, read_json_list, write_atomic
-from .manifest import check_image
+from .manifest import FILES, check_image, missing_package, read_json_list
 
 Type = Literal["yes-no", "what", "how"]
 Concern = Literal["distortion", "other", "in-context distortion", "in-context other"]
@@ -139,7 +138,7 @@ def write_llvisionqa(path: PathLike, questions: Sequence[Question]) -> None:
         EvaluationError: The file cannot be written.
     """
     rows = [_as_json(question) for question in questions]
-    write_atomic(Path(path), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    FILES.write(Path(path), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def extract_images(path: PathLike, folder: PathLike) -> list[Path]:
@@ -164,7 +163,7 @@ def extract_images(path: PathLike, folder: PathLike) -> list[Path]:
         target = Path(folder) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            write_atomic(target, content)
+            FILES.write(target, content)
         elif target.read_bytes() != content:
             hint = "Use an empty folder; if it is one, two rows have different pictures of one name."
             raise EvaluationError.about("folder", str(target), f"the picture of row {place}", hint)
@@ -324,7 +323,7 @@ def _parquet(path: Path, pixels: bool = False) -> Iterator[dict[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing("pyarrow", path) from error
+        raise missing_package("pyarrow", path) from error
     needed = ["question", *_OPTIONS, "question_type", "question_concern", "image"]
     try:
         file = pyarrow.parquet.ParquetFile(path)

@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import shorten
+from ..errors import EvaluationError, shorten
+from ..files import PathLike
 from ..levels import LEVELS
-from .errors import EvaluationError, missing
-from .files import PathLike, read_json_list, read_text
-from .manifest import Item, Manifest, Row, json_row, manifest_rows, usable_items
+from .manifest import FILES, Item, Manifest, Row, json_row, manifest_rows, missing_package, read_json_list, usable_items
 
 _TID_LINE = re.compile(rb"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
 _HEAD = 65536
@@ -151,7 +150,7 @@ def _livec(path: Path) -> Iterator[Row]:
 
 def _tid2013(path: Path) -> Iterator[Row]:
     """TID2013's "mos_with_names.txt": lines of a score and a file name."""
-    for place, line in enumerate(read_text(path).splitlines(), start=1):
+    for place, line in enumerate(FILES.text(path).splitlines(), start=1):
         parts = line.split()
         if len(parts) == 2:
             yield Row(f"line {place}", parts[1], parts[0])
@@ -330,7 +329,7 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str,
     Raises:
         EvaluationError: No csv file, or no such columns.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True, skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(FILES.text(path)), strict=True, skipinitialspace=True)
     try:
         check_columns(path, reader.fieldnames or (), needed)
         for fields in reader:
@@ -352,7 +351,7 @@ def excel_rows(path: Path, sheet: str | None = None) -> list[list[Any]]:
     try:
         import openpyxl
     except ImportError as error:
-        raise missing("openpyxl", path) from error
+        raise missing_package("openpyxl", path) from error
     try:
         with path.open("rb") as file:  # a path would have to end in .xlsx
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)

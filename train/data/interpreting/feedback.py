@@ -16,8 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.errors import shorten
-from qsit_metric.evaluation.errors import EvaluationError
+from qsit_metric.errors import EvaluationError, shorten
 from qsit_metric.evaluation.manifest import check_image
 
 from ...errors import DataError
