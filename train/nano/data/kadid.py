@@ -37,12 +37,14 @@ class Distortion:
 
     Attributes:
         apply: (picture (H, W, 3) in 0..1, strength, random numbers) -> picture.
+        family: What it damages.
         strengths: At levels 1 to 5.
         between: How the strength runs between two levels: "log" in equal ratios, "linear" in equal steps.
         ordered: Whether each level damages more than the one before; where not, level 3 is the untouched picture.
     """
 
     apply: Degrade
+    family: Literal["blur", "noise", "coding", "colour", "light", "place"]
     strengths: tuple[float, float, float, float, float]
     between: Literal["log", "linear"]
     ordered: bool = True
@@ -61,33 +63,43 @@ class Distortion:
 # Sizes, counts, variances and qualities act by their ratio; factors that cross zero, and sums, by their difference.
 _TABLE: Mapping[str, Distortion] = MappingProxyType(
     {
-        "gaussian_blur": Distortion(distortions.gaussian_blur, (0.1, 0.5, 1, 2, 5), "log"),
-        "lens_blur": Distortion(distortions.lens_blur, (1, 2, 4, 6, 8), "log"),
-        "motion_blur": Distortion(distortions.motion_blur, (1, 2, 4, 6, 10), "log"),
-        "color_diffusion": Distortion(distortions.color_diffusion, (1, 3, 6, 8, 12), "log"),
-        "color_shift": Distortion(distortions.color_shift, (1, 3, 6, 8, 12), "log"),
-        "color_quantization": Distortion(distortions.color_quantization, (64, 48, 32, 16, 8), "log"),
-        "color_saturation_hsv": Distortion(distortions.color_saturation_hsv, (0.4, 0.2, 0.1, 0, -0.4), "linear"),
-        "color_saturation_lab": Distortion(distortions.color_saturation_lab, (1, 2, 3, 6, 9), "log"),
-        "jpeg2000": Distortion(distortions.jpeg2000, (16, 32, 45, 120, 400), "log"),
-        "jpeg": Distortion(distortions.jpeg, (43, 36, 24, 7, 4), "log"),
-        "white_noise": Distortion(distortions.white_noise, (0.001, 0.002, 0.003, 0.005, 0.01), "log"),
-        "white_noise_color_component": Distortion(
-            distortions.white_noise_color_component, (0.0001, 0.0005, 0.001, 0.002, 0.003), "log"
+        "gaussian_blur": Distortion(distortions.gaussian_blur, "blur", (0.1, 0.5, 1, 2, 5), "log"),
+        "lens_blur": Distortion(distortions.lens_blur, "blur", (1, 2, 4, 6, 8), "log"),
+        "motion_blur": Distortion(distortions.motion_blur, "blur", (1, 2, 4, 6, 10), "log"),
+        "color_diffusion": Distortion(distortions.color_diffusion, "colour", (1, 3, 6, 8, 12), "log"),
+        "color_shift": Distortion(distortions.color_shift, "colour", (1, 3, 6, 8, 12), "log"),
+        "color_quantization": Distortion(distortions.color_quantization, "coding", (64, 48, 32, 16, 8), "log"),
+        "color_saturation_hsv": Distortion(
+            distortions.color_saturation_hsv, "colour", (0.4, 0.2, 0.1, 0, -0.4), "linear"
         ),
-        "impulse_noise": Distortion(distortions.impulse_noise, (0.001, 0.005, 0.01, 0.02, 0.03), "log"),
-        "multiplicative_noise": Distortion(distortions.multiplicative_noise, (0.001, 0.005, 0.01, 0.02, 0.05), "log"),
-        "denoise": Distortion(distortions.denoise, (0.01, 0.03, 0.05, 0.1, 0.15), "log"),
-        "brighten": Distortion(distortions.brighten, (0.1, 0.2, 0.4, 0.7, 1.1), "log"),
-        "darken": Distortion(distortions.darken, (0.05, 0.1, 0.2, 0.4, 0.8), "log"),
-        "mean_shift": Distortion(distortions.mean_shift, (0.15, 0.08, 0, -0.08, -0.15), "linear", ordered=False),
-        "jitter": Distortion(distortions.jitter, (0.05, 0.1, 0.2, 0.5, 1), "log"),
-        "non_eccentricity_patch": Distortion(distortions.non_eccentricity_patch, (20, 40, 60, 80, 100), "linear"),
-        "pixelate": Distortion(distortions.pixelate, (0.01, 0.05, 0.1, 0.2, 0.5), "log"),
-        "quantization": Distortion(distortions.quantization, (20, 16, 13, 10, 7), "log"),
-        "color_block": Distortion(distortions.color_block, (2, 4, 6, 8, 10), "linear"),
-        "high_sharpen": Distortion(distortions.high_sharpen, (1, 2, 3, 6, 12), "log"),
-        "contrast_change": Distortion(distortions.contrast_change, (0.3, 0.15, 0, -0.4, -0.6), "linear", ordered=False),
+        "color_saturation_lab": Distortion(distortions.color_saturation_lab, "colour", (1, 2, 3, 6, 9), "log"),
+        "jpeg2000": Distortion(distortions.jpeg2000, "coding", (16, 32, 45, 120, 400), "log"),
+        "jpeg": Distortion(distortions.jpeg, "coding", (43, 36, 24, 7, 4), "log"),
+        "white_noise": Distortion(distortions.white_noise, "noise", (0.001, 0.002, 0.003, 0.005, 0.01), "log"),
+        "white_noise_color_component": Distortion(
+            distortions.white_noise_color_component, "noise", (0.0001, 0.0005, 0.001, 0.002, 0.003), "log"
+        ),
+        "impulse_noise": Distortion(distortions.impulse_noise, "noise", (0.001, 0.005, 0.01, 0.02, 0.03), "log"),
+        "multiplicative_noise": Distortion(
+            distortions.multiplicative_noise, "noise", (0.001, 0.005, 0.01, 0.02, 0.05), "log"
+        ),
+        "denoise": Distortion(distortions.denoise, "noise", (0.01, 0.03, 0.05, 0.1, 0.15), "log"),
+        "brighten": Distortion(distortions.brighten, "light", (0.1, 0.2, 0.4, 0.7, 1.1), "log"),
+        "darken": Distortion(distortions.darken, "light", (0.05, 0.1, 0.2, 0.4, 0.8), "log"),
+        "mean_shift": Distortion(
+            distortions.mean_shift, "light", (0.15, 0.08, 0, -0.08, -0.15), "linear", ordered=False
+        ),
+        "jitter": Distortion(distortions.jitter, "place", (0.05, 0.1, 0.2, 0.5, 1), "log"),
+        "non_eccentricity_patch": Distortion(
+            distortions.non_eccentricity_patch, "place", (20, 40, 60, 80, 100), "linear"
+        ),
+        "pixelate": Distortion(distortions.pixelate, "coding", (0.01, 0.05, 0.1, 0.2, 0.5), "log"),
+        "quantization": Distortion(distortions.quantization, "coding", (20, 16, 13, 10, 7), "log"),
+        "color_block": Distortion(distortions.color_block, "place", (2, 4, 6, 8, 10), "linear"),
+        "high_sharpen": Distortion(distortions.high_sharpen, "light", (1, 2, 3, 6, 12), "log"),
+        "contrast_change": Distortion(
+            distortions.contrast_change, "light", (0.3, 0.15, 0, -0.4, -0.6), "linear", ordered=False
+        ),
     }
 )
 DISTORTIONS = tuple(_TABLE)
