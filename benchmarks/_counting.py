@@ -26,8 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from qsit_metric.images import Picture
 from qsit_metric.levels import expect
+from qsit_metric.pixels import Picture
 
 if TYPE_CHECKING:
     from qsit_metric.backends.base import Backend

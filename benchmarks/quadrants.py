@@ -30,7 +30,7 @@ from benchmarks.nano.pictures import photographs
 from benchmarks.output import Table, markdown, save
 from qsit_metric import QSiT, QualityMap, console
 from qsit_metric.evaluation.files import write_atomic
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 from train.data.synthetic import photographs as own
 from train.data.synthetic.distortions import distort
 from train.data.synthetic.labels import mean_mos

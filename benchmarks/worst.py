@@ -14,7 +14,7 @@ from benchmarks.paper import number
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import UndefinedError
 from qsit_metric.evaluation.correlations import logistic_curve
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 SIDE = 160
 """Longest side of a small picture, in pixels."""

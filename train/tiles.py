@@ -22,9 +22,9 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from qsit_metric.files import write_atomic
-from qsit_metric.geometry import Geometry
-from qsit_metric.images import load
-from qsit_metric.tiling import cut, plan
+from qsit_metric.pixels import load
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import cut, plan
 
 from .errors import DataError, RunError
 from .processes import alone

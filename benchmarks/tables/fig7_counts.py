@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qsit_metric.backends.dialogue import Dialogue
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
     from qsit_metric.backends.prefix import Prefix
-    from qsit_metric.geometry import Geometry
+    from qsit_metric.pixels.geometry import Geometry
 
 _COUNTED = 3  # tokens of an answer that are counted one by one
 _FEW, _MORE = 2, 3  # layers of the models that are counted
@@ -89,7 +89,7 @@ class Counter:
             new_tokens: Of an answer.
             question: What is asked.
         """
-        from qsit_metric.tiling import plan
+        from qsit_metric.pixels.tiles import plan
 
         layout = plan(self._geometry, height, width)
         costs = (one.cost(layout, new_tokens, question) for one in (self._few, self._tower, self._language))

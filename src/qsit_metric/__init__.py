@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._moved import answer_to_former_names
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ __all__ = [
     "create_metric",
     "list_models",
 ]
+
+
+answer_to_former_names()
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from .errors import BackendError, QSiTError
-from .images import Picture
 from .pipeline import guarded
+from .pixels import Picture
 from .quality_map import QualityMap
 from .windows import Box, Wanted, Windows
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .errors import BackendError, InputError
-from .images import Picture, load
 from .levels import finite
 from .pipeline import Budget, batches, compute, computing, gather, guarded
+from .pixels import Picture, load
 
 if TYPE_CHECKING:
     from .backends.base import Backend, Prepared
