@@ -62,8 +62,8 @@ def test_pure_modules_import_no_model():
         "catalog",
         "errors",
         "results",
-        "windows",
-        "map_colours",
+        "maps.windows",
+        "maps.drawing",
     ):
         loaded = run(f"import sys, qsit_metric.{name}; print([m for m in {MODELS} if m in sys.modules])")
         assert loaded == "[]", name

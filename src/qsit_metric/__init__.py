@@ -19,13 +19,13 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .catalog import list_models as list_models
-    from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
-    from .loss import QSiTLoss as QSiTLoss
+    from .maps import QualityMap as QualityMap
     from .metric import QSiT as QSiT
+    from .modules.create import create_metric as create_metric
+    from .modules.loss import QSiTLoss as QSiTLoss
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
-    from .quality_map import QualityMap as QualityMap
     from .results import Answer as Answer
     from .results import Score as Score
     from .view import View as View
@@ -35,12 +35,12 @@ _HOMES = {
     "Budget": "pipeline",
     "QSiT": "metric",
     "QSiTError": "errors",
-    "QSiTLoss": "loss",
-    "QualityMap": "quality_map",
+    "QSiTLoss": "modules.loss",
+    "QualityMap": "maps",
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
-    "create_metric": "creating",
+    "create_metric": "modules.create",
     "list_models": "catalog",
 }
 

@@ -12,10 +12,13 @@ from types import ModuleType
 
 _PACKAGE = __package__ or "qsit_metric"
 FORMER = {
+    "creating": "modules.create",
     "geometry": "pixels.geometry",
     "images": "pixels",
+    "quality_map": "maps.quality_map",
     "resampling": "pixels.resize",
     "tiling": "pixels.tiles",
+    "windows": "maps.windows",
 }
 """Old name -> new name, both below the package."""
 

@@ -23,7 +23,7 @@ from .inputs import key
 from .records import identity
 
 if TYPE_CHECKING:
-    from ..quality_map import QualityMap
+    from ..maps import QualityMap
 
 FORMATS = ("png", "npz", "json")
 ASKED = "asked"

@@ -15,26 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from .backends.base import Backend
-from .errors import BackendError, InputError
-from .levels import HIGHER_IS_BETTER, SCORE_RANGE, expect
-from .metric import QSiT
-from .results import level_names
-from .tensors import level_logits
+from ..backends.base import Backend
+from ..errors import BackendError, InputError
+from ..levels import HIGHER_IS_BETTER, SCORE_RANGE, expect
+from ..metric import QSiT
+from ..results import level_names
+from ..tensors import level_logits
+from .differentiable import Reduction, check_finite, clamped, reduced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Reduction = Literal["mean", "sum", "none"]
 Objective = Literal["score", "cross_entropy"]
 
 _LOW, _HIGH = SCORE_RANGE
-_REDUCE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "mean": torch.mean,
-    "sum": torch.sum,
-    "none": lambda each: each,
-}
-_OBJECTIVES = ("score", "cross_entropy")
 
 
 class QSiTLoss(nn.Module):
@@ -87,8 +81,9 @@ class QSiTLoss(nn.Module):
         check_finite: bool = True,
     ) -> None:
         super().__init__()
-        _one_of("reduction", reduction, tuple(_REDUCE))
-        _one_of("objective", objective, _OBJECTIVES)
+        reduced(torch.zeros(1), reduction)  # refuses another word
+        if objective not in ("score", "cross_entropy"):
+            raise InputError.about("objective", objective, "'score' or 'cross_entropy'")
         self.weight, self.reduction, self.objective = _finite("weight", weight), reduction, objective
         self.checkpointing, self.max_tiles, self.check_finite = bool(checkpointing), max_tiles, bool(check_finite)
         if max_tiles is not None and (isinstance(max_tiles, bool) or not isinstance(max_tiles, int) or max_tiles < 2):
@@ -116,13 +111,13 @@ class QSiTLoss(nn.Module):
         """
         _check_batch(x)
         if self.check_finite:
-            _check_finite(x)
+            check_finite(x)
         with torch.autocast(x.device.type, enabled=False):
-            pixels = _clamp(self._cropped(x))
+            pixels = clamped(self._cropped(x))
             prompt, metric = self.metric.recipe.scoring(), self.metric
             logits = level_logits(pixels, self._backend(), prompt, metric.budget, check=self.check_finite)
             each = self._each(logits)
-            return self.weight * _REDUCE[self.reduction](each)
+            return self.weight * reduced(each, self.reduction)
 
     def extra_repr(self) -> str:
         """What is not the default, for `print(module)`."""
@@ -200,42 +195,12 @@ class QSiTLoss(nn.Module):
         return twin
 
 
-class _Clamp(torch.autograd.Function):
-    """To [0, 1]; the gradient passes, also of what lies outside."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        return grads[0]
-
-
-def _clamp(x: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = _Clamp.apply(x)  # type: ignore[no-untyped-call]
-    return result
-
-
 def _check_batch(x: object) -> None:
     good = isinstance(x, torch.Tensor) and x.ndim == 4 and x.shape[1] == 3 and x.numel() > 0 and x.is_floating_point()
     if not good:
         shown = f"<tensor of shape {tuple(x.shape)}, {x.dtype}>" if isinstance(x, torch.Tensor) else x
         hint = "Pictures in 0..255 are divided by 255, grey ones expanded to three channels."
         raise InputError.about("x", shown, "a floating-point tensor (N, 3, H, W) with at least one picture", hint)
-
-
-def _check_finite(x: torch.Tensor) -> None:
-    bad = (~torch.isfinite(x.detach())).flatten(1).any(dim=1)
-    if bool(bad.any()):
-        which = ", ".join(str(index) for index in bad.nonzero().flatten().tolist())
-        hint = "The network that made them has diverged, or its input was not finite: look there first."
-        raise InputError.about("x", f"<NaN or infinite values in pictures {which}>", "finite values", hint)
-
-
-def _one_of(argument: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError.about(argument, value, " or ".join(repr(name) for name in known))
 
 
 def _finite(argument: str, value: object) -> float:

@@ -9,20 +9,19 @@ also be a `pathlib.Path`, a URL, an array or a list of these; the EXIF orientati
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import levels
-from .errors import InputError
-from .loading import default_device
-from .metric import QSiT
-from .module import QSiTModule
+from .. import levels
+from ..errors import InputError
+from ..loading import default_device
+from ..metric import QSiT
+from .differentiable import QSiTModule, Reduction, reduced
 
-__all__ = ["MetricModule", "Reduction", "create_metric", "reduced"]
+__all__ = ["MetricModule", "create_metric"]
 
-Reduction = Literal["mean", "sum", "none"]
 _TOLERANCE = 1e-6  # pyiqa's, for values just outside [0, 1]
 
 
@@ -90,7 +89,7 @@ class MetricModule(QSiTModule):
         check_input_range: bool = True,
         **options: Any,
     ) -> None:
-        reduced(torch.zeros(1), loss_reduction)
+        reduced(torch.zeros(1), loss_reduction, "loss_reduction")  # refuses another word
         super().__init__(metric_name, **options)
         self.metric_name = str(metric_name)
         self.as_loss = as_loss
@@ -138,20 +137,3 @@ class MetricModule(QSiTModule):
         scores = self.metric.score(target)
         many = scores if isinstance(scores, list) else [scores]
         return torch.tensor([float(score) for score in many], dtype=torch.float32, device=self.device)
-
-
-def reduced(scores: Tensor, reduction: str) -> Tensor:
-    """Reduce scores (B,) to their "mean" or "sum", or leave them ("none").
-
-    Raises:
-        InputError: Another word.
-
-    Example:
-        >>> reduced(torch.tensor([2.0, 4.0]), "mean")
-        tensor(3.)
-    """
-    if reduction == "none":
-        return scores
-    if reduction not in ("mean", "sum"):
-        raise InputError.about("loss_reduction", reduction, "'mean', 'sum' or 'none'")
-    return scores.mean() if reduction == "mean" else scores.sum()

@@ -1,4 +1,4 @@
-"""The metric as a torch module: no parameters, nothing in a checkpoint, one model however often it is copied.
+"""`QSiTModule`: the metric as a torch module without parameters or state, one model however often it is copied.
 
 Host libraries treat a metric as any network: they move it, copy it, pickle it, put it into their checkpoints and switch
 it to training. None of that may double a model in memory or change a score.
@@ -7,19 +7,23 @@ it to training. None of that may double a model in memory or change a score.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError
-from .hub import resolve
-from .metric import QSiT
+from ..errors import InputError
+from ..hub import resolve
+from ..metric import QSiT
 
-__all__ = ["Handle", "QSiTModule"]
+__all__ = ["Handle", "QSiTModule", "Reduction", "check_finite", "clamped", "reduced"]
+
+Reduction = Literal["mean", "sum", "none"]
+
+_REDUCE: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "sum": torch.sum, "none": lambda each: each}
 
 _RESOLVING = ("revision", "cache_dir", "token", "local_files_only")
 
@@ -118,13 +122,56 @@ class QSiTModule(nn.Module):
         """
         if x.ndim == 4 and x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
-        return self.metric(_clamped(x))
+        if x.is_floating_point():
+            check_finite(x)
+            x = clamped(x)
+        return self.metric(x)
 
 
-def _clamped(x: Tensor) -> Tensor:
-    """The values clamped to [0, 1] exactly; the gradient is that of the identity. Integers pass."""
-    if not x.is_floating_point():
-        return x
-    return x.detach().clamp(0, 1) + (
-        x - x.detach()
-    )  # the second term is zero: infinities become NaN, which are refused
+class _Clamp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def clamped(x: Tensor) -> Tensor:
+    """Clamp values to [0, 1]; the gradient passes, also of what lies outside, so that a network can come back."""
+    result: Tensor = _Clamp.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def check_finite(x: Tensor) -> None:
+    """Refuse a batch with NaN or infinite values; the look at them makes the host wait for the GPU.
+
+    Raises:
+        InputError: It names the pictures.
+    """
+    bad = (~torch.isfinite(x.detach())).flatten(1).any(dim=1)
+    if bool(bad.any()):
+        which = ", ".join(str(index) for index in bad.nonzero().flatten().tolist())
+        hint = "The network that made them has diverged, or its input was not finite: look there first."
+        raise InputError.about("x", f"<NaN or infinite values in pictures {which}>", "finite values", hint)
+
+
+def reduced(scores: Tensor, reduction: str, argument: str = "reduction") -> Tensor:
+    """Reduce scores (B,) to their "mean" or "sum", or leave them ("none").
+
+    Args:
+        scores: (B,).
+        reduction: Which of the three.
+        argument: What its caller's argument is called, for the message.
+
+    Raises:
+        InputError: Another word.
+
+    Example:
+        >>> reduced(torch.tensor([2.0, 4.0]), "mean")
+        tensor(3.)
+    """
+    if reduction not in _REDUCE:
+        raise InputError.about(argument, reduction, "'mean', 'sum' or 'none'")
+    return _REDUCE[reduction](scores)

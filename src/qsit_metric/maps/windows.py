@@ -1,4 +1,4 @@
-"""Windows over a picture: where they lie, and how one number for each becomes a map. Pure.
+"""Windows over a picture: where they lie, and how a number for each becomes one for each pixel. Pure.
 
 Windows of one size are spread evenly, the first and the last flush with the edges, so every window lies inside the
 picture and every pixel in a window. A pixel of the map is the mean of its windows, each weighted by how far inside it
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,8 +140,8 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of a map: see `QSiT.map`.
+class MapRequest:
+    """Method and windows that a caller asks for; the arguments of `QSiT.map`.
 
     Raises:
         InputError: An unknown method, or window, stride and overlap that do not go together.

@@ -1,22 +1,38 @@
-"""Where a picture is bad: `QualityMap`, the local scores of one picture and where they belong."""
+"""Quality map of a picture: `QualityMap`, its local values and where they belong, and `quality_map`, which computes it.
+
+A map is computed from windows of the picture that are scored as pictures of their own, or from the gradient of its
+score.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from PIL import Image
 
-from .errors import InputError
-from .levels import SCORE_RANGE
-from .windows import Box, MapMethod, Windows
+from ..errors import InputError, QSiTError
+from ..levels import SCORE_RANGE
+from ..pixels import Picture
+from .windows import Box, MapMethod, MapRequest, Windows
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
-    from PIL import Image
 
-    from .results import Score
+    from ..results import Score
+
+ScoreFunction: TypeAlias = "Callable[[Iterable[Picture]], Iterator[Score | QSiTError]]"
+"""Pictures -> for each its score or its error, in order."""
+
+GradientFunction: TypeAlias = "Callable[[Picture], NDArray[np.float64]]"
+"""A picture -> (H, W): by how much its score moves, to first order, if all channels of a pixel move by one of 255 grey
+levels in their better direction."""
+
+_PREVIEW = 1280  # pixels of the longer side
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,12 +133,15 @@ class QualityMap:
         Raises:
             InputError: Limits that are no two ascending numbers.
         """
-        from .map_drawing import draw
+        from .drawing import Frame, Legend, draw
 
         low, high = limits if limits is not None else self._limits()
         if not (np.isfinite((low, high)).all() and low < high):
             raise InputError.about("limits", (low, high), "two numbers, the smaller one first")
-        return draw(self, float(low), float(high))
+        heading = (f"whole {float(self.score):.2f}", self.score.level)
+        legend = Legend(heading, float(low), float(high), _ticks(self, low, high), self.method == "windows")
+        frame = Frame(self.worst, self.size, _number(self.worst_value)) if len(self.windows) > 1 else None
+        return draw(self.preview, self.resized, legend, frame)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain fields for result files."""
@@ -165,3 +184,71 @@ class QualityMap:
         if self.method == "windows":
             return SCORE_RANGE
         return 0.0, max(float(self.values.max()), float(np.finfo(np.float32).tiny))
+
+
+def quality_map(
+    picture: Picture, request: MapRequest, tile: int, score: ScoreFunction, gradient: GradientFunction
+) -> QualityMap:
+    """Compute the map of a picture.
+
+    Args:
+        picture: The picture.
+        request: Method and windows.
+        tile: Side in pixels of a square that the model sees at the picture's own resolution.
+        score: Gives scores, for both methods.
+        gradient: Gives the gradient of a score, for "saliency".
+
+    Raises:
+        InputError: Windows that do not fit the picture, or too many of them.
+        QSiTError: What the functions raise, and the error of a window.
+    """
+    windows = request.windows(picture.height, picture.width, tile)
+    if request.method == "saliency":
+        values = windows.sums(gradient(picture))
+        (whole,) = _scores(score, [picture])
+    else:
+        # In one stream, so that the whole and its windows fill batches together; a single window is the whole.
+        boxes = windows.boxes() if len(windows) > 1 else ()
+        whole, *local = _scores(score, itertools.chain([picture], (part(picture, box) for box in boxes)))
+        values = np.array(local or [whole]).reshape(windows.shape)
+    return QualityMap(
+        values.astype(np.float32), windows, whole, request.method, picture.source, _preview(picture.pixels)
+    )
+
+
+def part(picture: Picture, box: Box) -> Picture:
+    """A window of a picture as a picture of its own."""
+    pixels = picture.pixels
+    if isinstance(pixels, Image.Image):
+        return Picture(pixels.crop(box), picture.source)
+    return Picture(pixels[:, box.top : box.bottom, box.left : box.right], picture.source)
+
+
+def _scores(score: ScoreFunction, pictures: Iterable[Picture]) -> Iterator[Score]:
+    for found in score(pictures):
+        if isinstance(found, QSiTError):
+            raise found  # without an index: it would be a window's
+        yield found
+
+
+def _preview(pixels: Image.Image | torch.Tensor) -> Image.Image:
+    if isinstance(pixels, Image.Image):
+        small = pixels.copy()
+        small.info.clear()  # an embedded profile or comment is the file's affair
+    else:
+        small = Image.fromarray(pixels.detach().round().byte().cpu().permute(1, 2, 0).contiguous().numpy())
+    small.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.BICUBIC)
+    return small
+
+
+def _ticks(found: QualityMap, low: float, high: float) -> list[tuple[float, str]]:
+    if found.method == "saliency":
+        return [(low, _number(low)), (high, _number(high))]
+    names = list(found.score.probs) or [""]
+    places = np.linspace(*SCORE_RANGE, len(names)).tolist()
+    ticks = [(place, f"{place:.3g} {name}") for place, name in zip(places, names, strict=True) if low <= place <= high]
+    return ticks or [(low, _number(low)), (high, _number(high))]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.2g}"
