@@ -211,9 +211,7 @@ def test_every_integration_is_in_the_reference():
 
 def _homes(module, name: str) -> list[str]:
     value = getattr(module, name)
-    home = getattr(value, "__module__", None) or module.__name__
-    inner = getattr(module, "_HOMES", {}).get(name)
-    return [home, *([f"{module.__name__}.{inner}"] if inner else [])]
+    return [getattr(value, "__module__", None) or module.__name__]
 
 
 def test_the_drawing_is_that_of_the_code(monkeypatch):

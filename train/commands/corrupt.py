@@ -20,8 +20,7 @@ import typer
 from PIL import Image
 
 from qsit_metric import console
-from qsit_metric.errors import QSiTError
-from qsit_metric.evaluation.errors import counted
+from qsit_metric.errors import QSiTError, counted
 
 from ..data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ..data.interpreting.files import save
