@@ -9,11 +9,13 @@
 Importing this package is cheap; torch and transformers are imported when a name that needs them is first used.
 """
 
-from __future__ import annotations
+import lazy_loader
 
+<<<<<<< HEAD
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._moved import answer_to_former_names
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ __all__ = [
 ]
 
 
+answer_to_former_names()
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -69,3 +74,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+=======
+# The names are listed in the stub beside this file, for the loader and for type checkers alike.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+>>>>>>> main
