@@ -372,7 +372,7 @@ def _named(value: Any, names: Sequence[Any], field: str) -> Any:
 
 
 def _pictures(folder: Path) -> list[str]:
-    from ..images.suffixes import SUFFIXES
+    from ..pixels.read import SUFFIXES
 
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
