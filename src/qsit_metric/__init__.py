@@ -11,5 +11,9 @@ Importing this package is cheap; torch and transformers are imported when a name
 
 import lazy_loader
 
+from ._moved import answer_to_former_names
+
+answer_to_former_names()
+
 # The names are listed in the stub beside this file, for the loader and for type checkers alike.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

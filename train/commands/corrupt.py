@@ -173,7 +173,7 @@ def _run(taken: Sequence[tuple[Job, Path, Path]], refusals: Refusals, force: boo
 
 
 def _distorted(original: Path, job: Job, result: Path) -> bytes:
-    from qsit_metric.images import load
+    from qsit_metric.pixels import load
 
     coded = _FORMATS.get(result.suffix.lower())
     if coded is None:

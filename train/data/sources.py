@@ -15,7 +15,7 @@ from qsit_metric import console
 from qsit_metric.errors import ImageError, counted
 from qsit_metric.evaluation import IQA_SETS, Question, read_iqa, read_llvisionqa, read_scores
 from qsit_metric.evaluation.manifest import Item, Manifest
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 from ..errors import DataError, RecipeError
 from .cleaning import Listed, images_in

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import GOLDEN
-from qsit_metric import tiling
 from qsit_metric.errors import ImageError
-from qsit_metric.geometry import Geometry
-from qsit_metric.images import Picture, load
-from qsit_metric.resampling import resize_image
-from qsit_metric.tiling import cut, normalise, pack, plan
+from qsit_metric.pixels import Picture, load
+from qsit_metric.pixels import tiles as tiles_module
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.resize import resize_image
+from qsit_metric.pixels.tiles import cut, normalise, pack, plan
 
 QSIT = Geometry()
 SMALL = Geometry(tile=28, patch=14, grids=tuple((28 * r, 28 * c) for r in range(1, 7) for c in range(1, 7)))
@@ -152,7 +152,7 @@ def one_after_another(image, geometry):
 def test_neither_bands_nor_threads_change_a_bit(height, width, band, threads):
     image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiling, "_BAND", band)
+        patch.setattr(tiles_module, "_BAND", band)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         assert torch.equal(cut(Picture(image, "picture"), SMALL), one_after_another(image, SMALL))
 
@@ -181,6 +181,17 @@ def test_cutting_on_a_device_gives_the_same_bytes(height, width):
     assert torch.equal(there, cut(picture, SMALL))
 
 
+@pytest.mark.parametrize("name", ["large_1800x1350.jpg", "landscape_600x400.jpg", "panorama_1600x200.jpg"])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_scaled_decoding_of_jpeg_cannot_be_used(name, scale):
+    """The reason why every picture is decoded in full: even the small whole gets other pixels."""
+    with Image.open(GOLDEN / "images" / name) as full, Image.open(GOLDEN / "images" / name) as scaled:
+        scaled.draft("RGB", (full.width // scale, full.height // scale))
+        assert scaled.width < full.width
+        whole, other = (resize_image(image.convert("RGB"), (96, 96)) for image in (full, scaled))
+    assert (np.asarray(whole) != np.asarray(other)).any(axis=-1).mean() > 0.1
+
+
 @pytest.mark.gpu
 def test_cutting_on_a_gpu_gives_the_same_bytes():
     picture = load(np.random.default_rng(3).integers(0, 256, (1500, 2001, 3), dtype=np.uint8))
@@ -191,7 +202,7 @@ def test_cutting_on_a_gpu_gives_the_same_bytes():
 
 def test_pictures_cut_at_one_time_share_the_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    helpers, used = tiling._Helpers(), []
+    helpers, used = tiles_module._Helpers(), []
 
     def threads(spread):
         barrier = threading.Event()
