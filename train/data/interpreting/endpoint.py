@@ -129,7 +129,8 @@ class Endpoint:
                 self.sleep(min(_LONGEST_PAUSE, max(self.pause * 2**attempt, wait)))
         if isinstance(last, ValueError):
             raise BadReply(f"the reply is no JSON ({last})") from last
-        said = f"HTTP Error {last.status_code}" if isinstance(last, openai.APIStatusError) else str(last)
+        passing = isinstance(last, openai.APIStatusError)
+        said = f"HTTP Error {last.status_code}" if passing else str((last and last.__cause__) or last)
         raise self._failed(f"{said}, {self.attempts} times") from last
 
     def _once(self, messages: Messages) -> str:
