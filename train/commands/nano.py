@@ -35,8 +35,8 @@ def nano_command(
     run that was cut goes on where it was, with the same options.
     """
     from ..errors import RunError
+    from ..nano.effort import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
     from ..nano.run import run_nano
-    from ..nano.spec import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
     from ..processes import silence
 
     silence()
@@ -61,8 +61,8 @@ def tiny_command(
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
+    from ..nano.tiny.run import FAST, FULL, run_tiny
     from ..processes import silence
-    from ..tiny.run import FAST, FULL, run_tiny
 
     silence()
     found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
