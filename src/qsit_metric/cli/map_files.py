@@ -18,9 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import OutputError
 from ..files import Files
-from ..images.fetch import scheme
 from ..journal import check_same
-from .inputs import key
+from .inputs import is_url, key
 from .scores import identity
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _is_file(output: Path, count: int) -> bool:
 
 def _name(path: str, given: Sequence[str]) -> str:
     """Its place below the folder that was given, else its own name."""
-    if scheme(path):
+    if is_url(path):
         parts = urlsplit(path)
         return re.sub(r"[^\w.-]+", "_", Path(unquote(parts.path)).name or parts.netloc)
     whole = Path(key(path))

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import OutputError
 from ..files import Files, Stamp, to_json
-from ..images.fetch import scheme
 from ..journal import Appender, check_same, csv_line, whole_csv, whole_lines
-from .inputs import key
+from .inputs import is_url, key
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,7 +47,7 @@ def identity(made: Mapping[str, Any]) -> dict[str, str]:
 def take_stamp(path: str, seen: tuple[int, str] | None = None) -> Stamp | None:
     """The stamp of a picture; None for a URL and for what cannot be read."""
     try:
-        return None if scheme(path) else Stamp.of(Path(path), seen)
+        return None if is_url(path) else Stamp.of(Path(path), seen)
     except (OSError, ValueError):
         return None
 
@@ -67,7 +66,7 @@ def stamp_of(fields: Mapping[str, Any]) -> Stamp | None:
 
 def is_same(path: str, stamp: Stamp | None) -> bool:
     """Whether a picture is still the one that a result was made of, as far as that can be told."""
-    return stamp is None or bool(scheme(path)) or stamp.holds(Path(path))
+    return stamp is None or is_url(path) or stamp.holds(Path(path))
 
 
 @dataclass(frozen=True)
