@@ -18,7 +18,7 @@ from qsit_metric.console import printable
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 if TYPE_CHECKING:
     from jinja2 import Template

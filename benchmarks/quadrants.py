@@ -32,7 +32,7 @@ from benchmarks.output import Table, markdown, save
 from benchmarks.statistics import wilson
 from qsit_metric import QSiT, QualityMap, console
 from qsit_metric.evaluation.files import write_atomic
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 KINDS = (
     "gaussian_blur", "lens_blur", "motion_blur", "white_noise", "impulse_noise", "multiplicative_noise",

@@ -20,10 +20,10 @@ from PIL import Image
 from benchmarks.cost.models import CHECKPOINT, dialogue, stored_geometry
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.images import load
 from qsit_metric.pipeline import Budget
+from qsit_metric.pixels import load
+from qsit_metric.pixels.tiles import cut, normalise, plan
 from qsit_metric.prompts import AUTHORS
-from qsit_metric.tiling import cut, normalise, plan
 
 NEW_TOKENS = 8
 QUESTIONS = (

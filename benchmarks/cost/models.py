@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.geometry import Geometry
+from qsit_metric.pixels.geometry import Geometry
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "tied"
 """Tokenizer, chat template and processor settings; the geometry in it is that of the published models."""

@@ -12,9 +12,8 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from qsit_metric.errors import shorten
+from qsit_metric.errors import refuse, shorten
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.errors import refuse
 from qsit_metric.evaluation.files import write_atomic
 
 Tick = Callable[[int, int], object]

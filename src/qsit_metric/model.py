@@ -14,8 +14,8 @@ from ._version import __version__
 from .backends.base import Backend, Prepared
 from .backends.loading import check_device, float_type
 from .errors import InputError, QSiTError
-from .images import Picture, load
 from .pipeline import Budget, ahead, batches, computing, guarded
+from .pixels import Picture, load
 from .prompts import Recipe, recipe_named
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import BackendError, CheckpointError, InputError
-from ..geometry import Geometry
+from ..pixels.geometry import Geometry
+from ..pixels.tiles import Plan, cut, normalise, plan
 from ..prompts import Prompt, Recipe
-from ..tiling import Plan, cut, normalise, plan
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import FAMILY, load_config, load_geometry, load_tokenizer
 from .dialogue import IMAGE, Dialogue, Ids
@@ -37,7 +37,7 @@ from .vision import image_features
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..images import Picture
+    from ..pixels import Picture
 
 _QUESTION_TOKENS = 512  # of all questions about one image in one pass
 _TILES_AT_ONCE = {"cpu": 16, "cuda": 64}  # vision-tower batch: past this, memory grows and speed does not

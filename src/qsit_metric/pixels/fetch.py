@@ -1,6 +1,6 @@
-"""Where the bytes of a picture come from: a file, an open stream or the web.
+"""Fetch the bytes of a picture: from a file, an open stream or the web.
 
-Each function returns a binary handle at position 0 that the caller closes; `images` decodes it. Files are not read into
+Each function returns a binary handle at position 0 that the caller closes; `decode` reads it. Files are not read into
 memory here (a 10 GB video given by mistake costs one header), streams and downloads are. Only the standard library is
 used, and nothing is written to disk.
 """

@@ -1,4 +1,4 @@
-"""From an encoded file to RGB pixels: format, size limit, modes, EXIF orientation, first frame.
+"""Decode a picture file to RGB pixels: formats, size limit, modes, EXIF orientation, first frame.
 
 Pillow does the decoding. When a file ends too early it looks at one process-wide switch of its own,
 `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`: False, the default, makes that an error here; True makes Pillow fill the rest
@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .convert import pil_to_rgb
 from .fetch import unusable
-from .pixels import pil_to_rgb
 
 _LOG = logging.getLogger("qsit_metric")
 
@@ -66,7 +66,7 @@ def decode(handle: BinaryIO, source: str, *, exif: bool, max_pixels: int) -> tup
 
     Raises:
         ImageError: The file is empty, of no known format, too large or out of range.
-        Exception: Whatever Pillow raises on damaged data; `images.load` translates it.
+        Exception: Whatever Pillow raises on damaged data; `load` translates it.
 
     Example:
         >>> import io
@@ -97,7 +97,7 @@ def finish(image: Image.Image, source: str, *, exif: bool, max_pixels: int) -> t
 
     Raises:
         ImageError: The image is empty, too large or out of range.
-        Exception: Whatever Pillow raises on damaged data or a closed file; `images.load` translates it.
+        Exception: Whatever Pillow raises on damaged data or a closed file; `load` translates it.
 
     Example:
         >>> finish(Image.new("L", (3, 2)), "<example>", exif=True, max_pixels=6)[0].mode

@@ -1,4 +1,4 @@
-"""What a checkpoint says about tiles and pixels, read from its config files and checked against itself. Pure."""
+"""The tile sizes and pixel scaling of a checkpoint, read from its config files, which must agree. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError
 
 _BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as the config files write it
 _ANYRES = "anyres_max_"

@@ -1,4 +1,4 @@
-"""Numbers to colours: every PIL mode, array and tensor becomes 8-bit RGB, or a float tensor that keeps its gradient.
+"""Convert every PIL mode, array and tensor to 8-bit RGB, or to a float tensor that keeps its gradient.
 
 Rules, the same for all of them: 8 bits stay as they are, 16 bits become round(v / 257), floats must lie in [0, 1] and
 become round(255 v), half to even. Nothing is clipped or stretched; alpha is dropped as PIL's `convert("RGB")` does.

@@ -1,4 +1,4 @@
-"""Anything a person may pass -> an RGB picture: files, URLs, bytes, streams, PIL images, arrays, tensors.
+"""Read a picture from whatever holds it: a path, a URL, bytes, a stream, a PIL image, an array or a tensor.
 
 `load` turns one of them into a `Picture`, `items` tells one from many. Whatever goes wrong becomes an `ImageError` that
 names the picture and the way out. EXIF orientation is applied (people see the rotated photo); of animations and
@@ -21,15 +21,25 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from ..errors import InputError, QSiTError
-from .decoding import decode, finish
+from .convert import array_to_rgb, tensor_to_rgb
+from .decode import decode, finish
 from .fetch import download, open_path, read_stream, scheme, unusable
-from .pixels import array_to_rgb, tensor_to_rgb
 
 if TYPE_CHECKING:
     import torch
 
 MAX_PIXELS = 178_956_970
-"""Largest encoded picture that is decoded, in pixels: where PIL, too, stops believing in good intentions."""
+"""Largest encoded picture that is decoded, in pixels: the size that PIL, too, takes for a decompression bomb."""
+
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        "avif", "bmp", "dib", "gif", "heic", "heif", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "png",
+        "pnm", "ppm", "tga", "tif", "tiff", "webp",
+    )
+)  # fmt: skip
+"""Endings, in lower case, of the files in a folder that count as pictures. HEIC is among them although Pillow alone
+cannot read it: an error that says so is better than a photo that is silently left out."""
 
 _Encoded: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
 ImageLike: TypeAlias = "_Encoded | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
@@ -142,7 +152,7 @@ def items(images: object) -> tuple[list[object], bool]:
 
 
 def many(images: object) -> list[object]:
-    """The pictures of whoever means many.
+    """List many pictures, as `items` does, and refuse a single one.
 
     Raises:
         InputError: One single picture, or sequences inside a sequence.
@@ -154,10 +164,10 @@ def many(images: object) -> list[object]:
 
 
 def load_one(image: object, *, exif: bool = True) -> Picture:
-    """Read the picture of whoever means one; otherwise as `load`.
+    """Read one picture, as `load` does, and refuse a list or a batch.
 
     Raises:
-        InputError: A sequence or a batch of pictures, be it one long.
+        InputError: A sequence or a batch, even of one picture.
         ImageError: As for `load`.
     """
     flat, single = items(image)

@@ -1,4 +1,4 @@
-"""AnyRes geometry: which grid of tiles a picture is cut into, and how many tokens it costs.
+"""AnyRes tiles: which grid a picture is cut into, how many tokens that costs, and the cutting itself.
 
 A picture is shown to the model twice: squeezed whole into one square tile, and fitted into a grid of tiles that keeps
 its aspect ratio. The features of the grid are put together again, cleared of padding, sampled down when there are too
@@ -9,7 +9,7 @@ Reference implementation that this follows number for number: transformers 4.45.
 pin, `models/llava_onevision/{image_processing,processing,modeling}_llava_onevision.py` (Apache-2.0). Where the border
 to fill is odd, that release leaves the canvas one pixel short and stretches the last strip of tiles by it; later
 releases pad it instead. The published numbers come from the former, so it is kept.
-The resize is always horizontal first, whatever Pillow is installed (`qsit_metric.resampling`).
+The resize is always horizontal first, whatever Pillow is installed (`qsit_metric.pixels.resize`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from .errors import ImageError
-from .resampling import resize_image, resize_tensor
+from ..errors import ImageError
+from .resize import resize_image, resize_tensor
 
 if TYPE_CHECKING:
     from .geometry import Geometry
-    from .images import Picture
+    from .read import Picture
 
 _DOWNSAMPLE_ABOVE = 1.1  # modeling_llava_onevision.py: features are sampled down only past this ratio
 _BAND = (
@@ -93,7 +93,7 @@ def plan(geometry: Geometry, height: int, width: int) -> Plan:
         ImageError: A side is smaller than one pixel.
 
     Example:
-        >>> from qsit_metric.geometry import Geometry
+        >>> from qsit_metric.pixels.geometry import Geometry
         >>> p = plan(Geometry(), 1350, 1800)
         >>> p.grid, p.tiles, p.tokens
         ((4, 5), 21, 7309)
@@ -163,7 +163,7 @@ def cut(
     """Resize a picture and cut it into tiles: the squeezed whole first, then the grid in row order.
 
     Args:
-        picture: An RGB picture (`qsit_metric.images.load`).
+        picture: An RGB picture (`qsit_metric.pixels.load`).
         geometry: The checkpoint's geometry.
         rounding: False computes the linear resize without rounding to 8 bits, for finite differences; only for tensors.
         device: Where to resize. None takes Pillow for a PIL picture and a tensor's own device for a tensor. With a
