@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks import output
 from benchmarks.cost.report import conditions
 from benchmarks.nano import report
 from benchmarks.nano.evaluate import Replied, Scored, Tick, ask_all, score_cases, score_series
@@ -21,7 +21,7 @@ from benchmarks.nano.speed import measure_speed
 from benchmarks.nano.statistics import answering, monotone, scoring, targets
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic, write_results
+from qsit_metric.evaluation.loop import write_results
 from qsit_metric.files import Files, locked
 from qsit_metric.journal import Journal
 
@@ -138,8 +138,8 @@ def _written(
     out, rows = settings.output, report.score_rows(scored)
     write_results(out / "nano-scores.csv", {}, rows)
     write_results(out / "nano-questions.csv", {}, report.question_rows(replied))
-    write_atomic(out / "nano.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_atomic(out / "nano.md", report.markdown(found))
+    output.FILES.write_json(out / "nano.json", found)
+    output.FILES.write(out / "nano.md", report.markdown(found))
     return found
 
 
