@@ -33,9 +33,8 @@ from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError, Question, plcc
 from qsit_metric.journal import Journal
 from tests.training import small_base
-from train.data.synthetic.distortions import DISTORTIONS, LEVELS, distort
-from train.data.synthetic.labels import mean_mos
-from train.data.synthetic.shots import Degradation
+from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, mean_mos
+from train.nano.data.pictures import Degradation
 
 NAMES = [f"{number}.jpg" for number in range(8)]
 

@@ -40,7 +40,7 @@ _FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "pristine": ("untouched", COLOURS["ink"]),
     }
 )
-"""Module of a type's degradation -> name and colour."""
+"""Family of a type -> name and colour."""
 _ROWS = MappingProxyType({"gaussian_blur": "Gaussian blur", "white_noise": "white noise", "jpeg": "JPEG"})
 
 
@@ -51,7 +51,7 @@ def family(kind: str) -> str:
         >>> family("lens_blur"), family("pristine")
         ('blur', 'pristine')
     """
-    return kind if kind == "pristine" else distortion(kind).apply.__module__.rpartition("_")[2]
+    return kind if kind == "pristine" else distortion(kind).family
 
 
 def scatter(rows: Sequence[Mapping[str, str]], found: Mapping[str, Any]) -> bytes:

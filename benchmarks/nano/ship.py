@@ -97,7 +97,7 @@ def _data(summary: Mapping[str, Any]) -> str:
         for name, one in _photographs()
     )
     return (
-        f"Made by the repository (`train/data/synthetic`): {rows['d1']:,} scoring rows (D1), {rows['d2']:,} "
+        f"Made by the repository (`train/nano/data`): {rows['d1']:,} scoring rows (D1), {rows['d2']:,} "
         f"interpreting rows (D2), {rows['d3']:,} rows about contents (D3). Parts of the photographs below, scenes put "
         "together from them, and drawings (dead leaves, 1/f noise, gradients, shapes, writing, landscapes, patterns), "
         "with the clarity, softness, grain, sharpening and JPEG of a camera, under the 25 degradations of KADID-10k at "
