@@ -28,8 +28,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.images import Picture
 from qsit_metric.levels import expect
+from qsit_metric.pixels import Picture
 from qsit_metric.prompts import DESCRIBE, Recipe
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from qsit_metric.backends.dialogue import Dialogue
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
     from qsit_metric.backends.prefix import Prefix
-    from qsit_metric.geometry import Geometry
+    from qsit_metric.pixels.geometry import Geometry
     from qsit_metric.prompts import Prompt
 
 _ATTENTION = "counted"
@@ -256,7 +256,7 @@ class Counter:
             new_tokens: Of an answer.
             question: What is asked.
         """
-        from qsit_metric.tiling import plan
+        from qsit_metric.pixels.tiles import plan
 
         layout = plan(self._geometry, height, width)
         costs = (one.cost(layout, new_tokens, question) for one in (self._few, self._tower, self._language))

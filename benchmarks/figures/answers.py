@@ -91,7 +91,7 @@ def fragment(shown: Iterable[Shown]) -> str:
 
 
 def _shown(metric: QSiT, image: Any, name: str, questions: Sequence[str], exif: bool, limit: int) -> Shown:
-    from qsit_metric.images import load
+    from qsit_metric.pixels import load
 
     picture = load(image, exif=exif)
     with metric.open(image, exif=exif) as view:

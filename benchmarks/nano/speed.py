@@ -98,8 +98,8 @@ def many(model: str, device: str, path: str, repeats: int) -> dict[str, Any]:
     from PIL import Image
 
     from benchmarks.cost.clock import interleaved
-    from qsit_metric.images import load as read
     from qsit_metric.pipeline import Budget
+    from qsit_metric.pixels import load as read
 
     with Image.open(path) as file:
         image = file.convert("RGB")

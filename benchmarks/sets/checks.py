@@ -10,9 +10,8 @@ from typing import Literal, TypeVar
 
 from benchmarks.sets.catalog import BenchmarkSet, Kind
 from benchmarks.sets.places import Place, Read
-from qsit_metric.errors import QSiTError
+from qsit_metric.errors import QSiTError, counted
 from qsit_metric.evaluation import IQA_SETS, EvaluationError, Manifest, Question, check_counts
-from qsit_metric.evaluation.errors import counted
 
 _SHOWN = 5
 _SUM = 0.005  # published scores have two decimals or more, so one that was changed shows

@@ -18,9 +18,9 @@ from . import levels
 from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
 from .errors import InputError, QSiTError
-from .images import ImageLike, Picture, items, load_one, many
 from .model import Model
 from .pipeline import Errors, Timing, check_errors, compute, gather, guarded
+from .pixels import ImageLike, Picture, items, load_one, many
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
 from .tensors import level_logits, score_gradient
@@ -121,7 +121,7 @@ class QSiT(Model):
 
         Args:
             images: A path, URL, bytes, file object, PIL image, array (H, W[, 1|3|4]), tensor (C, H, W), or a list that
-                mixes them; a tensor (N, C, H, W) counts as a list. Sizes may differ. See `qsit_metric.images.load`.
+                mixes them; a tensor (N, C, H, W) counts as a list. Sizes may differ. See `qsit_metric.pixels.load`.
             exif: Apply the EXIF orientation, as viewers do; False reads as the authors' code does.
             errors: "raise" stops at the first image that fails (the error has `index`, and in `done` what was scored
                 before); "return" puts the error in that image's place.

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from ..errors import BackendError, CheckpointError, DependencyError, QSiTError
+from ..packages import check_transformers
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .dialogue import Dialogue
@@ -30,7 +31,7 @@ from .loading import first_line, load_model, move
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..images import Picture
+    from ..pixels import Picture
 
 _log = logging.getLogger("qsit_metric")
 _UNKNOWN_TOKENS = 1024  # the cost of a picture whose processor does not tell
@@ -63,6 +64,7 @@ class TransformersBackend(Backend):
     @classmethod
     def load(cls, folder: Path, options: LoadOptions) -> Self:
         """See `Backend.load`."""
+        check_transformers()
         from transformers import AutoModelForImageTextToText
 
         config = load_config(folder)

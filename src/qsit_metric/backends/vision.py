@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..tiling import Plan, pack
+from ..pixels.tiles import Plan, pack
 
 
 def tower_states(model: Any, tiles: torch.Tensor) -> Any:

@@ -8,7 +8,6 @@ import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +16,7 @@ from rich.text import Text
 from .. import console
 from .._version import __version__
 from ..files import to_json
+from ..packages import installed
 from .command import FAILED, options_of
 from .models import facts, state
 from .options import Json, ModelOptions
@@ -24,7 +24,9 @@ from .options import Json, ModelOptions
 if TYPE_CHECKING:
     from PIL import Image
 
-_PACKAGES = ("torch", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate")
+_PACKAGES = (
+    "torch", "tokenizers", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate"
+)  # fmt: skip
 _SETTINGS = re.compile(r"HF_|HUGGING_?FACE_|TRANSFORMERS_|QSIT_|CUDA_VISIBLE_DEVICES$")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 # (width, height) -> (tiles, image tokens): what transformers 4.45, the release that the authors pin, makes of them.
@@ -73,23 +75,16 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> int:
 
 def versions() -> dict[str, str | None]:
     """What is installed, without importing it; None for what is not."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "qsit_metric": __version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # noqa: PERF203
-            found[name] = None
-    return found
+    own = {"python": platform.python_version(), "qsit_metric": __version__}
+    return own | {name: installed(name) for name in _PACKAGES}
 
 
 def devices() -> dict[str, str]:
     """Where a model can run here."""
     try:
         import torch
-
-        console.hush()
     except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a crash
-        return {"none": f"torch or transformers cannot be imported: {error}"}
+        return {"none": f"torch cannot be imported: {error}"}
     found = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -184,7 +179,7 @@ def resizing() -> tuple[bool, str]:
     import numpy as np
     import torch
 
-    from ..resampling import resize_image, resize_tensor
+    from ..pixels.resize import resize_image, resize_tensor
 
     image = picture(61, 97)
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
@@ -197,8 +192,8 @@ def resizing() -> tuple[bool, str]:
 
 def tiling() -> tuple[bool, str]:
     """Known sizes must give the known numbers of tiles and tokens."""
-    from ..geometry import Geometry
-    from ..tiling import plan
+    from ..pixels.geometry import Geometry
+    from ..pixels.tiles import plan
 
     wrong = []
     for (width, height), expected in _LAYOUTS.items():

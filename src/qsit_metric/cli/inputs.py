@@ -47,7 +47,7 @@ def key(path: str) -> str:
 
 def is_url(path: str) -> bool:
     """Whether a picture is fetched from somewhere, and not a file."""
-    from ..images.fetch import scheme  # brings what decodes pictures, which a help text can do without
+    from ..pixels.fetch import scheme  # brings what decodes pictures, which a help text can do without
 
     return scheme(path) is not None
 
@@ -78,7 +78,7 @@ def _pictures(entry: str, recursive: bool) -> Iterable[str]:
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
     # Names that start with a dot are skipped: macOS leaves "._photo.jpg" beside every photo on foreign disks.
-    from ..images.suffixes import SUFFIXES
+    from ..pixels.read import SUFFIXES
 
     found: list[str] = []
     for parent, folders, names in os.walk(folder):

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EvaluationError, counted
-from .files import PathLike
+from ..errors import EvaluationError, counted
+from ..files import PathLike
 from .manifest import Item, Manifest, renamed
 from .readers import CSIQ_FOLDERS, FORMATS, read_scores
 
@@ -23,7 +23,7 @@ _LOG = logging.getLogger("qsit_metric")
 
 @dataclass(frozen=True)
 class IQASet:
-    """What is known of a public data set.
+    """Public data set: where its files lie, the scale of its scores, and what its publishers count.
 
     Attributes:
         name: What `read_iqa` takes.

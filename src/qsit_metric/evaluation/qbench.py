@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from ..errors import shorten
+from ..errors import EvaluationError, refuse, shorten
+from ..files import PathLike
 from ..prompts import LETTERS
-from .errors import EvaluationError, missing, refuse
-from .files import FILES, PathLike, read_json_list
-from .manifest import check_image
+from .manifest import FILES, check_image, missing_package, read_json_list
 
 Type = Literal["yes-no", "what", "how"]
 Concern = Literal["distortion", "other", "in-context distortion", "in-context other"]
@@ -258,7 +257,7 @@ def _file(path: Path, before: int) -> tuple[list[Question], list[str]]:
 
 
 def _usable(rows: Iterable[Any], read: Callable[[int, Any], _T]) -> tuple[list[_T], list[str]]:
-    """What is read of each row, and why nothing is read of the others."""
+    """Read each row; gives what was read, and the reasons of the rows that cannot be used."""
     found: list[_T] = []
     reasons: list[str] = []
     for place, row in enumerate(rows):
@@ -279,7 +278,7 @@ def _in_words_of_the_file(reason: str, names: Mapping[str, str]) -> str:
 
 
 def _question(row: Mapping[str, Any], place: int) -> Question:
-    """From the fields that both formats come down to."""
+    """A question from the fields that both formats come down to."""
     if "reason" in row:
         raise EvaluationError(row["reason"])
     name = str(place if row["id"] is None else row["id"])
@@ -324,7 +323,7 @@ def _parquet(path: Path, pixels: bool = False) -> Iterator[dict[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing("pyarrow", path) from error
+        raise missing_package("pyarrow", path) from error
     needed = ["question", *_OPTIONS, "question_type", "question_concern", "image"]
     try:
         file = pyarrow.parquet.ParquetFile(path)
@@ -366,14 +365,14 @@ def _suffix(content: bytes | None) -> str:
 
 
 def _named(value: Any, names: Sequence[Any], field: str) -> Any:
-    """Both files count from 0, as numbers or as text."""
+    """The name that a number stands for; both formats count from 0, as numbers or as text."""
     if str(value) not in map(str, range(len(names))):
         raise EvaluationError.about(field, value, f"a number from 0 to {len(names) - 1}")
     return names[int(value)]
 
 
 def _pictures(folder: Path) -> list[str]:
-    from ..images.suffixes import SUFFIXES
+    from ..pixels.read import SUFFIXES
 
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
