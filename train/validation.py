@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
-from qsit_metric.asking import Questions
+from qsit_metric.questions import Questions
 from qsit_metric.backends.base import Encoded
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.vision import projected, tower_states

@@ -14,7 +14,7 @@ from benchmarks.runs.run import Groups, carry_out, digest
 from qsit_metric.errors import shorten
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress
-from qsit_metric.pipeline import Timing
+from qsit_metric.batching import Timing
 
 from .judges import Judge, Unjudged
 from .prompts import PROMPTS, messages, needs_golden, rating

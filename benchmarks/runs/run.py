@@ -24,7 +24,7 @@ from .results import RUN_FILE, Part, Results, parts, read_run, unwritable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from qsit_metric.pipeline import Timing
+    from qsit_metric.batching import Timing
 
 
 def identity(kind: str, metric: Any, name: str, sha256: str, ids: Sequence[str], **settings: Any) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def carry_out(
 
 
 def _timing() -> Timing:
-    from qsit_metric.pipeline import Timing  # brings torch, which metrics that are functions need not have
+    from qsit_metric.batching import Timing  # brings torch, which metrics that are functions need not have
 
     return Timing()
 

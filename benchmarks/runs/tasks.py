@@ -19,8 +19,8 @@ from .run import Groups, carry_out, digest, identity
 
 if TYPE_CHECKING:
     from qsit_metric import Answer, QSiT
-    from qsit_metric.pipeline import Timing
-    from qsit_metric.view import View
+    from qsit_metric.batching import Timing
+    from qsit_metric.metric import View
 
 
 def score_run(
@@ -141,7 +141,7 @@ def question_run(
     )
 
     def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
-        from qsit_metric.view import opened
+        from qsit_metric.metric import opened
 
         paths = (root / questions[group[0]].image for group in todo)
         for group, view in zip(todo, opened(metric, paths, exif=exif, timing=timing), strict=True):
@@ -245,7 +245,7 @@ def describe_run(
     )
 
     def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
-        from qsit_metric.view import opened
+        from qsit_metric.metric import opened
 
         places = [place for group in todo for place in group]
         views = opened(metric, (root / ids[place] for place in places), exif=exif, timing=timing)

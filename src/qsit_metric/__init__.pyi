@@ -5,8 +5,8 @@ from .maps import QualityMap as QualityMap
 from .metric import QSiT as QSiT
 from .modules.create import create_metric as create_metric
 from .modules.loss import QSiTLoss as QSiTLoss
-from .pipeline import Budget as Budget
+from .batching import Budget as Budget
 from .prompts import Recipe as Recipe
 from .results import Answer as Answer
 from .results import Score as Score
-from .view import View as View
+from .metric import View as View

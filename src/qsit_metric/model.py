@@ -112,15 +112,3 @@ class Model:
             raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
         self.backend.check(found.scoring())
         self._recipe = found
-
-    def computing(self) -> contextlib.AbstractContextManager[None]:
-        """No gradient and no ambient autocast: a score does not depend on the caller's context."""
-        return computing(self.device)
-
-    def _batches(self, images: Iterable[Any], exif: bool) -> Iterator[list[Prepared | QSiTError]]:
-        return batches(ahead(images, lambda image: self._prepare(image, exif)), self.budget)
-
-    def _prepare(self, image: Any, exif: bool) -> Prepared:
-        with guarded(), self.computing():  # grad mode is local to a thread, and this runs in several
-            picture = image if isinstance(image, Picture) else load(image, exif=exif)
-            return dataclasses.replace(self.backend.prepare(picture), note=picture.note)

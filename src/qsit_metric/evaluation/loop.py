@@ -20,7 +20,7 @@ from .manifest import FILES, Item, Manifest, number
 
 if TYPE_CHECKING:
     from ..metric import QSiT
-    from ..pipeline import Timing
+    from ..batching import Timing
 
 Progress: TypeAlias = Callable[[int, int], object]
 

@@ -22,7 +22,7 @@ from .qbench import CONCERNS, TYPES, Question
 if TYPE_CHECKING:
     from ..metric import QSiT
     from ..results import Answer
-    from ..view import View
+    from ..metric import View
 
 _LOG = logging.getLogger("qsit_metric")
 
