@@ -29,14 +29,13 @@ from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 from torch.nn import functional
-from transformers.utils.logging import disable_progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # `train` is a program of the checkout, which nobody installs
 
 from qsit_metric import QSiT, QSiTLoss  # noqa: E402
-from train.data.synthetic import photographs  # noqa: E402
-from train.data.synthetic.distortions import distort  # noqa: E402
+from train.nano.data import photographs  # noqa: E402
+from train.nano.data.kadid import distort  # noqa: E402
 
 DAMAGE = (("white_noise", 5), ("white_noise", 4))
 WEIGHTS = {"L1": 0.0, "L1 + QSiT": 0.02, "L1 + far too much QSiT": 1.0}
@@ -236,7 +235,6 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "restore.png")
     parser.add_argument("--table", type=Path, default=ROOT / "benchmarks" / "results" / "restore.csv")
     given = parser.parse_args()
-    disable_progress_bar()
     start, effort = time.perf_counter(), Effort(3, 2, 3, 2) if given.fast else Effort()
     metric, console = QSiT(given.model, device="cpu"), Console()
 

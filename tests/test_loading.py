@@ -35,7 +35,7 @@ def test_another_release_of_transformers_is_named_before_anything_is_read(monkey
     monkeypatch.setattr(packages, "version", lambda name: release)
     words = rf"`transformers`: got '{release}', expected transformers >=4.57,<6. Install one of these: pip install"
     with pytest.raises(DependencyError, match=words):
-        QSiT("q-sit", local_files_only=True)
+        QSiT(GOLDEN / "tied", backend="transformers")
 
 
 def test_the_range_is_that_of_the_package():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -122,8 +123,7 @@ def theirs(metric, picture, prompt, **rules):
 
 @pytest.mark.parametrize("rules", [{}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}])
 def test_answers_equal_transformers_generate(lively, monkeypatch, rules):
-    for key, value in rules.items():
-        monkeypatch.setattr(lively.backend.model.generation_config, key, value)
+    monkeypatch.setattr(lively.backend, "generation", dataclasses.replace(lively.backend.generation, **rules))
     for seed, question in enumerate(QUESTIONS):
         picture = noise(130, 90, seed)
         answer = lively.ask(picture, [question, QUESTIONS[0]], max_new_tokens=12)[0]
@@ -131,7 +131,8 @@ def test_answers_equal_transformers_generate(lively, monkeypatch, rules):
 
 
 def test_ignored_generation_rules_are_said(lively, monkeypatch, caplog):
-    monkeypatch.setattr(lively.backend.model.generation_config, "suppress_tokens", [5])
+    told = dataclasses.replace(lively.backend.generation, ignored=("suppress_tokens",))
+    monkeypatch.setattr(lively.backend, "generation", told)
     lively.ask(noise(9, 9), "Sharp?", max_new_tokens=1)
     assert "suppress_tokens" in caplog.text
 
@@ -141,7 +142,8 @@ def test_an_answer_ends_at_the_end_token(lively, monkeypatch):
     long = lively.ask(picture, QUESTIONS[1], max_new_tokens=10)
     assert not long.finished
     stop = next(token for i, token in enumerate(long.tokens) if i > 1 and token not in long.tokens[:i])
-    monkeypatch.setattr(lively.backend.model.generation_config, "eos_token_id", [460, stop])
+    ends = dataclasses.replace(lively.backend.generation, stop=frozenset({460, stop}))
+    monkeypatch.setattr(lively.backend, "generation", ends)
     short, other = lively.ask(picture, [QUESTIONS[1], QUESTIONS[2]], max_new_tokens=10)
     assert short.finished
     assert short.tokens == long.tokens[: long.tokens.index(stop) + 1]

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .batching import Budget, batches, compute, gather, guarded, prepare
 from .errors import BackendError, InputError
 from .levels import expect, finite
-from .batching import Budget, batches, compute, gather, guarded, prepare
-from .pixels import Picture, load
+from .pixels import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ from .backends.base import Backend, Encoded, LoadOptions, Prepared
 from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, results
 from .errors import BackendError, InputError, QSiTError
 from .gradients import level_logits, score_gradient
-from .model import Model
+from .loading import Loaded, load_backend
 from .pixels import ImageLike, Picture, items, load_one, many
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .questions import Method, Questions
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .maps import MapMethod, QualityMap
 
 
-class QSiT(Model):
+class QSiT(Loaded):
     """A no-reference image-quality metric that also answers questions about quality.
 
     Args:
@@ -90,8 +90,6 @@ class QSiT(Model):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> None:
-        from .loading import load_backend
-
         asked = recipe_named(recipe) if isinstance(recipe, str) else recipe
         if not isinstance(asked, (Recipe, NoneType)):
             raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
@@ -414,7 +412,6 @@ def opened(
         ...     with view:
         ...         view.ask("Is it sharp?")
     """
-
     prepared = ahead(images, lambda image: prepare(metric.backend, image, exif=exif))
     for found in (timing or Timing()).watch(prepared):
         if isinstance(found, QSiTError):

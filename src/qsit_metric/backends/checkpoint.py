@@ -9,6 +9,8 @@ from ..errors import CheckpointError
 from ..pixels.geometry import Geometry
 from .dialogue import IMAGE
 from .files import read_json
+from .template import load_template
+from .tokenizer import Tokenizer
 
 FAMILY = "llava_onevision"  # `model_type` in config.json
 
@@ -61,29 +63,13 @@ def load_config(folder: Path) -> Any:
     return config
 
 
-def load_tokenizer(folder: Path, template: str | None) -> tuple[Any, str]:
-    """The tokenizer and the chat template that travels with the checkpoint.
+def load_tokenizer(folder: Path, template: str | None) -> tuple[Tokenizer, str]:
+    """The tokenizer and the chat template that travels with the checkpoint, or another in its place.
 
     Raises:
         CheckpointError: The tokenizer cannot be built, or there is no chat template.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare exceptions
-        raise CheckpointError.about("model", str(folder), "a tokenizer", f"transformers said: {error}") from error
-    jinja = folder / "chat_template.jinja"
-    found = (
-        template
-        or (jinja.read_text(encoding="utf-8") if jinja.is_file() else None)
-        or read_json(folder, "chat_template.json").get("chat_template")
-        or tokenizer.chat_template
-    )
-    if not isinstance(found, str) or not found:
-        hint = "Put chat_template.jinja or chat_template.json into the folder."
-        raise CheckpointError.about("model", str(folder), "a chat template in the checkpoint", hint)
-    return tokenizer, found
+    return Tokenizer.load(folder), template or load_template(folder)
 
 
 def _check_processor(processor: dict[str, Any], geometry: Geometry) -> None:

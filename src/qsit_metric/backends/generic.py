@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from ..errors import BackendError, CheckpointError, DependencyError, QSiTError
+from ..packages import check_transformers
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .dialogue import Dialogue
@@ -63,6 +64,7 @@ class TransformersBackend(Backend):
     @classmethod
     def load(cls, folder: Path, options: LoadOptions) -> Self:
         """See `Backend.load`."""
+        check_transformers()
         from transformers import AutoModelForImageTextToText
 
         config = load_config(folder)

@@ -21,17 +21,20 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import BackendError, CheckpointError, InputError
+from ..packages import check_transformers
 from ..pixels.geometry import Geometry
 from ..pixels.tiles import Plan, cut, normalise, plan
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import FAMILY, load_config, load_geometry, load_tokenizer
 from .dialogue import IMAGE, Dialogue, Ids
+from .generation import Generation
 from .greedy import Decoder
 from .likelihood import answer_likelihoods
 from .loading import load_model, move
 from .prefix import Prefix
 from .recomputing import recomputing
+from .tokenizer import Tokenizer
 from .vision import image_features
 
 if TYPE_CHECKING:
@@ -60,30 +63,39 @@ class LlavaOnevisionBackend(Backend):
         template: Its chat template in Jinja.
         geometry: Its tile geometry.
         recipe: The scoring recipe that it was calibrated with, or None.
+        generation: What ends an answer, and the rules against repetition; default: the model's `generation_config`.
     """
 
     name: ClassVar[str] = FAMILY
     differentiable: ClassVar[bool] = True
 
     def __init__(
-        self, model: Any, tokenizer: Any, template: str, geometry: Geometry, recipe: Recipe | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        template: str,
+        geometry: Geometry,
+        recipe: Recipe | None = None,
+        generation: Generation | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.geometry = geometry
         self.recipe = recipe
         self.rounding = True  # False: linear resize, for finite-difference tests
+        self.generation = generation or Generation.of(getattr(model, "generation_config", None))
         self._dialogue = Dialogue(tokenizer, template)
-        self._check_tokens(tokenizer)
+        self._check_tokens(self._dialogue.tokenizer)
 
     @classmethod
     def load(cls, folder: Path, options: LoadOptions) -> Self:
         """See `Backend.load`."""
+        check_transformers()
         from transformers import LlavaOnevisionForConditionalGeneration
 
         geometry = load_geometry(folder)
         tokenizer, template = load_tokenizer(folder, options.template)
         model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), options)
-        return cls(model, tokenizer, template, geometry, Recipe.load(folder))
+        return cls(model, tokenizer, template, geometry, Recipe.load(folder), Generation.load(folder))
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -155,7 +167,8 @@ class LlavaOnevisionBackend(Backend):
         with torch.no_grad():
             for prefix, numbers, rows in self._passes(requests, ids):
                 prompts = [self._whole_prompt(ids[n], requests[n][0].tokens) for n in numbers]
-                decoder = Decoder(self.model, self._dialogue.tokenizer, max_new_tokens)
+                head = self.model.get_output_embeddings()
+                decoder = Decoder(head, self._dialogue.tokenizer, self.generation, max_new_tokens)
                 try:
                     found = decoder.run(prefix, rows, [ids[n].after for n in numbers], prompts)
                 finally:
@@ -279,9 +292,9 @@ class LlavaOnevisionBackend(Backend):
         """The ids that `generate` of transformers would see, for its repetition rules."""
         return [*ids.before, *[self.model.config.image_token_index] * image_tokens, *ids.after]
 
-    def _check_tokens(self, tokenizer: Any) -> None:
+    def _check_tokens(self, tokenizer: Tokenizer) -> None:
         """Refuse a tokenizer that belongs to another model."""
-        marker, config = tokenizer.convert_tokens_to_ids(IMAGE), self.model.config
+        marker, config = tokenizer.id_of(IMAGE), self.model.config
         if marker != config.image_token_index:
             raise CheckpointError.about(f"id of {IMAGE!r}", marker, f"{config.image_token_index}, as config.json says")
         rows = self.model.get_input_embeddings().num_embeddings
