@@ -1,9 +1,8 @@
 """Is a folder on disk a whole and safe checkpoint?
 
-Answered from file names, JSON and the headers of the safetensors files alone, with the standard library and without
-loading a tensor, so that a truncated or half-copied model is refused before anything is built from it.
-
-Format: https://huggingface.co/docs/safetensors/index#format (8 bytes little-endian header length, JSON header, data).
+Answered from file names, JSON and what the safetensors library says of headers and sizes, without loading a tensor, so
+that a truncated or half-copied model is refused before anything is built from it. The format, for the words of a
+refusal: https://huggingface.co/docs/safetensors/index#format (8 bytes little-endian header length, JSON header, data).
 Weights are read from safetensors only: a pickle can run code when it is opened.
 """
 
@@ -217,39 +216,41 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _tensors(path: Path) -> set[str]:
-    """Read the header of a safetensors file and hold it against the size of the file."""
+    """The names of a safetensors file's tensors, once the library has found its header and its size in order."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = set(file.keys())
+    except SafetensorError as error:
+        raise _Defect(f"{path.name} {_defect(path, error)}") from error
+    if not names:
+        raise _Defect(f"{path.name} holds no tensors")
+    return names
+
+
+def _defect(path: Path, error: Exception) -> str:
+    """What is wrong with a file that the library refuses, in words that say what to do."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        if start == b"version ":
-            raise _Defect(f"{path.name} is a git-lfs pointer, not the weights (run `git lfs pull`)")
         length = int.from_bytes(start, "little")
+        if start == b"version ":
+            return "is a git-lfs pointer, not the weights (run `git lfs pull`)"
         if length > _MAX_HEADER:
-            raise _Defect(f"{path.name} is not a safetensors file (a header of {length} bytes)")
+            return f"is not a safetensors file (a header of {length} bytes)"
         if size < 8 + length:
-            raise _Defect(f"{path.name} is truncated inside its header ({size} of at least {8 + length} bytes)")
-        end, tensors = _layout(path.name, file.read(length))
-    if size != 8 + length + end:
-        state = "truncated" if size < 8 + length + end else "longer than its header says"
-        raise _Defect(f"{path.name} is {state} ({size} bytes on disk, {8 + length + end} by its header)")
-    return tensors
-
-
-def _layout(name: str, header: bytes) -> tuple[int, set[str]]:
-    """Return where the data ends and which tensors there are; they must lie end to end, without hole or overlap."""
+            return f"is truncated inside its header ({size} of at least {8 + length} bytes)"
+        header = file.read(length)
     try:
-        entries = {key: value for key, value in json.loads(header).items() if key != "__metadata__"}
-        spans = sorted((int(begin), int(end)) for begin, end in (entry["data_offsets"] for entry in entries.values()))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _Defect(f"{name} has an unreadable safetensors header ({type(error).__name__})") from error
-    position = 0
-    for begin, end in spans:
-        if begin != position or end < begin:
-            raise _Defect(f"{name} has a safetensors header whose tensors overlap or leave a hole at byte {position}")
-        position = end
-    if not entries:
-        raise _Defect(f"{name} holds no tensors")
-    return position, set(entries)
+        spans = [entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__"]
+        whole = 8 + length + max(end for _, end in spans)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return f"has an unreadable safetensors header ({error})"
+    if size != whole:
+        state = "truncated" if size < whole else "longer than its header says"
+        return f"is {state} ({size} bytes on disk, {whole} by its header)"
+    return f"has a safetensors header whose tensors overlap, leave a hole or do not fit their shapes ({error})"
 
 
 def _few(names: Collection[str]) -> str:
