@@ -25,6 +25,7 @@ from hub_server import HubServer
 from qsit_metric import QSiT, Score, __version__, console
 from qsit_metric.cli import app, doctor, inputs, models, options, score, scores
 from qsit_metric.errors import BackendError, InputError
+from qsit_metric.files import Stamp
 from qsit_metric.hub.store import Stored, on_disk
 
 TIED = str(GOLDEN / "tied")
@@ -210,7 +211,8 @@ def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     made = {"model": TIED, "repo": None, "revision": tied.info["revision"], "recipe": "authors", "dtype": "float32"}
     made |= {"exif": True, "qsit_metric": __version__}
-    expected = [{"path": path, **tied.score(path).as_dict(), **made} for path in pictures]
+    stamps = {path: dataclasses.asdict(Stamp.of(Path(path))) for path in pictures}
+    expected = [{"path": path, **tied.score(path).as_dict(), **made, **stamps[path]} for path in pictures]
     assert [set(line) for line in lines] == [set(line) for line in expected]
     assert len({round(line["score"], 3) for line in lines}) > 1, "pictures that all score alike would prove nothing"
     for line, want in zip(lines, expected, strict=True):
