@@ -26,7 +26,7 @@ from conftest import IMAGES
 from qsit_metric import QSiTError, console
 from qsit_metric.batching import Timing, ahead
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, evaluate, evaluate_questions
-from qsit_metric.evaluation.questions import RULES
+from qsit_metric.evaluation.multiple_choice import RULES
 from qsit_metric.metric import opened
 
 ROOT = Path(__file__).resolve().parents[1]

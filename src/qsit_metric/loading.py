@@ -22,7 +22,7 @@ from .backends.registry import backend_class
 from .batching import Budget, guarded
 from .errors import InputError
 from .hub import Checkpoint, fingerprint, resolve
-from .packages import check_transformers
+from .packages import installed
 from .prompts import Recipe, recipe_named
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ class Loaded:
     def info(self) -> dict[str, str | None]:
         """What made the scores, as plain text fields."""
         import PIL
-        import transformers
 
         return {
             "backend": self.backend.name,
@@ -71,7 +70,7 @@ class Loaded:
             **self._origin,
             "qsit_metric": __version__,
             "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            "transformers": installed("transformers"),
             "pillow": PIL.__version__,
             "python": platform.python_version(),
             **self.backend.facts(),
@@ -137,7 +136,6 @@ def load_backend(
     Returns:
         The backend, where it came from (for result files), and the recipe that it was calibrated with.
     """
-    check_transformers()
     chosen = backend_class(backend) if backend else None
     placed = _defaults(options)
     checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)

@@ -288,7 +288,7 @@ class QSiT(Loaded):
         Example:
             >>> metric.map("photo.jpg").overlay().save("map.png")  # doctest: +SKIP
         """
-        from .maps import MapRequest, quality_map
+        from .maps import MapRequest, map_quality
 
         def score(pictures: Iterable[Picture]) -> Iterator[Score | QSiTError]:
             return self._scored(pictures, exif)
@@ -297,7 +297,7 @@ class QSiT(Loaded):
             return score_gradient(picture, self.backend, self.recipe.scoring(), self.budget)
 
         request = MapRequest(method, window, stride, overlap)
-        return quality_map(load_one(image, exif=exif), request, self.backend.tile, score, gradient)
+        return map_quality(load_one(image, exif=exif), request, self.backend.tile, score, gradient)
 
 
 class View:

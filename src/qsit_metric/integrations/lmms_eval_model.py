@@ -18,7 +18,7 @@ from .. import metric
 from ..batching import computing, prepare
 from ..errors import InputError, QSiTError
 from ..metric import opened
-from .hosts import require
+from ..packages import require
 
 _HOST = require("lmms_eval.api.model", "lmms", "lmms-eval", least="0.7", below="0.8")
 
