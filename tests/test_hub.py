@@ -22,7 +22,7 @@ from hub_server import HubServer
 from qsit_metric import catalog, errors, hub
 from qsit_metric.errors import CheckpointError, HubError, InputError, UnknownNameError
 from qsit_metric.hub import errors as hub_errors
-from qsit_metric.hub import store
+from qsit_metric.hub import cache as store
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = "model.safetensors"
