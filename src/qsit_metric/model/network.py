@@ -1,8 +1,8 @@
 """LLaVA-OneVision as plain modules: a SigLIP tower, a two-layer projector and a Qwen2 decoder.
 
-Modules carry the published names (`model.vision_tower.vision_model...`, `model.language_model.layers.N.self_attn.q_proj`,
-`lm_head`), so device maps, adapters and exports find what they look for. The decoder reads tokens in one flat sequence;
-what belongs together, what may look at what and what is remembered is the affair of a `Reading` (`reading.py`).
+Modules carry the published names (`model.vision_tower`, `model.language_model.layers.0.mlp.up_proj`, `lm_head`), so
+device maps, adapters and exports find what they look for. The decoder reads tokens in one flat sequence; what belongs
+together, what may look at what and what is remembered is the affair of a `Reading` (`reading.py`).
 
 Papers: LLaVA-OneVision, arXiv 2408.03326; SigLIP, arXiv 2303.15343; Qwen2, arXiv 2407.10671.
 Reference that it follows number for number: transformers 4.45.0, `modeling_{llava_onevision,siglip,qwen2}.py`
@@ -12,18 +12,16 @@ than the places that are asked for; each attention may keep its projections as o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from . import products
 from .config import Config, Text, Vision
 from .rotary import frequencies
-
-Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Reading(Protocol):
@@ -34,10 +32,8 @@ class Reading(Protocol):
         wanted: (W,) places whose hidden states are asked for; None for all.
     """
 
-    @property
-    def positions(self) -> torch.Tensor: ...
-    @property
-    def wanted(self) -> torch.Tensor | None: ...
+    positions: torch.Tensor
+    wanted: torch.Tensor | None
 
     def attend(
         self, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, dropout: float
@@ -56,38 +52,39 @@ class Reading(Protocol):
         """
 
 
-def activation(name: str) -> Activation:
-    """An activation function by its name in `config.json`.
-
-    Example:
-        >>> activation("quick_gelu")(torch.zeros(1))
-        tensor([0.])
-    """
-    return {
-        "gelu": functional.gelu,
-        "gelu_new": _tanh_gelu,
-        "gelu_pytorch_tanh": _tanh_gelu,
-        "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-        "relu": functional.relu,
-        "silu": functional.silu,
-        "swish": functional.silu,
-        "tanh": torch.tanh,
-    }[name]
-
-
-def _tanh_gelu(x: torch.Tensor) -> torch.Tensor:
-    return functional.gelu(x, approximate="tanh")
-
-
 class _Unset:
-    """A layer that starts without numbers: they come from a file, and drawing others first costs a second of imports."""
+    """A layer that starts without numbers: they come from a file, and drawing some first would cost a second."""
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""
 
 
 class Linear(_Unset, nn.Linear):
-    """See `_Unset`."""
+    """A linear layer with what follows it in the same call; see `products.linear`."""
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        act: str | None = None,
+        times: torch.Tensor | None = None,
+        plus: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(..., in) -> (..., out)."""
+        return products.linear(x, self.weight, self.bias, act, times, plus)
+
+
+def through(
+    layer: nn.Module,
+    x: torch.Tensor,
+    act: str | None = None,
+    times: torch.Tensor | None = None,
+    plus: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A linear layer with what follows it, also where an adapter or a quantised layer stands in its place."""
+    if type(layer) is Linear:
+        found: torch.Tensor = layer(x, act, times, plus)
+        return found
+    return products.follow(layer(x), act, times, plus)
 
 
 class Conv2d(_Unset, nn.Conv2d):
@@ -125,7 +122,7 @@ class _Fusable(nn.Module):
         parts: list[nn.Linear] = [self.get_submodule(name) for name in self.siblings]  # type: ignore[misc]
         if self._fused is None:
             return [part(x) for part in parts]
-        return functional.linear(x, *self._fused).split([part.out_features for part in parts], dim=-1)
+        return products.linear(x, *self._fused).split([part.out_features for part in parts], dim=-1)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._fused = None
@@ -143,13 +140,12 @@ class VisionAttention(_Fusable):
             self.add_module(name, Linear(config.hidden, config.hidden))
         self.heads, self.dropout = config.heads, config.dropout
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(tiles, patches, hidden) -> the same."""
+    def forward(self, x: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
+        """(tiles, patches, hidden) -> the same, added to `plus`."""
         split = (*x.shape[:2], self.heads, x.shape[2] // self.heads)
         q, k, v = (part.view(split).transpose(1, 2) for part in self.project(x))
-        dropout = self.dropout if self.training else 0.0
-        seen = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out_proj(seen.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+        seen = products.attention(q, k, v, self.dropout if self.training else 0.0, causal=False)
+        return through(self.out_proj, seen, plus=plus)
 
 
 class VisionMLP(nn.Module):
@@ -159,11 +155,11 @@ class VisionMLP(nn.Module):
         super().__init__()
         self.fc1 = Linear(config.hidden, config.inner)
         self.fc2 = Linear(config.inner, config.hidden)
-        self.act = activation(config.act)
+        self.act = config.act
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., hidden) -> the same."""
-        return self.fc2(self.act(self.fc1(x)))  # type: ignore[no-any-return]
+    def forward(self, x: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
+        """(..., hidden) -> the same, added to `plus`."""
+        return through(self.fc2, through(self.fc1, x, self.act), plus=plus)
 
 
 class VisionLayer(nn.Module):
@@ -178,8 +174,8 @@ class VisionLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(tiles, patches, hidden) -> the same."""
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+        x = self.self_attn(self.layer_norm1(x), x)
+        return self.mlp(self.layer_norm2(x), x)  # type: ignore[no-any-return]
 
 
 class VisionEmbeddings(nn.Module):
@@ -246,11 +242,11 @@ class Projector(nn.Module):
         super().__init__()
         self.linear_1 = Linear(config.vision.hidden, config.text.hidden, bias=config.bias)
         self.linear_2 = Linear(config.text.hidden, config.text.hidden, bias=config.bias)
-        self.act = activation(config.act)
+        self.act = config.act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., tower's hidden) -> (..., decoder's hidden)."""
-        return self.linear_2(self.act(self.linear_1(x)))  # type: ignore[no-any-return]
+        return through(self.linear_2, through(self.linear_1, x, self.act))
 
 
 class RMSNorm(nn.Module):
@@ -306,32 +302,36 @@ class TextAttention(_Fusable):
         self.index, self.head, self.dropout = index, config.head, config.dropout
 
     def forward(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, reading: Reading, wanted: torch.Tensor | None
+        self,
+        x: torch.Tensor,
+        plus: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        reading: Reading,
+        wanted: torch.Tensor | None,
     ) -> torch.Tensor:
-        """(T, hidden) -> (T or W, hidden)."""
+        """(T, hidden) -> (T or W, hidden), added to `plus`."""
         q, k, v = (part.view(len(x), -1, self.head) for part in self.project(x))
         k = rotate(k, cos, sin)
         q = rotate(q, cos, sin) if wanted is None else rotate(q[wanted], cos[wanted], sin[wanted])
         seen = reading.attend(self.index, q, k, v, self.dropout if self.training else 0.0)
-        return self.o_proj(seen)  # type: ignore[no-any-return]
+        return through(self.o_proj, seen, plus=plus)
 
 
-class TextMLP(_Fusable):
+class TextMLP(nn.Module):
     """Gated feed-forward part."""
-
-    siblings = ("gate_proj", "up_proj")
 
     def __init__(self, config: Text) -> None:
         super().__init__()
         self.gate_proj = Linear(config.hidden, config.inner, bias=False)
         self.up_proj = Linear(config.hidden, config.inner, bias=False)
         self.down_proj = Linear(config.inner, config.hidden, bias=False)
-        self.act = activation(config.act)
+        self.act = config.act
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(T, hidden) -> the same."""
-        gate, up = self.project(x)
-        return self.down_proj(self.act(gate) * up)  # type: ignore[no-any-return]
+    def forward(self, x: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
+        """(T, hidden) -> the same, added to `plus`."""
+        gate = through(self.gate_proj, x, self.act)
+        return through(self.down_proj, through(self.up_proj, x, times=gate), plus=plus)
 
 
 class TextLayer(nn.Module):
@@ -348,9 +348,9 @@ class TextLayer(nn.Module):
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, reading: Reading, wanted: torch.Tensor | None
     ) -> torch.Tensor:
         """(T, hidden) -> (T, hidden); with `wanted` only those places, (W, hidden)."""
-        seen = self.self_attn(self.input_layernorm(x), cos, sin, reading, wanted)
-        x = (x if wanted is None else x[wanted]) + seen
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+        kept = x if wanted is None else x[wanted]
+        x = self.self_attn(self.input_layernorm(x), kept, cos, sin, reading, wanted)
+        return self.mlp(self.post_attention_layernorm(x), x)  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):

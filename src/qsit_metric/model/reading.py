@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from .network import Decoder
+from .products import attention
 
 _SHARED, _PAD = -1, -2  # owners of a slot that every question sees, and of one that none sees
 _ROOM = 64  # slots that a cache grows by at least, so that a token costs no copy of what is there
@@ -105,8 +106,7 @@ def _attend(
     repeats = queries.shape[1] // keys.shape[1]
     q, k, v = (part.unflatten(0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
     k, v = (part.repeat_interleave(repeats, dim=1) if repeats > 1 else part for part in (k, v))
-    seen = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
-    return seen.transpose(1, 2).flatten(0, 1).flatten(1)
+    return attention(q, k, v, dropout, causal).flatten(0, 1)
 
 
 class Prefix:
@@ -200,9 +200,10 @@ class _Continued:
 
 
 def _behind(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Attention of (rows, width, heads, head) queries to kept (rows, groups, slots, head) -> (rows, width, heads * head).
+    """Attention of (rows, width, heads, head) queries to what is kept, (rows, groups, slots, head).
 
-    Heads of one group share keys, so they stand in for one longer text: nothing that is kept is copied.
+    Returns (rows, width, heads * head). Heads of one group share keys, so they are read as one longer text, and nothing
+    that is kept is copied.
     """
     rows, width, heads, head = q.shape
     groups = k.shape[1]
