@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import Table, cells, conditions, right_columns
 from benchmarks.worst import Worst, thumbnail
-from qsit_metric.commands.terminal import printable
+from qsit_metric.console import printable
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError
 

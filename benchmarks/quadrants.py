@@ -28,8 +28,7 @@ from benchmarks._app import app_of
 from benchmarks.intervals import wilson
 from benchmarks.nano.pictures import photographs
 from benchmarks.output import Table, markdown, save
-from qsit_metric import QSiT, QualityMap
-from qsit_metric.commands import terminal
+from qsit_metric import QSiT, QualityMap, console
 from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.images import load
 from train.data.synthetic import photographs as own
@@ -237,18 +236,18 @@ def main(
     if drawing:
         drawing.parent.mkdir(parents=True, exist_ok=True)
         figure(metric).save(drawing, optimize=True)
-        terminal.say(f"{drawing}: drawn")
+        console.say(f"{drawing}: drawn")
         return
     wanted = cases(names, seed=seed)
     found = list(
-        track(measure(metric, wanted, _reader(photos), window, stride), "maps", len(wanted), console=terminal.err())
+        track(measure(metric, wanted, _reader(photos), window, stride), "maps", len(wanted), console=console.err())
     )
     info = {key: value for key, value in metric.info.items() if value is not None}
     made = {**info, "photographs": len(names), "window": window, "stride": stride, "seed": seed}
     result = table(found, made)
     save(result, output)
     write_atomic(output / "quadrants-cases.csv", _cases_csv(found))
-    terminal.write(markdown(result))
+    console.write(markdown(result))
 
 
 def _reader(photos: Path | None) -> Callable[[str], Image.Image]:

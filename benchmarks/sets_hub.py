@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sets import SETS, Sets, SetStatus, status
-from benchmarks.sets_hub_files import Brought, DatasetRequest, bring, digest
+from benchmarks.sets_hub_files import Brought, bring, digest
 from benchmarks.sets_unpack import Tick, unpack
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import PathLike, read_text, write_atomic
 from qsit_metric.files import locked
-from qsit_metric.hub.store import cache_folder
+from qsit_metric.hub.store import Request, cache_folder
 
 _LOG = logging.getLogger("qsit_metric")
 _NOTE = "fetched.json"
@@ -137,7 +137,7 @@ def fetch(
     if not accept_licence:
         raise EvaluationError.about("accept_licence", accept_licence, "agreement to its terms", terms(name, repo))
     asked = source.repo if revision == "main" else f"{source.repo}@{revision}"
-    request = DatasetRequest(asked, source.repo, revision, cache_folder(cache_dir), token)
+    request = Request(asked, source.repo, revision, cache_folder(cache_dir), token, "dataset")
     brought = bring(request, source.files, offline=local_files_only)
     if brought.licence and brought.licence != source.licence:
         _LOG.warning("%s: its card states the licence %r now", source.repo, brought.licence)

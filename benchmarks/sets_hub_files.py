@@ -28,20 +28,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("qsit_metric")
 _TRIES, _PAUSE = 3, 1.0
 _CHUNK = 1 << 20
-_WAYS = (
-    "Ways out: fetch it where there is a network and copy the data root, or copy the Hub cache and set HF_HOME to it; "
-    "set HF_ENDPOINT to a mirror."
-)
-
-
-@dataclass(frozen=True)
-class DatasetRequest(Request):
-    """A `Request` for a data set: another folder of the cache."""
-
-    @property
-    def store(self) -> Path:
-        """The folder of this repository in the cache."""
-        return self.cache / f"datasets--{self.repo.replace('/', '--')}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class Brought:
     licence: str = ""
 
 
-def bring(request: DatasetRequest, patterns: Sequence[str], *, offline: bool = False) -> Brought:
+def bring(request: Request, patterns: Sequence[str], *, offline: bool = False) -> Brought:
     """Bring the files that fit the patterns into the cache.
 
     Args:
@@ -83,19 +69,11 @@ def bring(request: DatasetRequest, patterns: Sequence[str], *, offline: bool = F
         if kept and is_unreachable(error):
             _LOG.warning("the Hub cannot be reached (%s); using the cached %s", type(error).__name__, request.asked)
             return kept
-        raise told(request, error) from error
+        raise explain(request, error) from error
     return _fetched(request, info, patterns)
 
 
-def told(request: DatasetRequest, error: Exception, *, fetching: bool = False) -> HubError:
-    """The library's message of a failure, in terms of data sets."""
-    text = str(explain(request, error, fetching=fetching))
-    text = text.replace("`model`", "`repo`", 1).replace(ways_out(request), _WAYS)
-    text = text.replace(f" A folder is written './{request.repo}'.", "")
-    return HubError(text.replace(f"{request.endpoint}/{request.repo}", f"{request.endpoint}/datasets/{request.repo}"))
-
-
-def _ask(request: DatasetRequest) -> DatasetInfo:
+def _ask(request: Request) -> DatasetInfo:
     """One request, not repeated."""
     from huggingface_hub import HfApi, constants
 
@@ -112,7 +90,7 @@ def _ask(request: DatasetRequest) -> DatasetInfo:
     return info
 
 
-def _fetched(request: DatasetRequest, info: DatasetInfo, patterns: Sequence[str]) -> Brought:
+def _fetched(request: Request, info: DatasetInfo, patterns: Sequence[str]) -> Brought:
     listed = {entry.rfilename: entry for entry in info.siblings or ()}
     names = [name for name in sorted(listed) if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     if lacking := [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]:
@@ -128,7 +106,7 @@ def _fetched(request: DatasetRequest, info: DatasetInfo, patterns: Sequence[str]
     return Brought(commit, files, licence)
 
 
-def _download(request: DatasetRequest, commit: str, name: str) -> Path:
+def _download(request: Request, commit: str, name: str) -> Path:
     """Let the Hub client fetch one file, and go on where a transfer broke off; what is in the cache stays."""
     from huggingface_hub import hf_hub_download
 
@@ -148,14 +126,14 @@ def _download(request: DatasetRequest, commit: str, name: str) -> Path:
             )
         except failures() as error:
             if not tries_left or not is_cut(error):
-                raise told(request, error, fetching=True) from error
+                raise explain(request, error, fetching=True) from error
             _LOG.warning("%s: the transfer broke off (%s), trying again", request.repo, type(error).__name__)
             time.sleep(_PAUSE)
         else:
             return Path(path)
 
 
-def _check(request: DatasetRequest, path: Path, listed: RepoSibling) -> None:
+def _check(request: Request, path: Path, listed: RepoSibling) -> None:
     """Hold a file against what the Hub lists; one that differs leaves the cache."""
     size, sha256 = listed.size, listed.lfs.sha256 if listed.lfs else None
     if size in (None, path.stat().st_size) and sha256 in (None, digest(path)):
@@ -178,7 +156,7 @@ def digest(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def _kept(request: DatasetRequest, patterns: Sequence[str]) -> Brought | None:
+def _kept(request: Request, patterns: Sequence[str]) -> Brought | None:
     """What the cache holds, if each pattern has a file in it."""
     commit = cached_commit(request)
     if commit is None:
@@ -190,6 +168,7 @@ def _kept(request: DatasetRequest, patterns: Sequence[str]) -> Brought | None:
     return Brought(commit, {name: folder / name for name in found}) if whole else None
 
 
-def _refuse_offline(request: DatasetRequest) -> NoReturn:
+def _refuse_offline(request: Request) -> NoReturn:
     expected = f"a copy of {request.repo}@{request.revision} in {request.cache}, because the network is switched off"
-    raise HubError.about("repo", request.asked, expected, f"(`local_files_only=True` or HF_HUB_OFFLINE.) {_WAYS}")
+    hint = f"(`local_files_only=True` or HF_HUB_OFFLINE.) {ways_out(request)}"
+    raise HubError.about("repo", request.asked, expected, hint)

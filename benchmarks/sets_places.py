@@ -24,7 +24,7 @@ from qsit_metric.evaluation import (
     read_scores,
 )
 from qsit_metric.evaluation.manifest import renamed
-from qsit_metric.evaluation.sheets import csv_rows
+from qsit_metric.evaluation.readers import csv_rows
 
 Rows: TypeAlias = "Manifest | tuple[Question, ...] | tuple[ToDescribe, ...]"
 _GOLDEN = ("golden.json", "lldescribe_golden.json")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qsit_metric.evaluation import IQA_SETS
-from qsit_metric.evaluation.lldescribe import N_PUBLISHED
+from qsit_metric.evaluation.qbench import N_LLDESCRIBE
 
 Kind = Literal["scores", "questions", "descriptions"]
 
@@ -106,7 +106,7 @@ _SETS = (
     _questions("dev"),
     _questions("test"),
     BenchmarkSet(
-        "lldescribe", "LLDescribe", "descriptions", ("LLDescribe-QBench", "lldescribe"), N_PUBLISHED,
+        "lldescribe", "LLDescribe", "descriptions", ("LLDescribe-QBench", "lldescribe"), N_LLDESCRIBE,
         get="huggingface.co/datasets/nanyangtu/LLDescribe-QBench",
     ),
 )  # fmt: skip

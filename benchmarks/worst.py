@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.paper import number
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import UndefinedError
-from qsit_metric.evaluation.fitting import logistic_curve
+from qsit_metric.evaluation.correlations import logistic_curve
 from qsit_metric.images import load
 
 SIDE = 160

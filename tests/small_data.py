@@ -10,7 +10,7 @@ from PIL import Image
 from qsit_metric.evaluation import Question
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import TRAIN
-from train.data.freezing import Validation, freeze
+from train.data.frozen import Validation, freeze
 from train.data.rows import Row
 
 

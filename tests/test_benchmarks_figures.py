@@ -21,8 +21,8 @@ from benchmarks.figures.radar import radar
 from benchmarks.figures.scatter import scatter
 from benchmarks.paper import CONCERNS, SETS, TYPES, radar_rows, under
 from qsit_metric.evaluation import EvaluationError, UndefinedError, plcc
-from qsit_metric.evaluation.fitting import logistic_curve
-from train.fitting import Point, fit_curve
+from qsit_metric.evaluation.correlations import logistic_curve
+from train.sweep.curve import Point, fit_curve
 
 
 def scores(n=40, name="KonIQ"):

@@ -23,10 +23,9 @@ from benchmarks.runs import Pace, Process, Results, bar, describe_run, question_
 from benchmarks.runs.results import awaited
 from benchmarks.runs.run import Run
 from conftest import IMAGES
-from qsit_metric import QSiTError
-from qsit_metric.commands import terminal
+from qsit_metric import QSiTError, console
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, evaluate, evaluate_questions
-from qsit_metric.evaluation.rules import RULES
+from qsit_metric.evaluation.questions import RULES
 from qsit_metric.pipeline import Timing, ahead
 from qsit_metric.view import opened
 
@@ -480,9 +479,9 @@ def test_descriptions(tied, tmp_path):
 
 def test_the_bar_is_for_who_looks(monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(terminal, "err", lambda: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(console, "err", lambda: Console(file=screen, force_terminal=True, width=100))
     for watched, rank in ((False, 0), (True, 1)):
-        monkeypatch.setattr(terminal, "watched", lambda _, watched=watched: watched)
+        monkeypatch.setattr(console, "watched", lambda _, watched=watched: watched)
         with bar("livec", Process(rank, 2)) as progress:
             progress(3, 5)
     assert screen.getvalue() == ""

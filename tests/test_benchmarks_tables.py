@@ -16,8 +16,8 @@ from benchmarks.runs import Pace, Process, Results, score_run
 from benchmarks.sets_records import SETS
 from benchmarks.tables import fig5, shared, table4, table5
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, bootstrap_interval, correlate
-from qsit_metric.evaluation.fitting import logistic_curve
-from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
+from qsit_metric.evaluation.correlations import logistic_curve
+from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 
 MADE = {"model": "m", "revision": "r1", "backend": "b", "recipe": "authors", "dtype": "float32", "device": "cpu"}
 MADE |= {"qsit_metric": "0.1", "torch": "2.9", "transformers": "5.23"}

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 from conftest import GOLDEN, IMAGES
 from hub_server import HubServer
-from qsit_metric import QSiT, Score, __version__
+from qsit_metric import QSiT, Score, __version__, console
 from qsit_metric.cli import app
-from qsit_metric.commands import checks, doctor, inputs, options, records, shelf, table, terminal
+from qsit_metric.commands import checks, doctor, inputs, options, records, shelf, table
 from qsit_metric.errors import BackendError, InputError
 from qsit_metric.hub.store import Stored, on_disk
 
@@ -173,7 +173,7 @@ def test_transformers_is_silent_but_the_download_bar_stays():
 
     theirs.enable_progress_bar()  # the Hub client's, too: another test of this process may have switched them off
     before = are_progress_bars_disabled()
-    options.hush()
+    console.hush()
     assert not theirs.is_progress_bar_enabled()
     assert theirs.get_verbosity() == logging.ERROR
     assert are_progress_bars_disabled() == before
@@ -218,7 +218,7 @@ def test_the_table_is_for_people(pictures, loaded):
     assert lines[0].split() == ["path", "score", "level", "bad-excellent"]
     assert [line.split()[0] for line in lines[2:5]] == order
     for line, path in zip(lines[2:5], order, strict=True):
-        bars = terminal.bars(list(scores[path].probs.values()), ascii_only=False)
+        bars = console.bars(list(scores[path].probs.values()), ascii_only=False)
         assert line.split()[1:] == [f"{scores[path]:.2f}", scores[path].level, bars]
     assert lines[-1].startswith(f"3 pictures scored: mean {sum(scores.values()) / 3:.2f}, min ")
     assert f"max {scores[order[0]]:.2f} ({order[0]})" in lines[-1]
@@ -424,7 +424,7 @@ def test_ask_prints_the_answer(loaded):
     picture, question = IMAGES / "tile_384.png", "Is this image blurry?"
     answer = loaded.ask(picture, question, max_new_tokens=5)
     result = qsit("ask", "-m", TIED, picture, question, "--max-new-tokens", 5)
-    assert result.stdout == f"{terminal.printable(str(answer))}\n"
+    assert result.stdout == f"{console.printable(str(answer))}\n"
     assert result.stderr == "(cut off after 5 tokens; --max-new-tokens N allows more)\n"
 
 
@@ -592,9 +592,9 @@ def test_the_layouts_that_doctor_knows_are_the_golden_ones():
 
 
 def test_bars_and_names_on_poor_terminals():
-    assert terminal.bars([0.0, 0.124, 0.125, 0.999, 1.0], ascii_only=False) == "▁▁▂██"
-    assert terminal.bars([0.0, 0.1, 0.99, float("nan")], ascii_only=True) == "0190"
-    assert terminal.printable("a\x1b[31m\udcff\n日本 b.png") == "a\\x1b[31m\\udcff\\n日本 b.png"
+    assert console.bars([0.0, 0.124, 0.125, 0.999, 1.0], ascii_only=False) == "▁▁▂██"
+    assert console.bars([0.0, 0.1, 0.99, float("nan")], ascii_only=True) == "0190"
+    assert console.printable("a\x1b[31m\udcff\n日本 b.png") == "a\\x1b[31m\\udcff\\n日本 b.png"
 
 
 def test_a_table_on_a_terminal_without_unicode(monkeypatch):
@@ -605,7 +605,7 @@ def test_a_table_on_a_terminal_without_unicode(monkeypatch):
 
 def test_markup_in_file_names_is_not_obeyed():
     record = records.Record("[bold]x[/bold] :smile:.png", 3.0, 0.5, "fair", {"bad": 0.5, "fair": 0.5})
-    with terminal.out().capture() as captured:
+    with console.out().capture() as captured:
         table.show([record])
     assert "[bold]x[/bold] :smile:.png" in captured.get()
 

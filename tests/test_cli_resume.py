@@ -21,8 +21,8 @@ from qsit_metric import QSiT
 from qsit_metric.commands import resultfile
 from qsit_metric.commands.inputs import key
 from qsit_metric.commands.records import FORMATS, Record, identity
-from qsit_metric.commands.resultfile import OutputError, ResultFile
-from qsit_metric.errors import QSiTError
+from qsit_metric.commands.resultfile import ResultFile
+from qsit_metric.errors import OutputError, QSiTError
 from test_cli import HEADER, LEVELS, child, child_environment, make_pictures, qsit, rows
 
 TIED = str(GOLDEN / "tied")

@@ -22,7 +22,7 @@ from qsit_metric.evaluation import (
     rules,
     write_llvisionqa,
 )
-from qsit_metric.evaluation.llvisionqa import CONCERNS, PUBLISHED, TYPES
+from qsit_metric.evaluation.qbench import CONCERNS, PUBLISHED, TYPES
 from qsit_metric.prompts import LETTERS
 
 LIGHT = {

@@ -19,7 +19,7 @@ from conftest import IMAGES, expected
 from qsit_metric import Score
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, correlate, evaluate, evaluate_questions
-from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
+from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 from qsit_metric.prompts import AUTHORS
 
 NAMES = ("tiny_7x5.png", "gray_256.png", "tile_384.png", "rgba_300.png")

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import shared
-from qsit_metric import QSiTError
-from qsit_metric.evaluation import EvaluationError, Item, Manifest, files
+from qsit_metric import QSiTError, files
+from qsit_metric.evaluation import EvaluationError, Item, Manifest
 from qsit_metric.levels import LEVELS
 
 A, B = Item("a.jpg", 3, "a"), Item("sub/b.jpg", 4.5, "b", "test", "good")

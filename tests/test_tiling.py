@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import GOLDEN
+from qsit_metric import tiling
 from qsit_metric.errors import ImageError
 from qsit_metric.geometry import Geometry
 from qsit_metric.images import Picture, load
+from qsit_metric.resampling import resize_image
 from qsit_metric.tiling import cut, normalise, pack, plan
 
 QSIT = Geometry()
@@ -127,6 +130,82 @@ def test_tensors_and_pictures_are_cut_alike(height, width):
     assert by_image.dtype == torch.uint8
     assert torch.equal(by_image.float(), by_tensor)
     assert plan(SMALL, height, width).tokens > SMALL.side**2
+
+
+def one_after_another(image, geometry):
+    """The tiles from two resizes of the whole picture, without bands, columns or threads."""
+    layout, tile = plan(geometry, image.height, image.width), geometry.tile
+    (rows, cols), (top, left) = layout.grid, layout.offset
+    canvas = Image.new("RGB", (cols * tile, rows * tile))
+    canvas.paste(resize_image(image, layout.fitted), (left, top))
+    for axis in (axis for axis in (0, 1) if layout.short[axis]):
+        top, left = ((rows - 1) * tile, 0) if axis == 0 else (0, (cols - 1) * tile)
+        strip = canvas.crop((left, top, cols * tile - (axis == 1), rows * tile - (axis == 0)))
+        canvas.paste(resize_image(strip, (rows * tile - top, cols * tile - left)), (left, top))
+    boxes = [(c * tile, r * tile, (c + 1) * tile, (r + 1) * tile) for r in range(rows) for c in range(cols)]
+    tiles = [resize_image(image, (tile, tile)), *(canvas.crop(box) for box in boxes)]
+    return torch.stack([torch.from_numpy(np.array(one)).permute(2, 0, 1) for one in tiles])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([50, 1000, 10**6]), st.integers(1, 3))
+def test_neither_bands_nor_threads_change_a_bit(height, width, band, threads):
+    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiling, "_BAND", band)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        assert torch.equal(cut(Picture(image, "picture"), SMALL), one_after_another(image, SMALL))
+
+
+@pytest.mark.parametrize("size", [(1, 90), (90, 1), (3, 40), (40, 3), (57, 29), (10, 10)])
+@pytest.mark.parametrize("grids", [((56, 168),), ((168, 56),), ((84, 84),)])
+def test_columns_may_lie_in_the_border_where_no_grid_fits(size, grids):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+    geometry = Geometry(tile=28, patch=14, grids=grids)
+    assert torch.equal(cut(Picture(image, "picture"), geometry), one_after_another(image, geometry))
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (1024, 768), (3, 5000), (5000, 3), (1151, 2303)])
+def test_bands_and_threads_change_no_bit_of_large_pictures(size, monkeypatch):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert torch.equal(cut(Picture(image, "picture"), QSIT), one_after_another(image, QSIT))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_cutting_on_a_device_gives_the_same_bytes(height, width):
+    picture = load(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    there = cut(picture, SMALL, device="cpu")
+    assert there.dtype == torch.uint8
+    assert torch.equal(there, cut(picture, SMALL))
+
+
+@pytest.mark.gpu
+def test_cutting_on_a_gpu_gives_the_same_bytes():
+    picture = load(np.random.default_rng(3).integers(0, 256, (1500, 2001, 3), dtype=np.uint8))
+    there = cut(picture, QSIT, device="cuda")
+    assert there.device.type == "cuda"
+    assert torch.equal(there.cpu(), cut(picture, QSIT))
+
+
+def test_pictures_cut_at_one_time_share_the_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    helpers, used = tiling._Helpers(), []
+
+    def threads(spread):
+        barrier = threading.Event()
+        names = set(spread(lambda part: (barrier.wait(0.05), threading.current_thread().name)[1], range(3)))
+        used.append(len(names))
+
+    with helpers.share(parts=3) as first, helpers.share(parts=3) as second:
+        threads(first)
+        threads(second)
+    with pytest.raises(ImageError), helpers.share(parts=2):
+        raise ImageError("what fails gives its threads back")
+    with helpers.share(parts=3) as last:
+        threads(last)
+    assert used == [3, 1, 3]
 
 
 @settings(deadline=None)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _PARENT = """
 import multiprocessing, time
 from concurrent.futures import ProcessPoolExecutor
-from train.children import alone
+from train.processes import alone
 import os
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from PIL import Image
 from conftest import IMAGES, shared
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError
-from train.data.cleaning import Listed, Near, clean, clean_by_hash, perceptual_hash, removal_counts
-from train.data.listing import images_in
+from train.data.cleaning import Listed, Near, clean, clean_by_hash, images_in, perceptual_hash, removal_counts
 from train.data.rows import EmptyFileError, Row
 from train.errors import DataError
 

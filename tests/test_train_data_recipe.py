@@ -17,22 +17,21 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from conftest import IMAGES, shared
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import FORMATS, IQA_SETS, EvaluationError, read_llvisionqa, read_scores
 from qsit_metric.levels import LEVELS
-from train.commands.build_d2 import build_d2_command
 from train.commands.corrupt import corrupt_command
-from train.commands.data import freeze_command, show_command
-from train.data import pictures
-from train.data.building import build, freeze_recipe
+from train.commands.data import build_d2_command, freeze_command, show_command
+from train.data import sources
 from train.data.cleaning import Removal, base
-from train.data.freezing import Frozen
+from train.data.freeze import build, freeze_recipe
+from train.data.frozen import Frozen
 from train.data.interpreting.feedback import read_feedback
 from train.data.recipe import ConversationSource, DataRecipe, Exclude, ScoringSource, ValidationSource, load_recipe
 from train.data.rows import read_llava
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError
-from train.yaml import load_yaml
+from train.recipe import load_yaml
 
 RECIPES = Path(__file__).parent.parent / "train" / "recipes"
 
@@ -72,10 +71,10 @@ def question(image, **fields):
 
 
 def test_scalars_are_those_of_yaml_12(tmp_path):
-    text = "a: 1e-5\nb: no\nc: 1:30\nd: 010\ne: 150_000\nf: .5\ng:\nh: ~\ni: true\nj: 2001-01-01\nk: -3.5E+2\nl: '1'\nm: random:22%\nn: 1_\n"
+    text = "a: 1e-5\nb: no\nc: 1:30\nd: 010\ne: 150_000\nf: .5\ng:\nh: ~\ni: true\nj: 2001-01-01\nk: -3.5E+2\nl: '1'\nm: random:22%\nn: =\n"
     assert load_yaml(written(tmp_path / "a.yaml", text)) == {
         "a": 1e-5, "b": "no", "c": "1:30", "d": 10, "e": 150_000, "f": 0.5, "g": None, "h": None, "i": True,
-        "j": "2001-01-01", "k": -350.0, "l": "1", "m": "random:22%", "n": "1_",
+        "j": "2001-01-01", "k": -350.0, "l": "1", "m": "random:22%", "n": "=",
     }  # fmt: skip
 
 
@@ -92,6 +91,8 @@ def test_scalars_are_those_of_yaml_12(tmp_path):
         ("a: 1\n---\nb: 2", "found another document"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
         ("a: !!int x", "this is no YAML: invalid literal"),
+        ("a: 1_", "this is no YAML: invalid literal"),
+        ("a: &b {c: 1}\nd:\n  <<: *b", "line 3: the key '<<' is not text"),
     ],
 )
 def test_bad_yaml_is_refused_with_file_and_line(tmp_path, text, message):
@@ -327,7 +328,7 @@ def test_missing_images_may_be_checked_later(own):
 
 def test_pictures_are_decoded_once_and_only_if_that_is_wanted(own, monkeypatch):
     read, said = [], []
-    monkeypatch.setattr(pictures, "load", lambda path, exif: read.append((path.name, exif)))
+    monkeypatch.setattr(sources, "load", lambda path, exif: read.append((path.name, exif)))
     freeze_recipe(own / "data-own.yaml", own / "a", say=said.append)
     assert sorted(read) == sorted([(f"{i}.jpg", False) for i in (*range(8), 9)])  # four of them stand in both lists
     assert said[1:3] == ["Decoding 8 pictures of scores.csv ...", "Decoding 1 picture of answers.json ..."]
@@ -350,12 +351,12 @@ def test_missing_and_broken_pictures_are_counted_apart(own):
 
 
 def test_more_pictures_than_wait_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "_AT_ONCE", 3)
+    monkeypatch.setattr(sources, "_AT_ONCE", 3)
     for i in range(10):
         picture(tmp_path / f"{i}.png")
     (tmp_path / "7.png").write_bytes(b"no picture")
     names = [f"{i}.png" for i in range(10)]
-    bad = pictures.Pictures().bad([*names, *names, "gone.png"], tmp_path, "list")
+    bad = sources.Pictures().bad([*names, *names, "gone.png"], tmp_path, "list")
     assert (sorted(bad.reasons), bad.missing) == (["7.png", "gone.png"], {"gone.png"})
 
 
@@ -514,8 +515,8 @@ def test_freezing_says_no_decode_on_the_command_line(own):
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_progress_bar_is_for_a_person(own, monkeypatch, capsys, watched):
-    monkeypatch.setattr(terminal, "watched", lambda stream: watched and stream is sys.stderr)
-    monkeypatch.setattr(pictures.terminal, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
+    monkeypatch.setattr(console, "watched", lambda stream: watched and stream is sys.stderr)
+    monkeypatch.setattr(sources.console, "err", lambda: Console(file=sys.stderr, force_terminal=True, width=80))
     freeze_recipe(own / "data-own.yaml", own / "frozen")
     said = capsys.readouterr()
     assert ("Decoding" in said.err, "Decoding" in said.out) == (watched, False)

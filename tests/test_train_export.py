@@ -24,10 +24,9 @@ from qsit_metric.errors import HubError
 from qsit_metric.prompts import TRAIN
 from train import export as exporting
 from train.card import card, metadata, public
-from train.commands.export import Dtype, Which, export_command
+from train.commands.export import export_command
 from train.errors import RunError
-from train.export import checkpoint_of, export
-from train.pushing import check_target, push
+from train.export import check_target, checkpoint_of, export, push
 
 PICTURE = IMAGES / "tiny_7x5.png"
 FACTS = {
@@ -329,7 +328,7 @@ def test_a_push_brings_every_file(run, tmp_path, at, capsys):
     with UploadHub() as hub:
         at(hub.url)
         export_command(
-            run, tmp_path / "mine", Which.BEST, Dtype.FLOAT32, "owner/mine", True, "hf_" + "x" * 34, "apache-2.0", False
+            run, tmp_path / "mine", "best", "float32", "owner/mine", True, "hf_" + "x" * 34, "apache-2.0", False
         )
     sent = {
         name: hashlib.sha256(data).hexdigest()

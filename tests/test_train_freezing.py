@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import train.data.frozen as frozen_module
 from qsit_metric.evaluation import Item, Question
 from qsit_metric.files import write_atomic
-from train.data import folders, freezing
-from train.data.freezing import FILES, LISTS, Frozen, Validation, freeze
+from train.data.frozen import FILES, LISTS, Frozen, Validation, freeze
 from train.data.rows import Row
 from train.data.scoring import Scale, scoring_row
 from train.errors import DataError
@@ -64,7 +64,7 @@ def test_record_says_how_and_what(tmp_path):
     record = json.loads((tmp_path / "data" / "data.json").read_text())
     assert record == data.record
     assert (record["version"], record["how"], record["report"]) == (1, {"seed": 3}, {"d1": {"removed": 1}})
-    assert record["sets"]["d1"] == {"file": "d1.jsonl", "rows": 4, "sha256": folders.sha256_of(tmp_path / "data" / "d1.jsonl"), "images": str(tmp_path / "images")}  # fmt: skip
+    assert record["sets"]["d1"] == {"file": "d1.jsonl", "rows": 4, "sha256": frozen_module.sha256_of(tmp_path / "data" / "d1.jsonl"), "images": str(tmp_path / "images")}  # fmt: skip
     assert json.loads((tmp_path / "data" / "refused.jsonl").read_text()) == refused[0]
     assert record["refused"]["rows"] == record["removed"]["rows"] == 1
     assert record["digest"] == data.digest
@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_what_was_there(place, monkeypatch, fail_at):
             raise OSError(28, "No space left on device")
         write_atomic(path, text)
 
-    monkeypatch.setattr(freezing, "write_atomic", full)
+    monkeypatch.setattr(frozen_module, "write_atomic", full)
     with pytest.raises(DataError, match="a folder that can be written. The system says: .*No space left"):
         freeze({"d1": D1[1:]}, Validation(), place, force=True)
     assert Frozen.load(place).digest == before

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import shared
 from qsit_metric.prompts import DESCRIBE, LETTERS
-from train.commands.build_d2 import Writers, build_d2_command
+from train.commands.data import build_d2_command
 from train.data.interpreting import (
     KINDS,
     TOPICS,
@@ -673,7 +673,7 @@ class TestCommand:
         build_d2_command(
             feedback,
             output,
-            writer=Writers.ENDPOINT,
+            writer="endpoint",
             base_url=server.url,
             model="m",
             kinds=["yes_no,choice", "pathway"],
@@ -694,7 +694,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("named", "message"),
         [
-            ({"writer": Writers.ENDPOINT}, "`base_url, model`: .*both, for --writer endpoint"),
+            ({"writer": "endpoint"}, "`base_url, model`: .*both, for --writer endpoint"),
             ({"model": "m"}, "`writer`: got 'templates', expected endpoint with --model"),
             ({"limit": ["yes_no"]}, "`limit`: got 'yes_no', expected KIND=N"),
             ({"kinds": ["mcq"]}, "`kinds`: got .'mcq'."),

@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from qsit_metric import QSiT
 from small_data import small_data
 from train.errors import DataError, RecipeError, RunError
-from train.folder import RunFolder
+from train.folder import RunFolder, read_outcome
 from train.loop import train
-from train.outcome import read_outcome
 from training import small_base, small_recipe, trainer
 
 
@@ -179,7 +178,7 @@ def test_two_processes_go_through_a_sweep(ground, tmp_path: Path):
     from train.sweep import pending, plan_step1
 
     recipe = small_recipe(*ground, stop={"epochs": 1}, optim={"micro_batch": 4}, validation={"scores": True})
-    from train.data.freezing import Frozen
+    from train.data.frozen import Frozen
 
     plan = plan_step1(
         Sizes(24, 24, 24), fractions=(0.5, 1.0), repeats=1, degree=1,

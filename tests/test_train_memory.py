@@ -12,9 +12,20 @@ from hypothesis import strategies as st
 from conftest import GOLDEN
 from train.commands.memory import memory_command
 from train.errors import RecipeError, RunError
-from train.memory import PHASES, Setting, Term, compute, peak, setting_of, trainable
-from train.memory_measure import config_of, measure
-from train.memory_shape import count, published, shape_of
+from train.memory import (
+    PHASES,
+    Setting,
+    Term,
+    compute,
+    config_of,
+    count,
+    measure,
+    peak,
+    published,
+    setting_of,
+    shape_of,
+    trainable,
+)
 from train.recipe import Lora, load_recipe
 
 MINI, SEVEN = (count(published(size)) for size in ("0.5b", "7b"))

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
-from train.model import load_parts
-from train.names import INDEX, publish_names, published
+from train.model import INDEX, load_parts, publish_names, published
 from train.recipe import Model
 
 SOURCES = ["tied", "untied"]

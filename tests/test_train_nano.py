@@ -26,11 +26,11 @@ from train.data.synthetic.make import read_shots, shoot
 from train.data.synthetic.shots import Degradation, Shot
 from train.errors import DataError, RunError
 from train.mixture import Sizes
+from train.nano.scratch import count_parameters
 from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
 from train.nano.taking import BEFORE, MODEL, take_over, taken
 from train.nano.tiles import KINDS, Windows, target
 from train.nano.trials import scaled, shows, trials
-from train.scratch import count_parameters
 from train.tiles import TileStore, cut_pictures
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from qsit_metric.errors import QSiTError
+from train.balance import first_sizes
 from train.errors import RecipeError
 from train.mixture import Sizes
+from train.progress import progress, rate, steps_in, validation_steps
 from train.recipe import TrainingRecipe, build, load_recipe, recipes
-from train.schedule import progress, rate, steps_in, validation_steps
-from train.sizes import first_sizes
 
 
 def test_every_recipe_of_the_repository_loads():
@@ -63,13 +63,13 @@ def test_a_mixture_is_replaced_as_a_whole():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optim.rate=1", r"optim.rate is 1: unexpected keyword argument"),
-        ("optim.lr=0", r"optim.lr is 0: input should be greater than 0"),
-        ("optim.lr=fast", r"optim.lr is 'fast': input should be a valid number"),
-        ("optim.precision=fp8", r"optim.precision is 'fp8': input should be 'bf16' or 'no'"),
-        ("model.frozen=[head]", r"model.frozen.0 is 'head': input should be 'vision_tower'"),
+        ("optim.rate=1", r"`optim.rate` is no key here"),
+        ("optim.lr=0", r"`optim.lr`: got 0: Input should be greater than 0"),
+        ("optim.lr=fast", r"`optim.lr`: got 'fast': Input should be a valid number"),
+        ("optim.precision=fp8", r"`optim.precision`: got 'fp8': Input should be 'bf16' or 'no'"),
+        ("model.frozen=[head]", r"`model.frozen.0`: got 'head': Input should be 'vision_tower'"),
         ("mixture={preset: paper, sizes: [1, 1, 1]}", r"say one of preset, ratio, sizes and fits, not preset and sizes"),
-        ("stop.epochs=0", r"stop.epochs is 0: input should be greater than or equal to 1"),
+        ("stop.epochs=0", r"`stop.epochs`: got 0: Input should be greater than or equal to 1"),
         ("optim", r"`--set`: got 'optim', expected section.key=value"),
         ("optim.lr=[", r"`--set`: got '\[', expected a value in YAML"),
     ],
@@ -81,7 +81,7 @@ def test_a_wrong_override_is_named(text, message):
 
 def test_unknown_and_duplicate_keys_in_a_file_are_refused(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("name: a\nlearning_rate: 3\n")
-    with pytest.raises(RecipeError, match=r"learning_rate is 3: unexpected keyword argument. See train/README.md"):
+    with pytest.raises(RecipeError, match=r"`learning_rate` is no key here. See train/README.md"):
         load_recipe(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_text("name: b\noptim:\n  lr: 1\n  lr: 2\n")
     with pytest.raises(QSiTError, match=r"line 4.*lr"):

@@ -15,10 +15,9 @@ from conftest import shared
 from qsit_metric.evaluation import Item, read_scores
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
+from train.data.recipe import Entry, read_mix_yaml, take
 from train.data.rows import EmptyFileError, Refusals, Row, read_llava, to_jsonl
-from train.data.sampling import Entry, read_mix_yaml, take
-from train.data.scoring import SCALES, Scale, level_in, read_d1, scoring_row
-from train.data.splitting import hold_out
+from train.data.scoring import SCALES, Scale, hold_out, level_in, read_d1, scoring_row
 from train.errors import DataError, RecipeError
 
 # Rows, and rows whose level Eq. 1 gives otherwise (counted with numpy.digitize on the published lists).

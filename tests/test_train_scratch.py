@@ -19,8 +19,8 @@ from qsit_metric.prompts import CHATML, TRAIN
 from train.chat import IGNORED, Encoder
 from train.data.rows import Row
 from train.errors import RecipeError
-from train.scratch import Scratch, build_base, count_parameters, initialise, patch_filters
-from train.scratch_tokenizer import SPECIALS, train_tokenizer, whole_words
+from train.nano.scratch import Scratch, build_base, count_parameters, initialise, patch_filters
+from train.nano.tokenizer import SPECIALS, train_tokenizer, whole_words
 
 TEXTS = ["Is it sharp?", "It is blurry.\nA. Yes\nB. No\n", "The image is slightly noisy."] * 20
 SMALL = Scratch(
@@ -163,7 +163,7 @@ def test_count_is_that_of_the_file(base: Path) -> None:
 
 
 def test_residual_outputs_begin_small(base: Path) -> None:
-    from train.scratch import _model
+    from train.nano.scratch import _model
 
     model = _model(SMALL, {token: place for place, token in enumerate(SPECIALS)})
     initialise(model, SMALL, seed=0)

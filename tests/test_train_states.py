@@ -18,14 +18,14 @@ from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import evaluate_questions
 from small_data import small_data
 from train import states
-from train.data.freezing import Frozen
+from train.data.frozen import Frozen
 from train.errors import RecipeError, RunError
-from train.kept import KeptPictures
 from train.loop import train
 from train.model import load_parts
 from train.recipe import Model
 from train.states import TowerStates, compute_states, fingerprint
 from train.tiles import cut_pictures
+from train.validation import KeptPictures
 from training import small_base, small_recipe, trainer
 
 

@@ -496,9 +496,9 @@ def command(tmp_path, monkeypatch):
     import typer
     from typer.testing import CliRunner
 
-    from qsit_metric.commands import terminal
+    from qsit_metric import console
     from train.commands.sweep import fit_command, plan_command, status_command
-    from train.data.freezing import Frozen
+    from train.data.frozen import Frozen
 
     rows = [SimpleNamespace(source="mine")] * 100 + [SimpleNamespace(source="koniq")] * 20
     frozen = SimpleNamespace(
@@ -510,11 +510,11 @@ def command(tmp_path, monkeypatch):
         app.command(name)(function)
 
     def call(*words: object):
-        for console in (terminal.out, terminal.err):
-            console.cache_clear()  # the runner has streams of its own
+        for stream in (console.out, console.err):
+            stream.cache_clear()  # the runner has streams of its own
         result = CliRunner().invoke(app, [str(word) for word in words])
-        for console in (terminal.out, terminal.err):
-            console.cache_clear()
+        for stream in (console.out, console.err):
+            stream.cache_clear()
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qsit_metric import QSiT
 from qsit_metric.evaluation import srcc
-from train.data.freezing import Frozen
+from train.data.frozen import Frozen
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError, RunError
 from train.mixture import Sizes
@@ -153,9 +153,9 @@ def test_texts_are_all_that_is_said(made: tuple[Path, Frozen, Frozen]) -> None:
 
 
 def test_a_tower_learns_to_see_in_seconds() -> None:
-    from train.scratch import Scratch, _model, initialise
-    from train.scratch_tokenizer import SPECIALS
-    from train.tower import Lessons, teach
+    from train.nano.scratch import Scratch, _model, initialise
+    from train.nano.tokenizer import SPECIALS
+    from train.nano.tower import Lessons, teach
 
     spec = Scratch(vision_width=48, vision_layers=1, vision_heads=2, vision_intermediate=64, text_layers=1)
     model = _model(spec, {token: place for place, token in enumerate(SPECIALS)})

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from train.errors import RunError
-from train.scratch import Scratch, _model, initialise
-from train.scratch_tokenizer import SPECIALS
-from train.tower import Lessons, Tiles, _error, _judge, _rate, _turned, teach
+from train.nano.scratch import Scratch, _model, initialise
+from train.nano.tokenizer import SPECIALS
+from train.nano.tower import Lessons, Tiles, _error, _judge, _rate, _turned, teach
 
 SPEC = Scratch(tile=16, vision_width=24, vision_layers=1, vision_heads=2, vision_intermediate=32, text_layers=1)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qsit_metric.prompts import LETTERS, TRAIN
+from train.nano.scratch import Scratch, build_base
 from train.recipe import TrainingRecipe, build
-from train.scratch import Scratch, build_base
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [TRAIN.question, *(f"{TRAIN.answer_prefix}{word}." for word in TRAIN.words), "Is the image sharp?", "Yes. No."]

@@ -1,4 +1,4 @@
-"""How many rows of D1, D2 and D3: the coarse ratio of Algorithm 1 and its fine-grained step. Pure.
+"""Rows of D1, D2 and D3 in an epoch: the coarse ratio of Algorithm 1 and its fine-grained step.
 
 Symbols: N1, N2, N3 are the rows at hand; r = D2 : D3 (Eq. 6); q = |D2* + D3*| : D1 (Eq. 7).
 
@@ -12,10 +12,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import RecipeError, RunError
-from .mixture import Sizes
+from .mixture import SETS, Sizes
+
+if TYPE_CHECKING:
+    from .recipe import Mixture, TrainingRecipe
 
 PAPER_R = 2.42  # D2 : D3, Sec. IV-B
 PAPER_Q = 3.54  # |D2* + D3*| : D1, Sec. IV-B
@@ -154,6 +158,35 @@ def preset_sizes(name: str, counts: Sizes) -> Capped:
     return capped(PRESETS[name](counts), counts)
 
 
+def first_sizes(mixture: Mixture, counts: Sizes) -> Capped:
+    """Rows of each set in the first epoch, with notes on what the rows at hand do not allow.
+
+    Args:
+        mixture: What the recipe says.
+        counts: Rows at hand.
+
+    Raises:
+        RecipeError: The mixture cannot be had from these rows.
+        RunError: A fit cannot be read.
+    """
+    wanted = _wanted(mixture, counts)
+    kept = Sizes(**{name: 0 if name in mixture.without else getattr(wanted, name) for name in SETS})
+    return Capped(kept) if mixture.sizes else capped(kept, counts)
+
+
+def _wanted(mixture: Mixture, counts: Sizes) -> Sizes:
+    if mixture.sizes:
+        return Sizes(*mixture.sizes)
+    if mixture.fits:
+        from .sweep import fitted_ratio
+
+        r, q = (fitted_ratio(Path(path), step) for step, path in enumerate(mixture.fits, start=1))
+        return coarse_sizes(counts, r, q)
+    if mixture.ratio:
+        return ratio_sizes(counts, mixture.ratio)
+    return PRESETS[mixture.preset or "paper"](counts)
+
+
 @dataclass(frozen=True)
 class Rule:
     """How the fine-grained step answers a deviation d = ln(ratio / reference).
@@ -258,6 +291,36 @@ def adjust(
     total, less = _grown(both, growth, min(math.floor(rule.max_total * begun), _most(start, counts)))
     grown = _shared(sizes.d1, total, start) if total > both else sizes
     return Adjustment(grown, ratio, deviation, growth, "more D2+D3", less)
+
+
+def reference_ratio(recipe: TrainingRecipe) -> float | None:
+    """The small model's loss ratio (Eq. 8), as a number or read from the run that measured it.
+
+    Raises:
+        RecipeError: That run had another mask, loss norm or target, under which its ratio means something else.
+        RunError: It has not finished.
+    """
+    if recipe.balance is None:
+        return None
+    if not isinstance(recipe.balance.reference, str):
+        return recipe.balance.reference
+    from .folder import RunFolder, read_outcome
+    from .recipe import build
+
+    run = Path(recipe.balance.reference)
+    outcome = read_outcome(run)
+    theirs = build(RunFolder(run).read("recipe.yaml") or {}, str(run / "recipe.yaml"))
+    for name, own, other in (
+        ("chat.mask", recipe.chat.mask, theirs.chat.mask),
+        ("optim.loss_norm", recipe.optim.loss_norm, theirs.optim.loss_norm),
+        ("validation.target", recipe.validation.target, theirs.validation.target),
+    ):
+        if own != other:
+            raise RecipeError.about(name, own, f"{other!r}, as in {run}", "A loss ratio holds for one of them only.")
+    ratio = outcome.metrics.get("ratio")
+    if ratio is None:
+        raise RecipeError.about("balance.reference", str(run), "a run that was validated")
+    return ratio
 
 
 def _grown(size: int, growth: float, most: int) -> tuple[int, bool]:

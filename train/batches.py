@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,11 @@ from qsit_metric.tiling import Plan, cut, plan
 from .chat import IGNORED, Encoder
 from .data.rows import Row
 from .errors import DataError, RunError
-from .kept import Reader
-from .signals import outlive_one_signal
+from .processes import outlive_one_signal
 
 Pick = tuple[int, int]  # which set, which of its rows
+Reader = Callable[[str], tuple[torch.Tensor, tuple[int, int]]]
+"""A picture's path -> its tiles (uint8), or what the tower says of them, and its (height, width)."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
 from qsit_metric import catalog
 from qsit_metric.prompts import Recipe
+
+from .recipe import dump_yaml
 
 _REPO = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _TAGS = ("image-quality-assessment", "no-reference", "mos", "q-sit", "qsit-metric")
@@ -45,7 +45,7 @@ def card(name: str, training: Json, events: Sequence[Json], dtype: str, licence:
     """
     recipe = public(training["recipe"])
     parts = (
-        f"---\n{yaml.safe_dump(metadata(recipe, licence), sort_keys=False)}---\n",
+        f"---\n{dump_yaml(metadata(recipe, licence))}---\n",
         f"# {name}\n\nScores photographs as people would, and answers questions about their quality. Trained with the "
         f"recipe `{recipe.get('name', '?')}` of the Q-SiT program (Teaching LMMs for Image Quality Scoring and "
         f"Interpreting, arXiv 2503.09197); weights in {dtype}.\n",
@@ -53,7 +53,7 @@ def card(name: str, training: Json, events: Sequence[Json], dtype: str, licence:
         f"## Measured\n\n{_measured(training)}",
         f"## Data\n\n{_data(training)}",
         f"## Mixture\n\n{_mixture(training, events)}",
-        f"## Recipe\n\n```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```\n\n"
+        f"## Recipe\n\n```yaml\n{dump_yaml(recipe)}```\n\n"
         f"SHA-256 of what decides the result: `{training.get('recipe_sha256', 'unknown')}`.\n",
         f"## Limits\n\n{_LIMITS}\n",
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from qsit_metric.backends.dialogue import IMAGE
 from qsit_metric.errors import shorten
+from qsit_metric.prompts import Recipe
 
 from .data.rows import Row
 from .errors import DataError, RecipeError
@@ -129,3 +130,18 @@ def check_rows(encoder: Encoder, rows: Sequence[Row], name: str) -> None:
     wrong = [text for row in rows if (text := encoder.complaint(row))]
     if wrong:
         raise DataError(f"`{name}`: {len(wrong)} rows cannot be written: {'; '.join(wrong[:3])}. Repair them.")
+
+
+def check_scoring(rows: Sequence[Row], scoring: Recipe) -> None:
+    """Refuse scoring rows that are not written in the words that the checkpoint will be asked with.
+
+    Raises:
+        RecipeError: Names the first of them.
+    """
+    for row in rows:
+        (question, answer), *more = row.turns
+        words = [word for word in scoring.words if answer == f"{scoring.answer_prefix}{word}."]
+        if more or question != scoring.question or not words:
+            shown = f"<row {row.id!r}: {shorten(question)} {shorten(answer)}>"
+            hint = "Freeze the data with that recipe, or choose the one that it was written in."
+            raise RecipeError.about("chat.scoring", shown, f"the words of the recipe {scoring.name!r}", hint)

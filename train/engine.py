@@ -18,9 +18,9 @@ from qsit_metric.errors import DependencyError
 
 from .batches import Batch
 from .errors import RecipeError, RunError
-from .heap import keep_freed_memory
 from .model import JointModel, Parts, RowLosses, parameter_groups
-from .schedule import rate
+from .processes import keep_freed_memory
+from .progress import rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A run's folder: one writer at a time, states and models that are whole or not there, a log without repetitions.
+"""A run's folder: one writer at a time, whole states and models, a log without repetitions, and what the run found.
 
 recipe.yaml       the resolved recipe
 log.jsonl         one JSON object for each event
@@ -14,15 +14,20 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from qsit_metric.files import commit_folder, locked, write_atomic
 
 from .errors import RunError
+from .progress import Metrics
+from .recipe import dump_yaml, load_yaml
 
+if TYPE_CHECKING:
+    from .recipe import TrainingRecipe
+
+OUTCOME = "outcome.json"
 _PARTIAL = ".partial-"
 _STEP = "step-{:07d}"
 
@@ -121,15 +126,16 @@ class RunFolder:
         """Write a JSON or YAML file."""
         with self.writing(name):
             plain = json.dumps(content, indent=1, ensure_ascii=False)
-            text = yaml.safe_dump(json.loads(plain), sort_keys=False) if name.endswith(".yaml") else plain
-            write_atomic(self.path / name, text.rstrip("\n") + "\n")
+            write_atomic(self.path / name, dump_yaml(json.loads(plain)) if name.endswith(".yaml") else plain + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Read a JSON or YAML file that may not be there."""
         path = self.path / name
         if not path.is_file():
             return None
-        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if name.endswith(".yaml"):
+            return load_yaml(path)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
     def log(self, kind: str, step: int, fields: Mapping[str, Any]) -> None:
@@ -165,3 +171,63 @@ def _logged(line: str, step: int, begun: bool) -> bool:
         return int(event["total"]) < step + (begun or event["kind"] != "epoch")
     except (ValueError, KeyError, TypeError):
         return False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run.
+
+    Attributes:
+        metrics: Of the best model if the run stops at a plateau, else of the last; empty if it was never validated.
+        total: Optimiser steps.
+        finished: False if it was stopped by `max_steps`.
+        best: Checkpoint with the lowest validation losses; `QSiT(outcome.best)` loads it.
+        last: The last checkpoint.
+        recipe_sha256: Digest of the recipe.
+    """
+
+    metrics: Metrics
+    total: int
+    finished: bool
+    best: Path
+    last: Path
+    recipe_sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain fields; the checkpoints are named by the links in the run's folder."""
+        return {
+            "metrics": dict(self.metrics),
+            "total": self.total,
+            "finished": self.finished,
+            "best": self.best.name,
+            "last": self.last.name,
+            "recipe_sha256": self.recipe_sha256,
+        }
+
+    @classmethod
+    def load(cls, folder: RunFolder, recipe: TrainingRecipe | None = None) -> Outcome | None:
+        """The outcome of a finished run, or None.
+
+        Raises:
+            RunError: It is another recipe's.
+        """
+        fields = folder.read(OUTCOME)
+        if not fields or not fields["finished"]:
+            return None
+        if recipe and fields["recipe_sha256"] != recipe.digest:
+            hint = "Use another folder, or the recipe.yaml in it."
+            raise RunError.about("output", str(folder.path), "a folder of this recipe, not a finished one's", hint)
+        models = folder.path / "models"
+        return cls(**{**fields, "best": models / fields["best"], "last": models / fields["last"]})
+
+
+def read_outcome(run: Path) -> Outcome:
+    """The outcome of a finished run by its folder.
+
+    Raises:
+        RunError: There is none.
+    """
+    found = Outcome.load(RunFolder(run)) if (run / OUTCOME).is_file() else None
+    if found is None:
+        raise RunError.about("run", str(run), "the folder of a finished run", "Finish it with `python -m train run`.")
+    return found

@@ -14,27 +14,22 @@ from pathlib import Path
 
 from accelerate.utils import set_seed
 
-from .balance import Rule, adjust
+from .balance import Rule, adjust, first_sizes, reference_ratio
 from .batches import Batch, Collator, RowDataset, RowSet, share, stream
-from .chat import Encoder, check_rows
-from .data.freezing import Frozen
+from .chat import Encoder, check_rows, check_scoring
+from .data.frozen import Frozen
 from .engine import Engine
 from .errors import RecipeError, RunError
-from .folder import RunFolder
+from .folder import Outcome, RunFolder
 from .mixture import SETS, Epoch, Sizes, draw_epoch
 from .model import Parts, load_parts
-from .outcome import Outcome
-from .progress import Progress, Stopper
-from .quiet import silence
+from .processes import Interrupts, silence
+from .progress import Progress, Stopper, Watch, progress, steps_in, validation_steps
 from .recipe import TrainingRecipe
 from .saving import Saver
-from .schedule import progress, steps_in, validation_steps
-from .signals import Interrupts
-from .sizes import check_scoring, check_validation, first_sizes, reference_ratio
 from .states import TowerStates
 from .tiles import TileStore
-from .validation import Kept, Validator
-from .watch import Watch
+from .validation import Kept, Validator, check_validation
 
 
 def train(recipe: TrainingRecipe, output: Path, *, max_steps: int | None = None, quiet: bool = False) -> Outcome:

@@ -1,9 +1,9 @@
-"""How much memory a training step needs, computed term by term from a model's shape. Pure.
+"""How much memory a training step needs: computed term by term from a model's shape, and measured in a real step.
 
 The backward pass frees checkpoints while gradients grow, so a step is looked at in five moments, and its peak is the
 largest of them; each term names the moments ("phases") in which it is there. Byte counts follow what PyTorch keeps for
 float32 weights under bfloat16 autocast with every layer checkpointed: the residual stream in float32, inputs of matrix
-products in bfloat16. `train.memory_measure` holds them against a real step.
+products in bfloat16. `measure` holds them against a real step.
 
 Symbols: S tokens of the sequence, B rows at once, T tiles, P weights, L layers, D width, I width inside the MLP,
 K width of keys (or values), V vocabulary, N processes that share the weights.
@@ -11,20 +11,170 @@ K width of keys (or values), V vocabulary, N processes that share the weights.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
+
+from qsit_metric import catalog
+from qsit_metric.backends.checkpoint import load_config
 from qsit_metric.geometry import Geometry
 from qsit_metric.tiling import plan
 
-from .memory_shape import Shape, Tower
-from .recipe import Lora, TrainingRecipe
+from .chat import IGNORED
+from .errors import RecipeError, RunError
+from .model import JointModel, mark_trainable, parameter_groups
+from .recipe import Lora, Model, Optim, TrainingRecipe
 
 PHASES = ("forward", "backward begins", "language done", "vision done", "step")
-_BACKWARD = PHASES[1:4]
+SHAPES = ("small", "0.5b", "7b")
+MIB = 2**20
 SUPERVISED = 21  # targets of a D1 row under the mask "next"
 TEXT = 46  # its tokens beside the image's, in Qwen2's vocabulary
-MIB = 2**20
+_BACKWARD = PHASES[1:4]
+_STEPS = 2  # the moments of the optimiser are there from the second on
+_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A stack of equal layers.
+
+    Attributes:
+        layers: How many.
+        hidden: Width of the residual stream.
+        inner: Width inside the MLP.
+        keys: Width of the keys, and of the values.
+        layer_weights: Weights of one layer.
+        weights: Weights of all layers and the norms around them; embeddings of words not counted.
+    """
+
+    layers: int
+    hidden: int
+    inner: int
+    keys: int
+    layer_weights: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the memory depends on; counted from a model that is built without storage.
+
+    Attributes:
+        vision: The vision tower.
+        text: The language model without its embedding and head.
+        projector: Weights of the projector and the image newline.
+        words: Weights of the embedding and the head; tied ones count once.
+        vocabulary: Words.
+        patches: Features of one tile.
+    """
+
+    vision: Tower
+    text: Tower
+    projector: int
+    words: int
+    vocabulary: int
+    patches: int = 729
+
+    @property
+    def weights(self) -> int:
+        """All weights."""
+        return self.vision.weights + self.text.weights + self.projector + self.words
+
+
+def shape_of(base: str) -> Shape:
+    """The shape of a base checkpoint: one of the published sizes, or a folder's own config; no weights are read.
+
+    Raises:
+        RecipeError: Neither.
+        CheckpointError: A folder without a LLaVA-OneVision config.
+    """
+    if (Path(base) / "config.json").is_file():
+        return count(load_config(Path(base)))
+    record = catalog.find(base.partition("@")[0])
+    name = (record.name if record else base).lower()
+    for size, words in (("0.5b", ("mini", "0.5b")), ("7b", ("7b", "q-sit"))):
+        if any(word in name for word in words):
+            return count(config_of(size))
+    hint = "Download it and give its folder as model.base."
+    raise RecipeError.about("model.base", base, "a folder, or a checkpoint of 0.5B or 7B", hint)
+
+
+def published(size: str) -> Any:
+    """The config of the published LLaVA-OneVision of a size, "0.5b" or "7b".
+
+    Reference:
+        config.json of llava-hf/llava-onevision-qwen2-0.5b-ov-hf and -7b-ov-hf.
+    """
+    from transformers import LlavaOnevisionConfig
+
+    vision = {
+        "model_type": "siglip_vision_model", "hidden_size": 1152, "num_attention_heads": 16,
+        "num_hidden_layers": 26, "intermediate_size": 4304, "image_size": 384,
+        "patch_size": 14, "vision_use_head": False,
+    }  # fmt: skip
+    names = (
+        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+        "vocab_size", "tie_word_embeddings",
+    )  # fmt: skip
+    values = {"0.5b": (896, 24, 14, 2, 4864, 152000, True), "7b": (3584, 28, 28, 4, 18944, 152064, False)}[size]
+    text = {"model_type": "qwen2", **dict(zip(names, values, strict=True))}
+    return LlavaOnevisionConfig(vision_config=vision, text_config=text, tie_word_embeddings=values[-1])
+
+
+def config_of(name: str) -> Any:
+    """The config of a shape: "0.5b", "7b", or "small", which has the same parts at sizes that a CPU can train."""
+    if name != "small":
+        return published(name)
+    config = published("0.5b")
+    for part, sizes in (("vision_config", (256, 6, 4, 1024)), ("text_config", (256, 8, 4, 1408))):
+        fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        for field, value in zip(fields, sizes, strict=True):
+            setattr(getattr(config, part), field, value)
+    config.text_config.num_key_value_heads = 2
+    config.text_config.vocab_size = 8000
+    config.text_config.layer_types = ["full_attention"] * 8
+    config.image_token_index = 7999
+    return config
+
+
+def count(config: Any) -> Shape:
+    """Count a model's weights exactly, on the meta device: nothing is allocated.
+
+    Args:
+        config: A `LlavaOnevisionConfig`.
+    """
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    with torch.device("meta"):
+        model = LlavaOnevisionForConditionalGeneration(config)
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    vision, text = config.vision_config, config.text_config
+    words = _sum(sizes, "embed_tokens") + _sum(sizes, "lm_head")
+    projector = _sum(sizes, "multi_modal_projector") + _sum(sizes, "image_newline")
+    tower = _sum(sizes, "vision_tower")
+    seen = _tower(vision, tower, _sum(sizes, "encoder.layers.0."), vision.hidden_size)
+    keys = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
+    rest = sum(sizes.values()) - words - projector - tower
+    spoken = _tower(text, rest, _sum(sizes, "language_model.layers.0."), keys)
+    patches = (vision.image_size // vision.patch_size) ** 2
+    return Shape(seen, spoken, projector, words, text.vocab_size, patches)
+
+
+def _tower(config: Any, weights: int, layer: int, keys: int) -> Tower:
+    return Tower(config.num_hidden_layers, config.hidden_size, config.intermediate_size, keys, layer, weights)
+
+
+def _sum(sizes: dict[str, int], part: str) -> int:
+    return sum(size for name, size in sizes.items() if part in name)
 
 
 @dataclass(frozen=True)
@@ -193,3 +343,105 @@ def _held(shape: Shape, setting: Setting) -> int:
 
 def _tied(shape: Shape) -> bool:
     return shape.words == shape.vocabulary * shape.text.hidden
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement.
+
+    Attributes:
+        peak: Bytes of a step's peak, with weights and optimiser, without what the process takes before.
+        tokens: Tokens of the row.
+        tiles: Its tiles.
+        device: "cpu" or the GPU's name.
+    """
+
+    peak: int
+    tokens: int
+    tiles: int
+    device: str
+
+
+def measure(shape: str, width: int, height: int, device: str) -> Measured:
+    """Make training steps in a fresh process and report their peak.
+
+    Args:
+        shape: One of `SHAPES`; random weights.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        device: "cpu" or "cuda".
+
+    Raises:
+        RunError: The process failed, for example for want of memory.
+    """
+    command = [sys.executable, "-m", "train.memory", shape, str(width), str(height), device]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        command, cwd=root, env=os.environ | _MALLOC, capture_output=True, text=True, check=False, timeout=1800
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        hint = f"It said: {last}"
+        raise RunError.about("measure", f"<{shape} at {width}x{height} on {device}>", "a step that fits", hint)
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def take_steps(config: Any, width: int, height: int, device: torch.device) -> tuple[int, int]:
+    """Train on one random row in bfloat16 with gradient checkpointing; returns its tokens and tiles."""
+    joint, optimiser = _model(config, device)
+    geometry = joint.geometry
+    layout = plan(geometry, height, width)
+    image = torch.full((1, layout.tokens), config.image_token_index)
+    ids = torch.cat([torch.ones(1, 20, dtype=torch.long), image, torch.ones(1, TEXT - 20, dtype=torch.long)], dim=1)
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, -SUPERVISED:] = 1
+    tiles = torch.zeros(layout.tiles, 3, geometry.tile, geometry.tile, dtype=torch.uint8, device=device)
+    for _ in range(_STEPS):
+        with torch.autocast(device.type, torch.bfloat16):
+            losses = joint(ids.to(device), labels.to(device), tiles, [layout])
+        losses.means.mean().backward()
+        torch.nn.utils.clip_grad_norm_(joint.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+    return ids.shape[1], layout.tiles
+
+
+def _model(config: Any, device: torch.device) -> tuple[JointModel, torch.optim.Optimizer]:
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    with device:
+        model = LlavaOnevisionForConditionalGeneration(config)
+    mark_trainable(model, Model())
+    joint = JointModel(model, Geometry())
+    joint.train()
+    return joint, torch.optim.AdamW(parameter_groups(joint, Optim()), weight_decay=0.0)
+
+
+def _resident(field: str) -> int:
+    """A line of this process's status: "VmRSS" now, "VmHWM" at most."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def main() -> None:
+    """Entry point of the process."""
+    shape, width, height, name = sys.argv[1:]
+    device = torch.device(name)
+    config = config_of(shape)
+    take_steps(config_of("small"), 384, 384, device)  # kernels load their libraries once
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        before = _resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts here
+    tokens, tiles = take_steps(config, int(width), int(height), device)
+    top = torch.cuda.max_memory_allocated() if device.type == "cuda" else _resident("VmHWM")
+    told = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    found = Measured(top - before, tokens, tiles, told)
+    sys.stdout.write(json.dumps(dataclasses.asdict(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -24,6 +26,7 @@ from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tok
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.loading import load_model
 from qsit_metric.backends.vision import projected, tower_states
+from qsit_metric.errors import DependencyError
 from qsit_metric.geometry import Geometry
 from qsit_metric.hub import resolve
 from qsit_metric.prompts import CHATML, Recipe, recipe_named
@@ -31,11 +34,9 @@ from qsit_metric.tiling import Plan, normalise
 
 from .chat import IGNORED
 from .errors import RecipeError
-from .lora import add_adapters, merged_state
-from .names import publish_names
 
 if TYPE_CHECKING:
-    from .recipe import Model, Optim
+    from .recipe import Lora, Model, Optim
 
 # What belongs to a module that is not trained; a tied head is the embedding, an untied one goes with it.
 _FROZEN = {
@@ -43,6 +44,11 @@ _FROZEN = {
     "multi_modal_projector": ("multi_modal_projector.", "image_newline"),
     "language_model": ("language_model.", "lm_head."),
 }
+# Linear layers of the language model, by the names of both transformers 5 and 4.57; not those of the vision tower.
+_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
+_ADAPTER = "default"
+INDEX = "model.safetensors.index.json"
+_LANGUAGE, _TOWER = "language_model.", "vision_tower."
 _CARRIED = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
 _OF_LOADING = ("is_local", "local_files_only")
 
@@ -160,6 +166,44 @@ def _unused_layers(model: Any) -> list[str]:
     ]
 
 
+def add_adapters(model: Any, spec: Lora) -> None:
+    """Put adapters on the language model; its own weights, embeddings and head no longer learn.
+
+    Projector, image newline and vision tower stay as they are (trained in full unless the recipe freezes them).
+
+    Raises:
+        DependencyError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        hint = "Run `pip install 'qsit-metric[train]'`."
+        raise DependencyError.about("model.lora", spec, "peft to be installed", hint) from error
+    config = LoraConfig(r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout, target_modules=_TARGETS)
+    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for name, weight in model.named_parameters():
+        full = "vision_tower" in name or "multi_modal_projector" in name or "image_newline" in name
+        weight.requires_grad_("lora_" in name or full)
+
+
+def merged_state(state: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
+    """A state dict with adapters folded into the weights, under the names of the plain model.
+
+    The model itself is left as it is: merging and unmerging in place would not give back the same bits.
+    """
+    scale = {name: module.scaling[_ADAPTER] for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    merged = {}
+    for name, weight in state.items():
+        if ".lora_" in name:
+            continue
+        owner = name.removesuffix(".base_layer.weight")
+        if owner in scale and owner != name:
+            down, up = (state[f"{owner}.lora_{side}.{_ADAPTER}.weight"] for side in "AB")
+            weight = (weight.float() + scale[owner] * (up.float() @ down.float())).to(weight.dtype)  # noqa: PLW2901
+        merged[name.replace(".base_layer.", ".")] = weight
+    return merged
+
+
 def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
     """Trainable weights in two groups, each with its peak learning rate: the vision tower, and the rest.
 
@@ -244,3 +288,42 @@ class JointModel(nn.Module):
         rows, places = learned.nonzero().unbind(dim=1)
         sums = torch.zeros(len(labels), dtype=each.dtype, device=each.device).index_add(0, rows, each)
         return RowLosses(sums, learned.sum(dim=1), each, rows, places + 1)
+
+
+def published(name: str) -> str:
+    """A weight's name as the published checkpoints have it. Idempotent.
+
+    Example:
+        >>> published("model.vision_tower.post_layernorm.bias")
+        'vision_tower.vision_model.post_layernorm.bias'
+        >>> published("model.language_model.norm.weight"), published("lm_head.weight")
+        ('language_model.model.norm.weight', 'language_model.lm_head.weight')
+
+    Reference:
+        model.safetensors of llava-hf/llava-onevision-qwen2-0.5b-ov-hf, written by transformers 4.45.
+    """
+    name = name.removeprefix("model.")
+    if name.startswith("lm_head."):
+        return _LANGUAGE + name
+    if name.startswith(_LANGUAGE) and not name.startswith((_LANGUAGE + "model.", _LANGUAGE + "lm_head.")):
+        return name.replace(_LANGUAGE, _LANGUAGE + "model.", 1)
+    if name.startswith(_TOWER) and not name.startswith(_TOWER + "vision_model."):
+        return name.replace(_TOWER, _TOWER + "vision_model.", 1)
+    return name
+
+
+def publish_names(folder: Path) -> None:
+    """Rename the weights in a folder that was just saved, shard by shard; nothing where they are right already."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            names, metadata = list(opened.keys()), opened.metadata()
+        if all(name == published(name) for name in names):
+            continue
+        weights = {published(name): weight for name, weight in load_file(file).items()}
+        renamed = file.with_suffix(".renamed")  # the old file is mapped into memory
+        save_file(weights, renamed, metadata)
+        renamed.replace(file)
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index["weight_map"] = {published(name): file for name, file in index["weight_map"].items()}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

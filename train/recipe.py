@@ -1,27 +1,32 @@
-"""Training recipes: frozen records read from YAML, saved beside every checkpoint that they made.
+"""Training recipes: frozen records read from strict YAML, saved beside every checkpoint that they made.
 
 Defaults are the published recipe (paper Sec. IV-A; the authors' `finetune_ov.sh` of LLaVA-NeXT at df17966). Unknown and
-duplicate keys are refused; `extends: other.yaml` starts from another recipe.
+duplicate keys are refused; `extends: other.yaml` starts from another recipe. Words mean what YAML 1.2 says
+(yaml.org/spec/1.2.2, core schema): `1e-5` is a number, `no` is a word, `1:30` is text, `010` is ten.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML, MappingNode, ScalarNode
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from qsit_metric.errors import shorten
 
 from .errors import RecipeError
-from .yaml import load_yaml, parse_yaml
 
+Record = TypeVar("Record")
+_TAG = "tag:yaml.org,2002:"
 _STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1)]
 _AMOUNTS = frozenset(("preset", "ratio", "sizes", "fits"))  # of a mixture: they exclude each other
@@ -289,14 +294,35 @@ def build(fields: Mapping[str, Any], where: str) -> TrainingRecipe:
     Raises:
         RecipeError: The message names each wrong key, what was read and what was expected.
     """
+    return checked(TrainingRecipe, fields, where, "See train/README.md for the keys of a recipe.")
+
+
+def checked(kind: type[Record], fields: Mapping[str, Any], where: str, hint: str) -> Record:
+    """A record made of plain values, all of them looked at.
+
+    Args:
+        kind: A pydantic dataclass that refuses unknown keys.
+        fields: Its fields, as they stand in a file.
+        where: The file, for the message.
+        hint: Where its keys are described.
+
+    Raises:
+        RecipeError: The message names each wrong key, what was read and what was expected.
+    """
     try:
-        return TypeAdapter(TrainingRecipe).validate_python(dict(fields))
+        return TypeAdapter(kind).validate_python(dict(fields))
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, one['loc']))} is {shorten(one['input'])}: {one['msg'].lower()}"
-            for one in error.errors()
+        said = [
+            _problem(".".join(map(str, one["loc"])), one["type"], one["msg"], one["input"]) for one in error.errors()
         ]
-        raise RecipeError(f"`{where}`: {'; '.join(wrong)}. See train/README.md for the keys of a recipe.") from None
+        raise RecipeError(f"`{where}`: {'; '.join(dict.fromkeys(said))}. {hint}") from error
+
+
+def _problem(where: str, kind: str, message: str, value: object) -> str:
+    if kind == "unexpected_keyword_argument":
+        return f"`{where}` is no key here"
+    said = message.removeprefix("Value error, ").rstrip(".")
+    return f"`{where}`: {said}" if kind == "value_error" else f"`{where}`: got {shorten(value)}: {said}"
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -337,9 +363,96 @@ def _resolved(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return parse_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (YAMLError, ValueError) as error:
         raise RecipeError.about("--set", text, "a value in YAML") from error
 
 
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     return {keys[0]: _nested(keys[1:], value) if len(keys) > 1 else value}
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Args:
+        path: The file, UTF-8.
+
+    Returns:
+        The mapping; every key in it, at any depth, is text. An empty file gives an empty mapping.
+
+    Raises:
+        RecipeError: Unreadable, no YAML, no mapping, a key that is given twice or is no text; with file, line and key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError.about("file", str(path), "a readable UTF-8 file", f"The system says: {error}.") from error
+    try:
+        found = parse_yaml(text)
+    except (YAMLError, ValueError) as error:  # ValueError: a scalar that is not what its tag says
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        said = problem if isinstance(error, _KeyError) else f"this is no YAML: {problem}. Look at the lines above it"
+        raise RecipeError(f"`{path}`{line}: {said}.") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise RecipeError.about("file", str(path), f"`key: value` lines at the top, not a {type(found).__name__}")
+    return found
+
+
+def parse_yaml(text: str) -> Any:
+    """A value in the YAML of recipe files: `no` is text, `1e-5` a number.
+
+    Raises:
+        YAMLError, ValueError: It is none.
+
+    Example:
+        >>> parse_yaml("no"), parse_yaml("1e-5"), parse_yaml("[1, two]")
+        ('no', 1e-05, [1, 'two'])
+    """
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = _Constructor
+    return reader.load(text)
+
+
+def dump_yaml(fields: Mapping[str, Any]) -> str:
+    r"""Plain values as YAML, in their order.
+
+    Example:
+        >>> dump_yaml({"seed": 7, "model": {"base": "q-sit-mini"}})
+        'seed: 7\nmodel:\n  base: q-sit-mini\n'
+    """
+    writer, stream = YAML(typ="safe", pure=True), io.StringIO()
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.dump(dict(fields), stream)
+    return stream.getvalue()
+
+
+class _KeyError(MarkedYAMLError):
+    """A key that cannot be."""
+
+
+class _Constructor(SafeConstructor):
+    """Makes mappings with unique text keys; dates stay text, and whole numbers are decimal."""
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, ScalarNode) or key.tag != _TAG + "str":
+                shown = getattr(key, "value", None)
+                name = f"the key {shown!r}" if isinstance(shown, str) else "this key"
+                raise _KeyError(problem=f"{name} is not text; quote it if it is meant", problem_mark=key.start_mark)
+            if key.value in seen:
+                said = f"the key {key.value!r} stands here and in line {seen[key.value]}; keep one of them"
+                raise _KeyError(problem=said, problem_mark=key.start_mark)
+            seen[key.value] = line
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+_Constructor.add_constructor(_TAG + "int", lambda reader, node: int(reader.construct_scalar(node)))
+for _name in ("timestamp", "value"):
+    _Constructor.add_constructor(_TAG + _name, SafeConstructor.construct_scalar)

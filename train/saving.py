@@ -16,11 +16,11 @@ import qsit_metric
 from qsit_metric.files import write_atomic
 
 from .errors import RunError
-from .outcome import OUTCOME, Outcome
+from .folder import OUTCOME, Outcome
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from .data.freezing import Frozen
+    from .data.frozen import Frozen
     from .engine import Engine
     from .folder import RunFolder
     from .mixture import Sizes

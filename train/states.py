@@ -33,12 +33,11 @@ from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.tiling import cut, normalise, plan
 
-from .children import alone
-from .data.freezing import Frozen
+from .data.frozen import Frozen
 from .errors import RunError
-from .heap import keep_freed_memory, quick_in_bfloat16
 from .mixture import SETS
 from .model import Parts
+from .processes import alone, keep_freed_memory, quick_in_bfloat16
 
 _AT_ONCE = 16  # pictures in one pass of the tower
 _FILE_BYTES = 2**28

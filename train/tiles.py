@@ -26,8 +26,8 @@ from qsit_metric.geometry import Geometry
 from qsit_metric.images import load
 from qsit_metric.tiling import cut, plan
 
-from .children import alone
 from .errors import DataError, RunError
+from .processes import alone
 
 _RECORD, _PIXELS = "tiles.json", "pixels.npy"
 _PORTION = 50  # pictures that a process cuts at a time

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,20 @@ import torch
 from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
+from qsit_metric.asking import Questions
+from qsit_metric.backends.base import Encoded
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
-from qsit_metric.prompts import LETTERS, multiple_choice, recipe_named
+from qsit_metric.evaluation.questions import is_correct
+from qsit_metric.prompts import LETTERS, Recipe, multiple_choice, recipe_named
+from qsit_metric.results import level_names, scores
+from qsit_metric.tiling import normalise, plan
 
-from .batches import Batch, Collator, RowDataset, RowSet, stream
+from .batches import Batch, Collator, Reader, RowDataset, RowSet, stream
 from .chat import IGNORED, Encoder
 from .data.rows import Row
-from .errors import DataError, RunError
-from .kept import KeptPictures, Reader
+from .errors import DataError, RecipeError, RunError
 from .model import Parts, RowLosses
 from .progress import TASKS
 
@@ -35,10 +42,11 @@ if TYPE_CHECKING:
 
     from qsit_metric.evaluation import Question
 
-    from .data.freezing import Frozen
+    from .data.frozen import Frozen
     from .recipe import TrainingRecipe
 
 Kept = Callable[[str], "Reader | None"]
+_AT_ONCE = 32
 _KEYS = {"scoring": "level", "interpreting": "letter"}
 
 
@@ -55,6 +63,18 @@ def question_row(question: Question, target: str = "letter") -> Row:
         return Row(question.id, question.image, ((question.question, text),))
     answer = letter if target == "letter" else f"{letter}. {text}"
     return Row(question.id, question.image, ((multiple_choice(question.question, question.choices), answer),))
+
+
+def check_validation(recipe: TrainingRecipe, frozen: Frozen) -> None:
+    """Refuse a balance that nothing could measure, before an epoch is spent on it.
+
+    Raises:
+        RecipeError: The data has no scoring rows or no questions to validate on.
+    """
+    if recipe.balance and not (frozen.val_scoring and frozen.val_questions):
+        lacking = "questions" if frozen.val_scoring else "scoring rows"
+        hint = "Freeze the data with them, or leave the balance out: --set balance=null."
+        raise RecipeError.about("balance", f"<data without {lacking}>", "both to validate on", hint)
 
 
 class Validator:
@@ -200,6 +220,54 @@ class Validator:
         report = evaluate_questions(metric, own, self._roots["interpreting"])
         _complete([(question.image, error) for question, error in report.failed])
         return [bool(reply.correct) for reply in report.replies]
+
+
+@dataclass(frozen=True)
+class KeptPictures:
+    """A model that answers about kept pictures.
+
+    Attributes:
+        backend: The model.
+        recipe: How it is asked.
+        read: Gives what was kept.
+    """
+
+    backend: LlavaOnevisionBackend
+    recipe: Recipe
+    read: Reader
+
+    def scores(self, images: Sequence[str]) -> list[float]:
+        """A score on 1..5 for each picture."""
+        prompt, names = self.recipe.scoring(), level_names(self.recipe.words)
+        found: list[float] = []
+        for batch in self._batches(images):
+            rows = self.backend.logits([(image, prompt) for image in batch])
+            found += [float(score) for score in scores(rows, names, [None] * len(batch))]
+        return found
+
+    def right(self, questions: Sequence[Question]) -> list[bool]:
+        """Whether the most probable option of each question is the right one."""
+        found = []
+        for one in questions:
+            [image] = self._encoded([one.image])
+            asked = Questions(self.backend, self.recipe, one.question, one.choices, "likelihood", 1)
+            [answer] = asked.answer([image])
+            found.append(not isinstance(answer, list) and is_correct("logits", answer, one.choices, one.answer or 0))
+        return found
+
+    def _batches(self, images: Sequence[str]) -> Iterator[list[Encoded]]:
+        for start in range(0, len(images), _AT_ONCE):
+            yield self._encoded(images[start : start + _AT_ONCE])
+
+    @torch.no_grad()
+    def _encoded(self, images: Sequence[str]) -> list[Encoded]:
+        model, geometry, device = self.backend.model, self.backend.geometry, self.backend.device
+        known = [self.read(image) for image in images]
+        layouts = [plan(geometry, *size) for _, size in known]
+        kept = torch.cat([tensor for tensor, _ in known]).to(device)
+        whole = kept.dtype == torch.uint8
+        states = tower_states(model, normalise(kept, geometry)) if whole else kept.to(self.backend.dtype)
+        return [Encoded(one, len(one)) for one in projected(model, [states], layouts)]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import typer
 from benchmarks import sets, sets_hub
 from benchmarks.commands.options import DataRoot
 from benchmarks.runs import bar
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress
 
@@ -45,7 +45,7 @@ def _fetch(names: list[str], data_root: DataRoot, accept: bool, repo: str | None
     if not names:
         raise EvaluationError.about("NAME", "<none>", f"sets to download: {', '.join(sets_hub.SOURCES)}")
     for name in names:
-        terminal.say(sets_hub.terms(name, repo))
+        console.say(sets_hub.terms(name, repo))
         with _late_bar(f"unpacking {name}") as progress:
             sets_hub.fetch(name, data_root, accept, repo=repo, local_files_only=offline, progress=progress)
 
@@ -66,7 +66,7 @@ def _late_bar(title: str) -> Iterator[Progress]:
 
 def _show(one: sets.SetStatus) -> None:
     count = f"{one.n} of {one.expected}" if one.expected is not None else str(one.n)
-    out = terminal.out()
+    out = console.out()
     out.print(f"[{_STYLES[one.state]}]{one.state:10}[/] {one.name:16} {one.title}: {count} rows, {one.images} images")
     for line in (*one.problems, *([one.hint] if one.hint else [])):
         out.print(f"{'':28}{line}", markup=False)

@@ -17,7 +17,7 @@ from benchmarks.commands.running import first
 from benchmarks.runs import Results
 from benchmarks.slips import slips
 from benchmarks.tables import fig7, table2
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.commands.frame import FAILED, one_line
 from qsit_metric.errors import QSiTError
 from qsit_metric.prompts import DESCRIBE
@@ -54,12 +54,12 @@ class _Done:
         if missing:
             self.skipped[name] = missing
             return
-        terminal.say(f"{name} ...", "dim")
+        console.say(f"{name} ...", "dim")
         try:
             self.pages.append(make())
         except QSiTError as error:
             self.failed[name] = one_line(error)
-            terminal.say(f"{name}: {self.failed[name]}", "red")
+            console.say(f"{name}: {self.failed[name]}", "red")
 
 
 def all_command(options: RunOptions, judging: JudgeOptions, extras: Extras) -> int:
@@ -73,7 +73,7 @@ def all_command(options: RunOptions, judging: JudgeOptions, extras: Extras) -> i
         write_html(joined(done.pages), options.output / PAGE, "Benchmarks")
         for title, group in (("left out", done.skipped), ("failed", done.failed)):
             for name, reason in group.items():
-                terminal.say(f"{title}: {name}: {reason}")
+                console.say(f"{title}: {name}: {reason}")
     return FAILED if done.failed else 0
 
 

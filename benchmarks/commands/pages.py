@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.output import Table, markdown, save
 from benchmarks.worst import Worst
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation.files import write_atomic
 
 
@@ -55,10 +55,10 @@ def write(page: Page, output: Path, *, shown: bool = True) -> None:
     for table in page.tables:
         paths = save(table, output)
         if shown:
-            terminal.out().print(markdown(table), markup=False)
-        terminal.say(f"written: {', '.join(str(path) for path in paths)}")
+            console.out().print(markdown(table), markup=False)
+        console.say(f"written: {', '.join(str(path) for path in paths)}")
     for path in page.figures.values():
-        terminal.say(f"written: {path}")
+        console.say(f"written: {path}")
 
 
 def write_html(page: Page, path: Path, title: str) -> None:
@@ -70,4 +70,4 @@ def write_html(page: Page, path: Path, title: str) -> None:
     from benchmarks.html import report
 
     write_atomic(path, report(page.tables, page.figures, page.worst, title, answers=page.answers))
-    terminal.say(f"written: {path}")
+    console.say(f"written: {path}")

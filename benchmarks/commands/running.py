@@ -11,7 +11,7 @@ import typer
 from benchmarks import sets
 from benchmarks.commands.options import RunOptions
 from benchmarks.runs import Process, Results, awaited
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 
 if TYPE_CHECKING:
@@ -64,6 +64,6 @@ def runs(
     for model, metric in options.metrics():
         for name in names:
             result = whole(one(metric, name, options.folder(model, f"{name}{ending}")))
-            terminal.say(f"{result.run['made']['model']} on {result.standing()}")
+            console.say(f"{result.run['made']['model']} on {result.standing()}")
             done.append(result)
     return done

@@ -15,7 +15,7 @@ from benchmarks.commands.running import Names, first, found, runs, whole
 from benchmarks.paper import printed
 from benchmarks.runs import Results, bar, describe_run
 from benchmarks.tables import table1, table6
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError, read_lldescribe
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def table6_page(options: RunOptions, judging: JudgeOptions, names: Sequence[str]
         raise EvaluationError.about("--golden", None, f'a file of [{{"image", "golden"}}], for {bare[0]}', hint)
     done = _described(options, names, max_new_tokens)
     if judge is None:
-        terminal.say("Described. Name a --judge, and the same command has the descriptions rated.")
+        console.say("Described. Name a --judge, and the same command has the descriptions rated.")
         return Page()
     rows = [_judged(options, judging, judge, run, golden[str(run.run["set"])]) for run in done]
     return Page((table6.make(rows, paper=printed("table6")),))
@@ -116,5 +116,5 @@ def _judged(
             progress=progress,
         )  # fmt: skip
     found = whole(found)
-    terminal.say(f"ratings of {found.run['made']['model']} on {found.standing()}")
+    console.say(f"ratings of {found.run['made']['model']} on {found.standing()}")
     return found

@@ -12,7 +12,7 @@ from benchmarks.figures.canvas import COLOURS, new_figure
 from benchmarks.paper import number, printed
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import read_text
-from train.fitting import Fit, Point
+from train.sweep.curve import Fit, Point
 from train.sweep.figure import panel
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, plain
 from benchmarks.paper import number
 from qsit_metric.evaluation import Correlations, EvaluationError, UndefinedError, correlate
-from qsit_metric.evaluation.fitting import Array, logistic_curve
+from qsit_metric.evaluation.correlations import Array, logistic_curve
 from qsit_metric.levels import SCORE_RANGE
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from benchmarks.nano.scoring import Tick
 from qsit_metric import Answer, QSiT
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import Question
-from qsit_metric.evaluation.rules import Rule, is_correct
+from qsit_metric.evaluation.questions import Rule, is_correct
 from qsit_metric.prompts import multiple_choice
 
 RULES: tuple[Rule, ...] = ("logits", "authors")

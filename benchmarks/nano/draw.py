@@ -14,7 +14,7 @@ import typer
 
 from benchmarks._app import app_of
 from benchmarks.nano.figures import scatter, strip_figure
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.files import write_atomic
 
@@ -25,7 +25,7 @@ def main(
 ) -> None:
     """Draw the figures of a measurement."""
     draw(results, to)
-    terminal.say(f"nano-scoring.png and nano-strip.png are in {to}")
+    console.say(f"nano-scoring.png and nano-strip.png are in {to}")
 
 
 def draw(results: Path, to: Path) -> None:

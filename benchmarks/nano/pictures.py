@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.nano.sample import Picture
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError
-from train.children import alone
+from train.processes import alone
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _AHEAD = 32  # pictures that wait for the model, beyond those in the making

@@ -18,7 +18,7 @@ import typer
 from benchmarks._app import app_of
 from benchmarks.nano.card import card
 from benchmarks.nano.draw import draw
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.files import commit_folder, write_atomic
 from qsit_metric.hub import fingerprint
@@ -50,7 +50,7 @@ def main(
     write_atomic(_RESULTS / "summary.json", json.dumps(summary, indent=1) + "\n")
     _place(model, card(measured, summary, read(model / "training.json")["recipe"]))
     _draw(run, results)
-    terminal.say(f"the model is in {_WEIGHTS / 'q-sit-nano'}, figures in {_PICTURES}")
+    console.say(f"the model is in {_WEIGHTS / 'q-sit-nano'}, figures in {_PICTURES}")
 
 
 def read(path: Path) -> dict[str, Any]:

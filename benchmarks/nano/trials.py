@@ -21,8 +21,7 @@ from benchmarks._app import app_of
 from benchmarks.nano.pictures import photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
 from benchmarks.nano.sample import Case, Picture, cases
-from qsit_metric import QSiT
-from qsit_metric.commands import terminal
+from qsit_metric import QSiT, console
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
 from qsit_metric.evaluation.files import write_atomic
 from train.data.synthetic.distortions import LEVELS
@@ -52,7 +51,7 @@ def main(
     _write(output / "ablation.json", found)
     _write(output / "leave-one-out.json", [_left_out(one, names, photos, seed, workers) for one in _left(run)])
     for row in found:
-        terminal.say(f"{row['name']}: SRCC {row['srcc']:.3f}, accuracy {row['accuracy']:.3f}")
+        console.say(f"{row['name']}: SRCC {row['srcc']:.3f}, accuracy {row['accuracy']:.3f}")
 
 
 def _ablations(run: Path) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError, Question
 from qsit_metric.evaluation.loop import Progress
-from qsit_metric.evaluation.rules import Rule, check_rule, is_correct
+from qsit_metric.evaluation.questions import Rule, check_rule, is_correct
 from qsit_metric.prompts import multiple_choice
 
 from .identity import digest, identity
@@ -51,8 +51,8 @@ def question_run(
         questions: What `read_llvisionqa` gives; each id once.
         root: Folder of the images.
         folder: Of this model on this set.
-        rules: How answers are judged, see `qsit_metric.evaluation.rules`. "authors" and "strict" read one and the same
-            written reply.
+        rules: How answers are judged, see `qsit_metric.evaluation.questions`. "authors" and "strict" read one and the
+            same written reply.
         name: Of the set.
         exif: See `score_run`.
         max_new_tokens: Limit of a written reply; the authors' is 200.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.runs import Results
 from benchmarks.tables import table4, table5
 from benchmarks.tables.shared import Cells
-from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
+from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 
 RULE = "authors"
 

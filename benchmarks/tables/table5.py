@@ -10,7 +10,7 @@ from benchmarks.output import Table
 from benchmarks.runs import Results
 from benchmarks.runs.parts import Row
 from benchmarks.tables.shared import CONDITIONS, Cells, beside, failures, identity, of_kind, state
-from qsit_metric.evaluation.llvisionqa import CONCERNS, TYPES
+from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 
 GROUPS: tuple[str, ...] = (*TYPES, *CONCERNS, "overall")
 _PRINTED = {

@@ -1,12 +1,15 @@
 """The errors that leave this package.
 
-Each derives from `QSiTError` and from the built-in that a caller would catch anyway (ValueError, OSError ...), and its
-message names the argument, the value that was read, what was expected and the next step.
+Each derives from `QSiTError` and from the built-in that a caller would catch anyway (ValueError, OSError ...). It keeps
+the argument, the value that was read, what was expected and the next step as fields, and puts them into a sentence
+only when it is shown, so that whoever passes it on may say the same in other words (`retold`).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from typing_extensions import Self
@@ -18,10 +21,28 @@ class QSiTError(Exception):
     """Base of every error that the public API raises on purpose.
 
     Attributes:
+        argument: Name of the argument as the caller wrote it; empty for an error that is a sentence of its own.
+        got: What was read. Text, numbers, paths and None are kept; of anything else, only what the message shows of it,
+            so that an error that is kept does not keep a picture in memory.
+        expected: What would have been right.
+        hint: The next step, a full sentence, or empty.
+        where: Where it stands, for example "labels.csv, row 3"; in front of the message, or empty.
         index: Place in the list of the image that failed; None for a single image.
         done: Results of the images before it, when a list was stopped by this error.
+
+    Example:
+        >>> error = InputError.about("question", "", "a non-empty string", "Ask something.")
+        >>> print(error.argument, "|", error.expected)
+        question | a non-empty string
+        >>> print(error.retold(where="questions.json", hint=""))
+        questions.json: `question`: got '', expected a non-empty string.
     """
 
+    argument: str = ""
+    got: object = None
+    expected: str = ""
+    hint: str = ""
+    where: str = ""
     index: int | None = None
     done: Sequence[Any] = ()
 
@@ -39,7 +60,42 @@ class QSiTError(Exception):
             >>> str(InputError.about("question", "", "a non-empty string", "Ask something."))
             "`question`: got '', expected a non-empty string. Ask something."
         """
-        return cls(f"`{argument}`: got {shorten(value)}, expected {expected}.{' ' + hint if hint else ''}")
+        error = cls()
+        error.argument, error.got, error.expected, error.hint = argument, _kept(value), expected, hint
+        return error
+
+    def retold(
+        self,
+        *,
+        argument: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+        where: str | None = None,
+    ) -> Self:
+        """Give the same error in other words; None leaves a field as it is."""
+        told = copy.copy(self)
+        for name, text in (("argument", argument), ("expected", expected), ("hint", hint), ("where", where)):
+            if text is not None:
+                setattr(told, name, text)
+        return told
+
+    @property
+    def reason(self) -> str:
+        """The message without argument and value, for who names them beside it.
+
+        Example:
+            >>> InputError.about("image", "a.jpg", "an existing file", "Check the spelling.").reason
+            'expected an existing file. Check the spelling.'
+        """
+        said = f"expected {self.expected}." if self.argument else super().__str__()
+        return f"{said} {self.hint}" if self.hint else said
+
+    def __str__(self) -> str:
+        said = f"`{self.argument}`: got {shorten(self.got)}, {self.reason}" if self.argument else self.reason
+        return f"{self.where}: {said}" if self.where else said
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class InputError(QSiTError, ValueError):
@@ -62,6 +118,10 @@ class HubError(QSiTError, OSError):
     """The Hub did not deliver: no network, no such repository or revision, no permission, a broken transfer."""
 
 
+class OutputError(QSiTError, OSError):
+    """A result file that cannot be written, or that is not this run's to write."""
+
+
 class DependencyError(QSiTError, ImportError):
     """An optional package that this call needs is not installed; the message names the extra."""
 
@@ -70,10 +130,21 @@ class BackendError(QSiTError, RuntimeError):
     """A backend failed while computing (out of memory, device lost, a closed view ...)."""
 
 
+class _Shown(str):
+    """What a message shows of a value that is not kept."""
+
+    __slots__ = ()
+
+
 def shorten(value: object) -> str:
     """Show a value in a message: `repr`, at most 120 characters; text in angle brackets stays as it is.
 
     What is too long loses its middle: the end of a path says more than its beginning.
     """
-    text = value if isinstance(value, str) and value.startswith("<") else repr(value)
+    as_it_is = isinstance(value, _Shown) or (isinstance(value, str) and value.startswith("<"))
+    text = str(value) if as_it_is else repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 3]}...{text[-2 * _SHOWN // 3 + 3 :]}"
+
+
+def _kept(value: object) -> object:
+    return value if value is None or isinstance(value, str | int | float | PurePath) else _Shown(shorten(value))

@@ -1,19 +1,31 @@
-"""Files and folders that are whole or not there, and locks that end with their process."""
+"""Files and folders that are whole or not there, read with one clear error, and locks that end with their process.
+
+The functions raise what the system raises. A room that has an error of its own binds it once, as `Files(ItsError)`.
+The lock is ours because `filelock` does not keep two of its promises: below release 4 a forked child goes on holding
+the lock of a process that was killed, and where a file system has no locks it falls back to a file that a killed
+process leaves behind. Ours also locks the data file itself, so that no second file lies beside a user's results.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
 import sys
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, TypeAlias
+
+from .errors import QSiTError
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
-def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomic(path: PathLike, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 
     Args:
@@ -30,17 +42,117 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
         >>> path.read_text()
         '3.5'
     """
+    with writing(path) as file:
+        file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def writing(path: PathLike) -> Iterator[BinaryIO]:
+    """Open a file that takes its place when the block ends, and does not when the block fails.
+
+    For what writes into a file itself, such as `torch.save`. The rest is as in `write_atomic`.
+    """
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Write JSON that any reader takes: letters as they are, unless a file name in it is no text."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one room, whose failures leave as that room's error.
+
+    Attributes:
+        error: Its class.
+        argument: What the caller's argument is called.
+        parents: Whether the folder of what is written is made; else it must be there.
+        rescue: The next step where a file cannot be read; default: what the system says.
+
+    Example:
+        >>> from qsit_metric.errors import CheckpointError
+        >>> Files(CheckpointError, "run").json(Path("gone.json"))
+        Traceback (most recent call last):
+            ...
+        qsit_metric.errors.CheckpointError: `run`: got 'gone.json', expected a readable UTF-8 file. The system says: ...
+    """
+
+    error: type[QSiTError]
+    argument: str = "path"
+    parents: bool = False
+    rescue: str = ""
+
+    def text(self, path: Path) -> str:
+        """Read a text in UTF-8, with or without the mark that Excel puts before it.
+
+        Raises:
+            QSiTError: (of the class `error`) Not there, not readable, or in another encoding.
+        """
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unreadable(path, "a readable UTF-8 file", f"The system says: {error}.") from error
+
+    def json(self, path: Path, kind: type[Any] = dict, expected: str = "") -> Any:
+        """Read a JSON object (`kind` dict) or list; `expected` says more closely what it should be.
+
+        Raises:
+            QSiTError: (of the class `error`) Unreadable, no JSON, or of another kind.
+        """
+        name = expected or f"a JSON {'object' if kind is dict else kind.__name__}"
+        text = self.text(path)
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise self._unreadable(path, "a JSON file" if kind is dict else name, f"{error}.") from error
+        if not isinstance(content, kind):
+            raise self._unreadable(path, name, "")
+        return content
+
+    def write(self, path: Path, content: str | bytes) -> None:
+        """Write a file whole or not at all, also after a crash or on a full disk.
+
+        Raises:
+            QSiTError: (of the class `error`) It cannot be written; what was there stays.
+        """
+        with self.saving(path), writing(path) as file:
+            file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Write JSON like `write`; numbers that JSON has no form for (NaN) are refused with a ValueError."""
+        self.write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @contextlib.contextmanager
+    def saving(self, path: Path) -> Iterator[None]:
+        """Tell what the system refuses in the block as the room's error; makes the file's folder with `parents`."""
+        try:
+            if self.parents:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+        except QSiTError:
+            raise
+        except OSError as error:
+            hint = f"The system says: {error.strerror or error}."
+            raise self.error.about(self.argument, str(path), "a file that can be written", hint) from error
+
+    def _unreadable(self, path: Path, expected: str, said: str) -> QSiTError:
+        return self.error.about(self.argument, str(path), expected, self.rescue or said)
 
 
 def commit_folder(written: Path, target: Path) -> Path:

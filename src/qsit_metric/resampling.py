@@ -15,7 +15,6 @@ Reference: Pillow 11, `src/libImaging/Resample.c` (`precompute_coeffs`, `normali
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any
 
@@ -27,44 +26,27 @@ _PRECISION = 22  # Resample.c: 32 - 8 - 2 bits after the binary point
 _SUPPORT = 2.0  # reach of the cubic kernel, in source pixels at scale 1
 
 
-def resize_image(image: Image.Image, size: tuple[int, int], pool: Executor | None = None) -> Image.Image:
-    """Resize an RGB picture to (height, width), the width first; a large one faster with a `pool` of two threads."""
+def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize an RGB picture to (height, width), the width first. Returns the picture itself if it has that size."""
     height, width = size
-    wide = image if image.width == width else _one_axis(image, (width, image.height), pool)
-    return wide if wide.height == height else _one_axis(wide, (width, height), pool)
-
-
-def _one_axis(image: Image.Image, size: tuple[int, int], pool: Executor | None) -> Image.Image:
-    """One pass; in halves if there is a pool: rows do not mix while the width changes, nor columns with the height."""
-    if pool is None or min(image.size) < 2:
-        return image.resize(size, Image.Resampling.BICUBIC)
-    if size[0] == image.width:
-        middle = image.width // 2
-        boxes = (0, 0, middle, image.height), (middle, 0, image.width, image.height)
-        sizes, corners = ((middle, size[1]), (image.width - middle, size[1])), ((0, 0), (middle, 0))
-    else:
-        middle = image.height // 2
-        boxes = (0, 0, image.width, middle), (0, middle, image.width, image.height)
-        sizes, corners = ((size[0], middle), (size[0], image.height - middle)), ((0, 0), (0, middle))
-    result = Image.new("RGB", size)
-    halves = pool.map(lambda box, half: image.crop(box).resize(half, Image.Resampling.BICUBIC), boxes, sizes)
-    for corner, half in zip(corners, halves, strict=True):
-        result.paste(half, corner)
-    return result
+    for step in ((width, image.height), (width, height)):
+        image = image if image.size == step else image.resize(step, Image.Resampling.BICUBIC)
+    return image
 
 
 def resize_tensor(pixels: torch.Tensor, size: tuple[int, int], *, rounding: bool = True) -> torch.Tensor:
     """Resize (C, H, W) pixels in 0..255 to (C, height, width), differentiably.
 
     Args:
-        pixels: Floating point, in 0..255, any device. With `rounding` they are first rounded to whole numbers.
+        pixels: uint8, or floating point in 0..255, on any device. With `rounding` floats are first rounded to whole
+            numbers; uint8 needs it.
         size: (height, width) of the result.
         rounding: True gives Pillow's 8-bit result; False the linear resize in the dtype of `pixels`.
 
     Returns:
         Same dtype and device; gradients flow as if nothing were rounded or clipped.
     """
-    source = _apply(_Round, pixels) if rounding else pixels
+    source = _apply(_Round, pixels) if rounding and pixels.is_floating_point() else pixels
     wide = source if source.shape[2] == size[1] else _apply(_ResizeAxis, source, size[1], 2, rounding)
     return wide if wide.shape[1] == size[0] else _apply(_ResizeAxis, wide, size[0], 1, rounding)
 

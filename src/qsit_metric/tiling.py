@@ -14,11 +14,14 @@ The resize is always horizontal first, whatever Pillow is installed (`qsit_metri
 
 from __future__ import annotations
 
+import contextlib
 import math
-from concurrent.futures import Executor, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
     from .images import Picture
 
 _DOWNSAMPLE_ABOVE = 1.1  # modeling_llava_onevision.py: features are sampled down only past this ratio
-_LARGE = 1_500_000  # pixels from which a second thread saves more than it costs
+_BAND = (
+    2**19
+)  # pixels: 2 MiB stay in the processor's cache; from two bands on, a second thread saves more than it costs
+
+Spread: TypeAlias = "Callable[..., Iterator[Any]]"  # the signature of `map`
 
 
 @dataclass(frozen=True)
@@ -150,54 +157,119 @@ def _budget(kept: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
     return (int(kept[0] // ratio), int(kept[1] // ratio)) if ratio > _DOWNSAMPLE_ABOVE else kept
 
 
-def cut(picture: Picture, geometry: Geometry, *, rounding: bool = True) -> torch.Tensor:
+def cut(
+    picture: Picture, geometry: Geometry, *, rounding: bool = True, device: torch.device | str | None = None
+) -> torch.Tensor:
     """Resize a picture and cut it into tiles: the squeezed whole first, then the grid in row order.
 
     Args:
         picture: An RGB picture (`qsit_metric.images.load`).
         geometry: The checkpoint's geometry.
         rounding: False computes the linear resize without rounding to 8 bits, for finite differences; only for tensors.
+        device: Where to resize. None takes Pillow for a PIL picture and a tensor's own device for a tensor. With a
+            device, the bytes of a PIL picture are moved there and resized there in integers, to the same bits.
 
     Returns:
-        (tiles, 3, tile, tile), in 0..255: uint8 for a PIL picture; floating point, on the picture's device and with its
-        autograd history, for a tensor.
+        (tiles, 3, tile, tile), in 0..255: uint8 for a PIL picture; floating point, with its autograd history, for a
+        tensor.
     """
     layout = plan(geometry, picture.height, picture.width)
-    if isinstance(picture.pixels, torch.Tensor):
-        return _cut_tensor(picture.pixels, layout, geometry.tile, rounding=rounding)
-    return _cut_image(picture.pixels, layout, geometry.tile)
+    pixels = picture.pixels
+    if isinstance(pixels, torch.Tensor):
+        return _cut_tensor(pixels.to(device), layout, geometry.tile, rounding=rounding)
+    if device is not None:
+        planes = torch.from_numpy(np.array(pixels)).to(device).permute(2, 0, 1)
+        return _cut_tensor(planes, layout, geometry.tile, rounding=True)
+    bands = min(math.ceil(pixels.width * pixels.height / _BAND), pixels.height)
+    with _HELPERS.share(bands) as spread:
+        return _cut_image(pixels, layout, geometry.tile, bands, spread)
 
 
-def _cut_image(image: Image.Image, layout: Plan, tile: int) -> torch.Tensor:
-    """A large picture is resized on two threads: Pillow lets others run."""
-    if image.width * image.height < _LARGE:
-        return _tiles(_canvas(image, layout, tile), resize_image(image, (tile, tile)), layout.grid)
-    with ThreadPoolExecutor(2, thread_name_prefix="qsit-cut") as pool:
-        canvas = _canvas(image, layout, tile, pool)
-        return _tiles(canvas, resize_image(image, (tile, tile), pool), layout.grid)
+class _Helpers:
+    """Threads that resize parts of one picture: Pillow lets others run meanwhile.
+
+    All pictures that are cut at one time share as many threads as torch may use, so that several pictures prepared
+    ahead take one each and a single one takes them all. `torch.set_num_threads(1)` switches the helpers off.
+    """
+
+    most = 4  # more gain little: the parts wait for memory, and for each other
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pictures = 0
+
+    @contextlib.contextmanager
+    def share(self, parts: int) -> Iterator[Spread]:
+        """A `map` over the parts of a picture; the ordinary one if there is one part, or no thread is free."""
+        with self._lock:
+            self._pictures += 1
+            count = min(parts, self.most, torch.get_num_threads() // self._pictures)
+        try:
+            if count < 2:
+                yield map
+            else:
+                with ThreadPoolExecutor(count, thread_name_prefix="qsit-cut") as pool:
+                    yield pool.map
+        finally:
+            with self._lock:
+                self._pictures -= 1
 
 
-def _tiles(canvas: Image.Image, whole: Image.Image, grid: tuple[int, int]) -> torch.Tensor:
-    """Both pictures as (tiles, 3, tile, tile): Pillow splits channels far faster than an array is transposed."""
-    (rows, cols), tile = grid, whole.width
+_HELPERS = _Helpers()
+
+
+def _cut_image(image: Image.Image, layout: Plan, tile: int, bands: int, spread: Spread) -> torch.Tensor:
+    """Change the widths in bands of rows, then the heights in columns of tiles: neither mixes what is apart."""
+    rows, cols = layout.grid
     tiles = np.empty((1 + rows * cols, 3, tile, tile), dtype=np.uint8)
     cells = tiles[1:].reshape(rows, cols, 3, tile, tile)
-    for channel, (band, small) in enumerate(zip(canvas.split(), whole.split(), strict=True)):
-        tiles[0, channel] = np.asarray(small)
-        cells[:, :, channel] = np.asarray(band).reshape(rows, tile, cols, tile).swapaxes(1, 2)
+    wide = _widths(image, {tile, layout.fitted[1]}, bands, spread)
+
+    def fill(col: int) -> None:
+        if col < 0:
+            _fill(tiles[:1], resize_image(wide[tile], (tile, tile)))
+        else:
+            _fill(cells[:, col], _column(wide[layout.fitted[1]], layout, tile, col))
+
+    list(spread(fill, range(-1, cols)))
     return torch.from_numpy(tiles)
 
 
-def _canvas(image: Image.Image, layout: Plan, tile: int, pool: Executor | None = None) -> Image.Image:
-    """The fitted picture in the middle of its grid."""
-    rows, cols = layout.grid
-    canvas = Image.new("RGB", (cols * tile, rows * tile))
-    canvas.paste(resize_image(image, layout.fitted, pool), (layout.offset[1], layout.offset[0]))
-    for axis, (top, left) in _short_strips(layout, tile):
-        bottom, right = rows * tile - (axis == 0), cols * tile - (axis == 1)
-        strip = canvas.crop((left, top, right, bottom))
-        canvas.paste(resize_image(strip, (rows * tile - top, cols * tile - left)), (left, top))
-    return canvas
+def _widths(image: Image.Image, widths: set[int], bands: int, spread: Spread) -> dict[int, Image.Image]:
+    """The picture at each width; a band of rows is small enough to stay in the processor's cache meanwhile."""
+    result = {width: Image.new("RGB", (width, image.height)) for width in widths if width != image.width}
+    edges = [image.height * n // bands for n in range(bands + 1)]
+
+    def fill(top: int, bottom: int) -> None:
+        rows = image if bands == 1 else image.crop((0, top, image.width, bottom))
+        for width, canvas in result.items():
+            canvas.paste(resize_image(rows, (rows.height, width)), (0, top))
+
+    if result:
+        list(spread(fill, edges[:-1], edges[1:]))
+    return {image.width: image, **result}
+
+
+def _column(wide: Image.Image, layout: Plan, tile: int, col: int) -> Image.Image:
+    """One column of tiles, of the fitted picture in the middle of its grid, from the picture at its fitted width."""
+    (height, width), (top, left), full = layout.fitted, layout.offset, layout.grid[0] * tile
+    start, stop = max(0, col * tile - left), min(width, (col + 1) * tile - left)
+    lacking = layout.short[1] if col == layout.grid[1] - 1 else 0
+    column = Image.new("RGB", (tile - lacking, full))
+    if start < stop:  # else it lies in the border: a checkpoint may have no grid that fits better
+        part = wide.crop((start, 0, stop, wide.height))
+        column.paste(resize_image(part, (height, stop - start)), (start + left - col * tile, top))
+    column = resize_image(column, (full, tile))
+    if layout.short[0]:
+        strip = column.crop((0, full - tile, tile, full - 1))
+        column.paste(resize_image(strip, (tile, tile)), (0, full - tile))
+    return column
+
+
+def _fill(cells: np.ndarray[Any, Any], column: Image.Image) -> None:
+    """Write a column of tiles to (rows, 3, tile, tile): Pillow splits channels far faster than NumPy transposes."""
+    for channel, plane in enumerate(column.split()):
+        cells[:, channel] = np.asarray(plane).reshape(-1, column.width, column.width)
 
 
 def _cut_tensor(pixels: torch.Tensor, layout: Plan, tile: int, *, rounding: bool) -> torch.Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation.errors import counted
 
@@ -87,10 +87,10 @@ def corrupt_command(
 def _say(done: Sequence[Job], target: Path, refusals: Refusals) -> None:
     """Where the pictures are, how many of each distortion, and what was left out: it stands in no file."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(job.kind for job in done).items()))
-    terminal.say(terminal.printable(f"Wrote {counted(len(done), 'picture')} to {target}: {kinds or 'none'}."))
+    console.say(console.printable(f"Wrote {counted(len(done), 'picture')} to {target}: {kinds or 'none'}."))
     if refusals.reasons:
         shown = "; ".join(refusals.reasons)
-        terminal.say(terminal.printable(f"Refused {counted(len(refusals), 'picture')}: {shown}"), "yellow")
+        console.say(console.printable(f"Refused {counted(len(refusals), 'picture')}: {shown}"), "yellow")
 
 
 def plan(names: Sequence[str], kind: str, severity: int | None, seed: int, nested: bool = True) -> list[Job]:
@@ -158,13 +158,9 @@ def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
 
 def _run(taken: Sequence[tuple[Job, Path, Path]], refusals: Refusals, force: bool) -> list[Job]:
     """Distort and write; one picture that cannot be used does not stop the others of a folder."""
-    from rich.console import Console
-    from rich.progress import track
-
     _refuse_existing([path for _, _, path in taken], force)
-    console = Console(stderr=True)
     done = []
-    for job, original, result in track(taken, "Distorting", console=console, disable=not console.is_terminal):
+    for job, original, result in console.track(taken, "Distorting"):
         try:
             content = _distorted(original, job, result)
         except QSiTError as error:

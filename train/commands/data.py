@@ -1,23 +1,35 @@
-"""`python -m train data`: freeze training data, and show what was frozen. Thin shell."""
+"""`python -m train data`: build D2 from feedback, freeze training data, and show what was frozen. Thin shell."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 from qsit_metric.evaluation.errors import counted
 from qsit_metric.levels import LEVELS
 
-from ..data.building import freeze_recipe
-from ..data.freezing import Frozen
+from ..data.freeze import freeze_recipe
+from ..data.frozen import Frozen
+from ..data.interpreting.build import KINDS, build
+from ..data.interpreting.feedback import read_feedback
+from ..data.interpreting.files import save
+from ..data.interpreting.report import summary
+from ..data.interpreting.templates import TemplateWriter
+from ..data.interpreting.writer import Writer
+from ..data.rows import Refusals
+from ..errors import DataError
 from ..mixture import SETS
+
+Writers = Literal["templates", "endpoint"]
 
 _SHORT = 12
 
@@ -47,7 +59,7 @@ def freeze_command(
         force=force,
         check_images=check_images,
         decode=decode,
-        say=terminal.say,
+        say=console.say,
     )
     _show(frozen)
 
@@ -61,12 +73,11 @@ def show_command(
 
 def _show(frozen: Frozen) -> None:
     record = frozen.record
-    console = terminal.out()
-    console.print(_files(record))
-    console.print(_levels(record["report"]))
-    console.print(_cleaned(record["report"]))
+    console.out().print(_files(record))
+    console.out().print(_levels(record["report"]))
+    console.out().print(_cleaned(record["report"]))
     refused, removed = (counted(record[name]["rows"], "row") for name in ("refused", "removed"))
-    console.print(Text(f"digest {frozen.digest}; {refused} refused; {removed} cleaned out"))
+    console.out().print(Text(f"digest {frozen.digest}; {refused} refused; {removed} cleaned out"))
 
 
 def _files(record: Mapping[str, Any]) -> Table:
@@ -110,8 +121,87 @@ def _table(*columns: str) -> Table:
 
 
 def _add(table: Table, *cells: object) -> None:
-    table.add_row(*(Text(terminal.printable(str(cell))) for cell in cells))
+    table.add_row(*(Text(console.printable(str(cell))) for cell in cells))
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name or '(none)'} {count}" for name, count in counts.items())
+
+
+def build_d2_command(
+    feedback: Annotated[Path, typer.Argument(help="Feedback: a JSON list or JSON Lines.")],
+    output: Annotated[Path, typer.Argument(help="The LLaVA list to write; the report is OUTPUT.report.json.")],
+    writer: Annotated[Writers, typer.Option("--writer", help="Our templates, or a language model.")] = "templates",
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Of an OpenAI-compatible endpoint.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of the model there.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", help="Environment variable that holds the key.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of kept replies; OUTPUT.cache.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Requests at a time.")] = 4,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for a reply.")] = 120.0,
+    seed: Annotated[int, typer.Option("--seed", help="Equal seeds give equal files.")] = 0,
+    kinds: Annotated[list[str] | None, typer.Option("--kinds", help=f"Of {', '.join(KINDS)}; all.")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="KIND=N", help="Most rows of a kind, drawn by seed.")
+    ] = None,
+    drop_refused: Annotated[bool, typer.Option("--drop-refused", help="Leave out rows that cannot be used.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
+) -> None:
+    """Build D2 from human feedback: pathways, questions with and without options, conversations."""
+    if output.exists() and not force:
+        raise DataError.about("OUTPUT", str(output), "a file that does not exist yet", "Pass --force to replace it.")
+    wanted = [kind.strip() for text in kinds or KINDS for kind in text.split(",")]
+    refused, unusable, surplus = Refusals(), Refusals(), Refusals()
+    feedbacks = read_feedback(feedback, refused)
+    refused.check(feedback, drop_refused)
+    chosen = _writer(writer, base_url, model, api_key_env, cache or Path(f"{output}.cache"), workers, timeout)
+    limits = dict(_limit(text) for text in limit or ())
+    rows = build(feedbacks, chosen, wanted, seed, limits=limits, refusals=unusable, surplus=surplus)
+    unusable.check(f"replies of {chosen.name}", drop_refused)
+    if not rows:
+        raise DataError.about("feedback", str(feedback), "feedback that gives at least one row")
+    text = json.dumps([row.as_llava() for row in rows], ensure_ascii=False, indent=1) + "\n"
+    made: dict[str, Any] = {"feedbacks": len(feedbacks), "writer": chosen.name, "seed": seed, "kinds_asked": wanted}
+    made |= summary(rows) | {"limits": limits, "left_out_for_balance": len(surplus)}
+    made |= {"refused_feedback": refused.reasons, "refused_replies": unusable.reasons}
+    made |= {"feedback_sha256": _digest(feedback.read_bytes()), "sha256": _digest(text.encode())}
+    save(output, text)
+    report = Path(f"{output}.report.json")
+    save(report, json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+    _say(made, output, report)
+
+
+def _say(made: Mapping[str, Any], output: Path, report: Path) -> None:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in made["kinds"].items())
+    about = f"{counted(made['rows'], 'row')} about {counted(made['images'], 'image')}"
+    console.say(console.printable(f"Wrote {about} to {output}: {kinds}."))
+    refused = f"{counted(len(made['refused_feedback']), 'row')} of feedback"
+    refused += f" and {len(made['refused_replies'])} of the writer's results"
+    console.say(console.printable(f"Refused: {refused}. The report is {report}."))
+
+
+def _writer(
+    kind: Writers, base_url: str | None, model: str | None, key: str | None, cache: Path, workers: int, timeout: float
+) -> Writer:
+    if kind == "templates":
+        if given := [name for name, value in (("--base-url", base_url), ("--model", model)) if value]:
+            raise DataError.about("writer", "templates", f"endpoint with {given[0]}", "Pass --writer endpoint.")
+        return TemplateWriter()
+    if not base_url or not model:
+        raise DataError.about("base_url, model", (base_url, model), "both, for --writer endpoint")
+    from ..data.interpreting.endpoint import Endpoint
+    from ..data.interpreting.endpoint_writer import EndpointWriter
+
+    return EndpointWriter(Endpoint(base_url, model, cache, key, timeout), workers)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, size = text.partition("=")
+    if not size.isdecimal():
+        raise DataError.about("limit", text, "KIND=N, for example yes_no=57000")
+    return name.strip(), int(size)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 from ..errors import RecipeError
-from ..memory import MIB, PHASES, Term, compute, peak, setting_of, trainable
-from ..memory_shape import count, shape_of
+from ..memory import MIB, PHASES, Term, compute, config_of, count, measure, peak, setting_of, shape_of, trainable
 from ..recipe import TrainingRecipe, load_recipe
-
-
-class Steps(str, Enum):
-    """Shapes whose steps can be measured."""
-
-    SMALL = "small"
-    MINI = "0.5b"
-    LARGE = "7b"
 
 
 def memory_command(
@@ -32,10 +22,12 @@ def memory_command(
     ] = "q-sit-mini",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Picture in pixels.")] = "1024x768",
     gpus: Annotated[int, typer.Option("--gpus", min=1, metavar="N", help="GPUs that share the weights.")] = 1,
-    measure: Annotated[
+    real: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Also make two real steps, and compare.")
     ] = False,
-    shape: Annotated[Steps, typer.Option("--shape", help="Random model whose steps are measured.")] = Steps.SMALL,
+    shape: Annotated[
+        Literal["small", "0.5b", "7b"], typer.Option("--shape", help="Random model whose steps are measured.")
+    ] = "small",
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="Where: cpu or cuda.")] = "cpu",
 ) -> None:
     """Peak memory of a training step, term by term, for each GPU. A CUDA context takes 1 to 2 GB more."""
@@ -43,25 +35,21 @@ def memory_command(
     width, height = _size(size)
     model, setting = shape_of(found.model.base), setting_of(found, width, height, gpus)
     terms = compute(model, setting)
-    console = terminal.out()
-    console.print(
+    console.out().print(
         f"{found.name}: {model.weights / 1e6:,.1f} M weights, {trainable(model, setting) / 1e6:,.1f} M of them learn; "
         f"{setting.tokens} tokens, {setting.tiles} tiles, {setting.rows} rows at once, {gpus} GPUs share the weights",
         highlight=False,
     )
-    console.print(_table(terms))
-    if measure:
-        _compare(shape.value, width, height, device)
+    console.out().print(_table(terms))
+    if real:
+        _compare(shape, width, height, device)
 
 
 def _compare(shape: str, width: int, height: int, device: str) -> None:
     """Hold the formula against a real step of a random model."""
-    from ..memory_measure import config_of
-    from ..memory_measure import measure as run
-
-    measured = run(shape, width, height, device)
+    measured = measure(shape, width, height, device)
     computed, phase = peak(compute(count(config_of(shape)), setting_of(TrainingRecipe(shape), width, height)))
-    terminal.out().print(
+    console.out().print(
         f"measured: shape {shape}, {measured.tokens} tokens, {measured.tiles} tiles, on {measured.device}: "
         f"{measured.peak / MIB:,.0f} MiB; computed {computed / MIB:,.0f} MiB ({phase}), "
         f"computed / measured = {computed / measured.peak:.2f}",

@@ -1,14 +1,14 @@
-"""`python -m train nano`: the embedded model, from nothing to the folder that the wheel carries. Thin shell."""
+"""`python -m train nano` and `tiny`: the embedded model from nothing, and the same way at a small size. Thin shell."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 
 def nano_command(
@@ -37,7 +37,7 @@ def nano_command(
     from ..errors import RunError
     from ..nano.run import run_nano
     from ..nano.spec import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
-    from ..quiet import silence
+    from ..processes import silence
 
     silence()
     device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
@@ -46,8 +46,54 @@ def nano_command(
     effort = FAST if fast else LARGE if device.name != "cpu" else BEGUN if begin else FULL
     if onward:
         effort = replace(FAST, onward=(16, 24, 16)) if fast else ONWARD
-    found = run_nano(output, seed, effort, device, begin, terminal.say)
+    found = run_nano(output, seed, effort, device, begin, console.say)
     for name, value in found["model"].items():
-        terminal.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
-    terminal.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")
-    terminal.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
+        console.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
+    console.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")
+    console.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
+
+
+def tiny_command(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")] = Path(
+        "runs/tiny"
+    ),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, models and sweeps.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
+) -> None:
+    """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
+    from ..processes import silence
+    from ..tiny.run import FAST, FULL, run_tiny
+
+    silence()
+    found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
+    for table in _tables(found):
+        console.out().print(table)
+    used = found["used"]
+    console.say(f"{used['picture']}: {used['score']}  {used['question']} {' '.join(used['answer'].split())[:80]}")
+    console.say(f"model {output / used['model']}, all numbers {output / 'summary.json'}")
+    console.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
+
+
+def _tables(found: dict[str, Any]) -> list[Any]:
+    from rich.table import Table
+
+    results = Table("", "small model", "primary model", box=None)
+    results.add_row("parameters", *(f"{found['parameters'][name]:,}" for name in ("small", "primary")))
+    for name in found["primary"]:
+        results.add_row(name, *(_shown(found[model].get(name)) for model in ("small", "primary")))
+    searched = Table(show_header=False, box=None)
+    for name, what in (("r", "r* = D2 : D3"), ("q", "q* = |D2* + D3*| : D1")):
+        low, high = found[name]["interval"]
+        edge = ", at the edge" if found[name]["edge"] else ""
+        searched.add_row(what, f"{found[name]['best_ratio']:.2f} (90 % {low:.2f} to {high:.2f}{edge})")
+    searched.add_row("lambda = L_S : L_I", _shown(found["lambda"]))
+    searched.add_row("accuracy of guessing", _shown(found["chance"]))
+    searched.add_row("rows in each epoch", "  ".join(" : ".join(map(str, sizes)) for sizes in found["mixture"]))
+    times = Table("stage", "seconds", box=None)
+    for name, seconds in found["seconds"].items():
+        times.add_row(name, f"{seconds:.0f}")
+    return [searched, results, times]
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Commands that train: one run, and the list of recipes."""
+"""`python -m train run`, `recipes` and `states`: one training, and what it can begin with. Thin shell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qsit_metric.commands import terminal
+from qsit_metric import console
 
 Set = Annotated[
     list[str] | None,
@@ -40,9 +40,9 @@ def run_command(
     if rank():
         return
     for name, value in outcome.metrics.items():
-        terminal.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
-    terminal.say(f"best {outcome.best}")
-    terminal.say(f"last {outcome.last}")
+        console.say(f"{name:28} {'undefined' if value is None else f'{value:.4f}'}")
+    console.say(f"best {outcome.best}")
+    console.say(f"last {outcome.last}")
 
 
 def recipes_command() -> None:
@@ -57,4 +57,30 @@ def recipes_command() -> None:
         until = " or a plateau" if one.stop.patience else ""
         rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
         table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")
-    terminal.out().print(table)
+    console.out().print(table)
+
+
+def states_command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe whose model.frozen has vision_tower.")],
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where they go; then the recipe's data.states.")],
+    changes: Set = None,
+) -> None:
+    """Compute the states of a recipe's frozen vision tower for its pictures, so that no run computes them again."""
+    import torch
+
+    from ..data.frozen import Frozen
+    from ..model import load_parts
+    from ..processes import silence
+    from ..recipe import load_recipe
+    from ..states import compute_states
+
+    silence()
+    found = load_recipe(recipe, changes or ())
+    roots: dict[str, str] = {str(name): root for name, root in found.data.images.items()}
+    frozen = Frozen.load(found.data.folder, roots or None)
+    parts = load_parts(found.model, found.chat.scoring)
+    parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    states = compute_states(parts, frozen, output, found.data.workers, say=console.say)
+    size = sum(path.stat().st_size for path in output.iterdir())
+    count = len(set(states.places.values()))  # sets may share pictures
+    console.say(f"wrote {output}: {count} pictures, {size / 1e9:.2f} GB, tower {states.tower}")

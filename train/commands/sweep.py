@@ -1,19 +1,22 @@
-"""`train sweep plan`, `fit` and `status`: the sweeps of Algorithm 1 on the command line. A shell over `train.sweep`."""
+"""`python -m train sweep`: plan, train and fit the runs of Algorithm 1, and say which are done. Thin shell."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qsit_metric import console
 from qsit_metric.files import write_atomic
 
 from ..errors import RecipeError
 from ..mixture import Sizes
 from ..sweep import FRACTIONS, RATIOS, Cost, Plan
+from .run import Quiet, rank
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,8 +54,6 @@ def plan_command(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal plans.")] = 0,
 ) -> None:
     """Plan the runs of one step; prints what they cost."""
-    from qsit_metric.commands.terminal import out
-
     from ..recipe import load_recipe
     from ..sweep import cost, plan_step1, plan_step2
 
@@ -85,9 +86,37 @@ def plan_command(
         )
     plan.save(folder)
     write_atomic(folder / RECIPE, json.dumps(made.as_dict(), indent=1) + "\n")  # JSON is YAML, too
-    out().print(_points_table(plan))
+    console.out().print(_points_table(plan))
     for line in (*plan.notes, *_said(cost(plan, batch=made.optim.batch))):
-        out().print(line, markup=False)
+        console.out().print(line, markup=False)
+
+
+def run_command(
+    folder: Folder,
+    runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers; default: all pending.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train planned runs. Without numbers: each that has no result and that no other process has taken."""
+    from ..data.frozen import Frozen
+    from ..recipe import load_recipe
+    from ..sweep import Plan, TakenError, pending, run_spec
+    from ..sweep.proxy import proxy
+
+    made = load_recipe(folder / RECIPE)
+    Plan.load(folder).check(Frozen.load(made.data.folder).digest, made.digest)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    for index in runs or pending(folder):
+        try:
+            result = run_spec(folder, index, proxy(made, quiet=quiet), rank=rank())
+        except TakenError as error:
+            if runs or world > 1:  # the other processes of this training would wait for the one that skips
+                raise
+            console.say(f"run {index}: {error}", "yellow")
+            continue
+        if rank():
+            continue
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if value is not None)
+        console.say(f"run {index}: {shown}")
 
 
 def fit_command(
@@ -101,8 +130,6 @@ def fit_command(
 ) -> None:
     """Fit the curve to the finished runs; writes fit.json and fit.png."""
     from rich.table import Table
-
-    from qsit_metric.commands.terminal import out, say
 
     from ..sweep import fit_folder
 
@@ -119,16 +146,14 @@ def fit_command(
         ("figure", str(folder / "fit.png")),
     ):
         table.add_row(name, value)
-    out().print(table)
+    console.out().print(table)
     if fit.edge:
-        say(fit.warning, "yellow")
+        console.say(fit.warning, "yellow")
 
 
 def status_command(folder: Folder) -> None:
     """Show which runs are done."""
     from rich.table import Table
-
-    from qsit_metric.commands.terminal import out
 
     from ..sweep import begun, pending
 
@@ -138,14 +163,14 @@ def status_command(folder: Folder) -> None:
     for run in plan.runs:
         state = "done" if run.index not in left else "begun" if run.index in started else "pending"
         table.add_row(run.name, f"{run.ratio:.3g}", *(f"{size:,}" for size in run.sizes), state)
-    out().print(table)
+    console.out().print(table)
     done = len(plan.runs) - len(left)
-    out().print(f"{done} of {len(plan.runs)} runs done, {len(started)} begun", markup=False)
+    console.out().print(f"{done} of {len(plan.runs)} runs done, {len(started)} begun", markup=False)
 
 
 def _data(recipe: TrainingRecipe, step: int) -> tuple[Sizes, str]:
     """Rows at hand in the data that a recipe names, and their hash."""
-    from ..data.freezing import Frozen
+    from ..data.frozen import Frozen
 
     frozen = Frozen.load(recipe.data.folder)
     if not frozen.val_questions or (step == 2 and not frozen.val_scoring):

@@ -13,16 +13,16 @@ import torch
 
 from qsit_metric.files import commit_folder, write_atomic
 
-from ..data.freezing import Frozen
+from ..data.frozen import Frozen
 from ..data.synthetic.make import read_shots
 from ..data.synthetic.shots import Shot
 from ..model import load_parts
 from ..recipe import Model
-from ..scratch import Scratch, build_base
 from ..tiles import TileStore
-from ..tower import Lessons, Say, Seen, teach
+from .scratch import Scratch, build_base
 from .spec import Device
 from .tiles import Windows
+from .tower import Lessons, Say, Seen, teach
 
 SEEN = "tower.json"
 _CROPS = 512  # tiles that scale the filters of the patch embedding

@@ -24,21 +24,21 @@ from ..balance import coarse_sizes
 from ..data.synthetic.make import make_dataset
 from ..data.synthetic.sets import LABELS
 from ..export import export
-from ..fitting import Fit
+from ..folder import Outcome
 from ..loop import train
 from ..mixture import SETS, Sizes
 from ..model import load_parts
-from ..outcome import Outcome
-from ..proxy import proxy
 from ..recipe import Model, TrainingRecipe, load_recipe
-from ..scratch import count_parameters
-from ..stages import Say, Stages, read_json
 from ..states import compute_states
 from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
+from ..sweep.curve import Fit
+from ..sweep.proxy import proxy
 from ..tiles import TileStore, cut_pictures
 from ..tiny.summary import chance, fitted, history
 from .base import SEEN, make_tower
+from .scratch import count_parameters
 from .spec import CPU, FULL, NANO, Device, Effort
+from .stages import Say, Stages, read_json
 from .taking import BEFORE, MODEL, take_over, taken
 from .trials import ablations, leave_outs, scaled
 

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 
 from ..data.synthetic.sets import Amounts
-from ..heap import quick_in_bfloat16
-from ..scratch import Scratch
-from ..tower import Lessons
+from ..processes import quick_in_bfloat16
+from .scratch import Scratch
+from .tower import Lessons
 
 NANO = Scratch(
     tile=128,

@@ -21,7 +21,7 @@ from ..data.synthetic.labels import SCALE
 from ..data.synthetic.shots import Shot
 from ..errors import DataError
 from ..tiles import TileStore
-from ..tower import Tiles
+from .tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
 KINDS = ("none", *(kind for kind in DISTORTIONS if kind not in _SIDED), *(f"{k}{s}" for k in _SIDED for s in "+-"))
@@ -88,7 +88,7 @@ class _Table:
 
 
 class Windows:
-    """Windows of scored pictures; a `train.tower.Source`.
+    """Windows of scored pictures; a `train.nano.tower.Source`.
 
     Half of them are tiles; the others lie anywhere in the picture, across up to four tiles.
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from ..data.freezing import Frozen, Validation, freeze
+from ..data.frozen import Frozen, Validation, freeze
 from ..data.rows import Row
 from ..data.synthetic.make import read_shots
 from ..data.synthetic.shots import Shot
 from ..loop import train
 from ..mixture import SETS, Sizes
 from ..recipe import TrainingRecipe
-from ..stages import Stages
 from .spec import LEFT_OUT, TWINS
+from .stages import Stages
 
 _SECONDS = "seconds.json"  # of the run's last part, if it was cut
 _PARTS = 3  # epochs of the run whose mixture is adjusted

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..fitting import Fit, Point, fit_curve
+from .curve import Fit, Point, fit_curve
 from .figure import draw
 from .plan import Formula, Plan
 from .runs import read_result

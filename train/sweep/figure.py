@@ -10,7 +10,7 @@ import numpy as np
 
 from qsit_metric.errors import DependencyError
 
-from ..fitting import Fit, Point
+from .curve import Fit, Point
 from .plan import Formula
 
 if TYPE_CHECKING:

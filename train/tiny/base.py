@@ -11,9 +11,9 @@ from pathlib import Path
 from qsit_metric.files import commit_folder, write_atomic
 
 from ..model import load_parts
+from ..nano.scratch import Scratch, build_base
+from ..nano.tower import Lessons, Seen, teach
 from ..recipe import Model
-from ..scratch import Scratch, build_base
-from ..tower import Lessons, Seen, teach
 from .eyes import take_crops
 
 SEEN = "tower.json"

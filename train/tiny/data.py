@@ -18,11 +18,10 @@ import numpy as np
 from qsit_metric.evaluation import Question
 from qsit_metric.evaluation.manifest import Item
 
-from ..data.freezing import Frozen, Validation, freeze
+from ..data.frozen import Frozen, Validation, freeze
 from ..data.interpreting import build
 from ..data.rows import Row
-from ..data.scoring import Scale, scoring_row
-from ..data.splitting import hold_out
+from ..data.scoring import Scale, hold_out, scoring_row
 from ..errors import DataError
 from .pictures import DEGRADATIONS, as_image, degrade, draw, quality
 from .rows import WRITER, Shot, asked, choice, content, feedback, general, question

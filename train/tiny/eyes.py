@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..tower import Tiles
+from ..nano.tower import Tiles
 from .pictures import DEGRADATIONS, degrade, draw
 
 _KINDS = tuple(DEGRADATIONS)
@@ -16,7 +16,7 @@ _PHASE = 8  # crops begin at multiples of it, as JPEG's blocks and the model's t
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Crops in memory; a `train.tower.Source`. The last tenth is held out.
+    """Crops in memory; a `train.nano.tower.Source`. The last tenth is held out.
 
     Attributes:
         tiles: Two crops of each picture; what is told of them is the strength of the degradation.

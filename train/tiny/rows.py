@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qsit_metric.evaluation import Question
-from qsit_metric.evaluation.llvisionqa import Concern
+from qsit_metric.evaluation.qbench import Concern
 from qsit_metric.prompts import LETTERS, multiple_choice
 
 from ..data.interpreting import Feedback, Task, TemplateWriter

@@ -17,16 +17,16 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from ..data.freezing import Frozen
+from ..data.frozen import Frozen
 from ..export import export
-from ..fitting import Fit
+from ..folder import Outcome
 from ..loop import train
-from ..outcome import Outcome
-from ..proxy import proxy
+from ..nano.scratch import Scratch, count_parameters
+from ..nano.stages import Say, Stages, read_json
 from ..recipe import TrainingRecipe, load_recipe
-from ..scratch import Scratch, count_parameters
-from ..stages import Say, Stages, read_json
 from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
+from ..sweep.curve import Fit
+from ..sweep.proxy import proxy
 from .base import SEEN, make_base
 from .data import Amounts, all_texts, make_data
 from .summary import chance, fitted, history

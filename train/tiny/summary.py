@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..data.freezing import Frozen
-from ..fitting import Fit
+from ..data.frozen import Frozen
+from ..sweep.curve import Fit
 
 
 def fitted(fit: Fit) -> dict[str, Any]:

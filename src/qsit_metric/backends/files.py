@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files import Files
+
+_FILES = Files(CheckpointError, "model", rescue="Download the checkpoint again.")
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -16,12 +18,4 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         CheckpointError: The file is no JSON object.
     """
     path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError.about("model", str(path), "a JSON file", "Download the checkpoint again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError.about("model", str(path), "a JSON object", "Download the checkpoint again.")
-    return content
+    return dict(_FILES.json(path)) if path.is_file() else {}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from .. import console
 from ..errors import QSiTError
-from . import terminal
+from ..files import to_json
 from .frame import FAILED, about
 from .inputs import expand
 from .options import ModelOptions
@@ -39,7 +40,7 @@ def ask(image: str, questions: Sequence[str], words: Words, as_json: bool, optio
     )
     if as_json:
         said = [{"question": q, **answer.as_dict()} for q, answer in zip(questions, answers, strict=True)]
-        terminal.write(terminal.to_json({"path": image, "answers": said, **provenance(metric, exif=exif)}, 2) + "\n")
+        console.write(to_json({"path": image, "answers": said, **provenance(metric, exif=exif)}, 2) + "\n")
         return
     for question, answer in zip(questions, answers, strict=True):
         if len(answers) > 1:
@@ -55,15 +56,15 @@ def describe(paths: Sequence[str], recursive: bool, max_new_tokens: int, as_json
         try:
             answer: Answer = metric.describe(path, max_new_tokens=max_new_tokens, exif=exif)
         except QSiTError as error:
-            terminal.say(f"failed: {about(path, error)}", "red")
+            console.say(f"failed: {about(path, error)}", "red")
             failed += 1
             continue
         if as_json:
             fields = {"path": path, "description": str(answer), "finished": answer.finished}
-            terminal.write(terminal.to_json({**fields, **provenance(metric, exif=exif)}) + "\n")
+            console.write(to_json({**fields, **provenance(metric, exif=exif)}) + "\n")
             continue
         if len(images) > 1:
-            _print(terminal.printable(path), "bold")
+            _print(console.printable(path), "bold")
         _show(answer, Words((), "generate", max_new_tokens))
     return FAILED if failed else 0
 
@@ -71,15 +72,15 @@ def describe(paths: Sequence[str], recursive: bool, max_new_tokens: int, as_json
 def _show(answer: Answer, words: Words) -> None:
     _print(str(answer))
     widest = max(map(len, answer.probs), default=0)
-    sign = "#" if terminal.out().options.ascii_only else "█"
+    sign = "#" if console.out().options.ascii_only else "█"
     for choice, value in answer.probs.items():
         _print(f"  {choice:<{widest}}  {value:.3f} {sign * round(value * _WIDTH)}")
     if not answer.finished:
-        terminal.say(f"(cut off after {words.max_new_tokens} tokens; --max-new-tokens N allows more)", "dim")
+        console.say(f"(cut off after {words.max_new_tokens} tokens; --max-new-tokens N allows more)", "dim")
     if words.choices and answer.choice is None:
-        terminal.say("(the reply does not name exactly one of the choices)", "dim")
+        console.say("(the reply does not name exactly one of the choices)", "dim")
 
 
 def _print(text: str, style: str = "") -> None:
-    lines = "\n".join(map(terminal.printable, text.split("\n")))
-    terminal.out().print(Text(lines, style=style))
+    lines = "\n".join(map(console.printable, text.split("\n")))
+    console.out().print(Text(lines, style=style))

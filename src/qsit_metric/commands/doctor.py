@@ -12,11 +12,13 @@ from typing import Any
 
 from rich.text import Text
 
+from .. import console
 from .._version import __version__
-from . import checks, terminal
+from ..files import to_json
+from . import checks
 from .checks import Check
 from .frame import FAILED
-from .options import ModelOptions, hush
+from .options import ModelOptions
 from .shelf import facts, state
 
 _PACKAGES = ("torch", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate")
@@ -49,7 +51,7 @@ def doctor(options: ModelOptions, as_json: bool) -> int:
     failed = any(check.ok is False for check in tried)
     if as_json:
         results = [dataclasses.asdict(check) for check in tried]
-        terminal.write(terminal.to_json({**found, "checks": results, "ok": not failed}, 2) + "\n")
+        console.write(to_json({**found, "checks": results, "ok": not failed}, 2) + "\n")
     else:
         _show({**found, "models": {one.record.name: state(one) for one in stored}}, tried)
     return FAILED if failed else 0
@@ -71,13 +73,13 @@ def devices() -> dict[str, str]:
     try:
         import torch
 
-        hush()
+        console.hush()
     except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a crash
         return {"none": f"torch or transformers cannot be imported: {error}"}
     found = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        found[f"cuda:{index}"] = f"{properties.name}, {terminal.size(properties.total_memory)}"
+        found[f"cuda:{index}"] = f"{properties.name}, {console.size(properties.total_memory)}"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
@@ -104,15 +106,15 @@ def _show(found: Mapping[str, Any], tried: Sequence[Check]) -> None:
     _line("checks", "bold")
     for check in tried:
         verdict, style = _VERDICTS[check.ok]
-        _line(Text.assemble("  ", (f"{verdict:<9}", style), f"{check.name}: {terminal.printable(check.detail)}"))
+        _line(Text.assemble("  ", (f"{verdict:<9}", style), f"{check.name}: {console.printable(check.detail)}"))
 
 
 def _lines(title: str, rows: Mapping[str, str | None]) -> None:
     _line(title, "bold")
     width = max(map(len, rows))
     for name, value in rows.items():
-        _line(f"  {name:<{width}}  {terminal.printable(value or 'not installed') if value != '' else ''}".rstrip())
+        _line(f"  {name:<{width}}  {console.printable(value or 'not installed') if value != '' else ''}".rstrip())
 
 
 def _line(text: str | Text, style: str = "") -> None:
-    terminal.out().print(Text(text, style=style) if isinstance(text, str) else text, soft_wrap=True)
+    console.out().print(Text(text, style=style) if isinstance(text, str) else text, soft_wrap=True)

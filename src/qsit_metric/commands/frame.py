@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from .. import console
 from ..errors import QSiTError
-from . import terminal
 
 FAILED, USAGE, BELOW, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
@@ -66,30 +66,31 @@ def _own(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Paramet
 
 def _guarded(run: Callable[..., int | None], values: dict[str, Any], debug: bool) -> int:
     """Run a command; what goes wrong becomes a line on stderr and an exit code."""
-    with terminal.prepared(debug):
+    with console.prepared(debug):
         try:
             return run(**values) or 0
         except QSiTError as error:
             if debug:
-                terminal.say(traceback.format_exc())
-            terminal.say(f"error: {one_line(error)}", "red")
+                console.say(traceback.format_exc())
+            console.say(f"error: {one_line(error)}", "red")
             return USAGE
         except KeyboardInterrupt:
-            terminal.say("Interrupted.")
+            console.say("Interrupted.")
             return INTERRUPTED
         except BrokenPipeError:  # `qsit ... | head` has seen enough
-            terminal.drop_stdout()
+            console.drop_stdout()
             return BROKEN_PIPE
 
 
-def one_line(error: QSiTError) -> str:
-    """The message of an error on a single line, safe to show."""
-    return terminal.printable(" ".join(str(error).split("\n")))
+def one_line(message: object) -> str:
+    """A message on a single line, safe to show."""
+    return console.printable(" ".join(str(message).split("\n")))
 
 
 def about(path: str, error: QSiTError) -> str:
     """What is wrong with a picture, its path said once."""
     from ..images.fetch import unusable
 
-    start = terminal.printable(str(unusable(path, "")).removesuffix("expected ."))
-    return f"{terminal.printable(path)}: {one_line(error).removeprefix(start)}"
+    named = unusable(path, "")
+    twice = (error.argument, error.got) == (named.argument, named.got)
+    return f"{console.printable(path)}: {one_line(error.reason if twice else error)}"

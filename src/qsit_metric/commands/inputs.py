@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from .. import console
 from ..errors import InputError
 from ..images.fetch import scheme
 from ..images.suffixes import SUFFIXES
-from . import terminal
 
 
 def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
@@ -32,7 +32,7 @@ def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
         paths = list(_pictures(entry, recursive))
         if not paths:
             hint = "" if recursive or not Path(entry).is_dir() else " (-r looks into its folders)"
-            terminal.LOGGER.warning("no pictures in %r%s", entry, hint)
+            console.LOGGER.warning("no pictures in %r%s", entry, hint)
         for path in paths:
             found.setdefault(key(path), path)
     if not found:

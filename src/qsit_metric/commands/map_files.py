@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..errors import OutputError
 from ..files import write_atomic
 from ..images.fetch import scheme
 from .inputs import key
 from .records import identity
-from .resultfile import OutputError
 
 if TYPE_CHECKING:
     from ..quality_map import QualityMap

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from ..errors import QSiTError
-from . import map_files, terminal
+from .. import console
+from ..errors import OutputError, QSiTError
+from ..files import to_json
+from . import map_files
 from .frame import FAILED, about
 from .inputs import expand, key
 from .options import ModelOptions
-from .resultfile import OutputError
 from .scoring import provenance
 
 if TYPE_CHECKING:
@@ -64,16 +65,16 @@ def quality_maps(wish: MapWish, wanted: Wanted, options: ModelOptions) -> int:
         except OutputError:
             raise
         except QSiTError as error:
-            terminal.say(f"failed: {about(path, error)}", "red")
+            console.say(f"failed: {about(path, error)}", "red")
             failed += 1
             continue
         if wish.as_json:
-            terminal.write(terminal.to_json(record) + "\n")
+            console.write(to_json(record) + "\n")
         else:
-            terminal.out().print(Text(f"{terminal.printable(path)}: {in_words(record)}"), soft_wrap=True)
+            console.out().print(Text(f"{console.printable(path)}: {in_words(record)}"), soft_wrap=True)
     if wish.output:
         count = len(paths) - failed - len(kept)
-        terminal.say(f"{terminal.printable(str(wish.output))}: {count} added, {len(kept)} were there already")
+        console.say(f"{console.printable(str(wish.output))}: {count} added, {len(kept)} were there already")
     return FAILED if failed else 0
 
 

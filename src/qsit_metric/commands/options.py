@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import terminal
+from .. import console
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -79,11 +78,11 @@ class ModelOptions:
     def load(self) -> QSiT:
         """Build the metric; only here torch and transformers are imported."""
         name = self.model or DEFAULT
-        if terminal.watched(sys.stderr):
-            terminal.say(f"Loading {terminal.printable(name)} ...", "dim")
+        if console.watched(sys.stderr):
+            console.say(f"Loading {console.printable(name)} ...", "dim")
         from ..metric import QSiT
 
-        hush()
+        console.hush()
         return QSiT(
             name,
             device=self.device,
@@ -95,17 +94,3 @@ class ModelOptions:
             token=self.token,
             local_files_only=self.offline,
         )
-
-
-def hush() -> None:
-    """Switch off what transformers says to developers; the Hub client's download bar stays. Not with `--debug`."""
-    if terminal.LOGGER.isEnabledFor(logging.DEBUG):
-        return
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
-    from transformers.utils import logging as theirs
-
-    disabled = are_progress_bars_disabled()
-    theirs.set_verbosity_error()
-    theirs.disable_progress_bar()  # which switches off the Hub client's bars too
-    if not disabled:
-        enable_progress_bars()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .terminal import to_json
+from ..files import to_json
 
 if TYPE_CHECKING:
     from ..results import Score

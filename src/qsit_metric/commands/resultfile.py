@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import QSiTError
+from ..errors import OutputError
 from ..files import lock
 from .inputs import key
 from .records import FORMATS, Format, Line, Record, identity
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("qsit_metric")
 _ANOTHER = "Use another file."
-
-
-class OutputError(QSiTError, OSError):
-    """A result file that cannot be written, or that is not this run's to write."""
 
 
 class ResultFile:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from .. import console
 from ..errors import InputError, QSiTError
-from . import table, terminal
+from . import table
 from .frame import BELOW, FAILED, INTERRUPTED, about
 from .inputs import expand, key
 from .options import ModelOptions
@@ -76,7 +75,7 @@ class _Run:
     def _show(self, record: Record) -> None:
         self.records.append(record)
         if self._stream:
-            terminal.write(self._stream.line(record, self._made))
+            console.write(self._stream.line(record, self._made))
 
 
 def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str | None:
@@ -93,7 +92,7 @@ def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str 
         return chosen or "jsonl"
     if output:
         return None
-    return "table" if terminal.watched(sys.stdout) else "csv"
+    return "table" if console.watched(sys.stdout) else "csv"
 
 
 def score(wish: Wish, options: ModelOptions) -> int:
@@ -119,7 +118,7 @@ def _scored(metric: QSiT, paths: Sequence[str], shown: str | None, file: ResultF
     if file:
         file.begin(made, levels)
     if stream:
-        terminal.write(stream.header(levels))
+        console.write(stream.header(levels))
     run, done = _Run(made, stream, file), file.done if file else {}
     if file:
         paths = [key(path) for path in paths]
@@ -128,11 +127,13 @@ def _scored(metric: QSiT, paths: Sequence[str], shown: str | None, file: ResultF
         for path in paths:
             if key(path) in done:
                 run.known(done[key(path)])
-        with _progress(len(todo), streaming=stream is not None) as advance:
+        # Lines on a terminal would be torn apart by a bar.
+        quiet = stream is not None and console.watched(sys.stdout)
+        with console.progress("Scoring", len(todo), unit="images", quiet=quiet) as move:
             results = metric.score_iter(_fed(todo, file), exif=exif, errors="return")
             for path, result in zip(todo, results, strict=True):
                 run.fresh(path, result)
-                advance()
+                move(None, None)
     except KeyboardInterrupt:
         run.interrupted = True
     return run
@@ -165,18 +166,18 @@ def _report(run: _Run, total: int, wish: Wish) -> None:
     line = table.summary(run.records, len(run.failures))
     if wish.shown == "table":
         table.show(table.ordered(run.records, wish.sort))
-        terminal.out().print(Text(line), soft_wrap=True)
-    elif wish.output or terminal.watched(sys.stderr):
-        terminal.say(line)
+        console.out().print(Text(line), soft_wrap=True)
+    elif wish.output or console.watched(sys.stderr):
+        console.say(line)
     if wish.output:
-        terminal.say(f"{terminal.printable(str(wish.output))}: {run.added} added, {run.kept} were there already")
+        console.say(f"{console.printable(str(wish.output))}: {run.added} added, {run.kept} were there already")
     for path, error in run.failures:
-        terminal.say(f"failed: {about(path, error)}", "red")
+        console.say(f"failed: {about(path, error)}", "red")
     if below := _below(run, wish.fail_under):
-        terminal.say(f"{below} of {len(run.records)} scores are below {wish.fail_under:g}", "red")
+        console.say(f"{below} of {len(run.records)} scores are below {wish.fail_under:g}", "red")
     if run.interrupted:
         how = "Run the same command again to go on." if wish.output else "With --output FILE a later run could go on."
-        terminal.say(f"Stopped after {len(run.records) + len(run.failures)} of {total} pictures. {how}")
+        console.say(f"Stopped after {len(run.records) + len(run.failures)} of {total} pictures. {how}")
 
 
 def _below(run: _Run, limit: float | None) -> int:
@@ -190,26 +191,3 @@ def _code(run: _Run, fail_under: float | None) -> int:
     if run.failures:
         return FAILED
     return BELOW if _below(run, fail_under) else 0
-
-
-class _Pace(ProgressColumn):
-    """Images per second and the time left, over the whole run: rich takes the burst after a batch for the speed."""
-
-    def render(self, task: Task) -> Text:
-        if not task.completed or not task.elapsed:
-            return Text("")
-        left = timedelta(seconds=round(task.elapsed / task.completed * (task.remaining or 0)))
-        return Text(f"{task.completed / task.elapsed:.1f} images/s, {left} left", style="progress.remaining")
-
-
-@contextlib.contextmanager
-def _progress(total: int, *, streaming: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr if a person watches, and gives a function that moves it on by one."""
-    if not total or not terminal.watched(sys.stderr) or (streaming and terminal.watched(sys.stdout)):
-        yield lambda: None
-        return
-    columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), _Pace())
-    # stdout must not be redirected: rich would send it to the console of the bar, which is stderr.
-    with Progress(*columns, console=terminal.err(), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("score", total=total)
-        yield lambda: bar.advance(task)

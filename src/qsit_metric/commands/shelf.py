@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
-from . import terminal
+from .. import console
+from ..files import to_json
 
 if TYPE_CHECKING:
     from ..hub.store import Stored
@@ -20,19 +19,16 @@ def models(cache_dir: str | None, as_json: bool) -> None:
 
     found = on_disk(cache_dir)
     if as_json:
-        terminal.write(terminal.to_json([facts(stored) for stored in found], 2) + "\n")
+        console.write(to_json([facts(stored) for stored in found], 2) + "\n")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("name", "repository", "backend", "licence", "on disk"):
-        table.add_column(name, overflow="fold", no_wrap=name == "name")
-    for stored in found:
-        record = stored.record
-        cells = (record.name, record.repo or "-", record.backend, record.licence, state(stored))
-        table.add_row(*map(Text, cells))
-    terminal.out().print(table)
+    columns = ("name", "repository", "backend", "licence", "on disk")
+    rows = (
+        (one.record.name, one.record.repo or "-", one.record.backend, one.record.licence, state(one)) for one in found
+    )
+    console.out().print(console.table(columns, rows, folded=columns[1:]))
     for stored in found:
         if stored.folder:
-            terminal.out().print(Text(f"{stored.record.name}: {stored.folder}"), soft_wrap=True)
+            console.out().print(Text(f"{stored.record.name}: {stored.folder}"), soft_wrap=True)
 
 
 def download(name: str, revision: str | None, cache_dir: str | None, token: str | None, as_json: bool) -> None:
@@ -42,10 +38,10 @@ def download(name: str, revision: str | None, cache_dir: str | None, token: str 
     found = resolve(name, revision=revision, cache_dir=cache_dir, token=token)
     facts = {"model": found.name, "repo": found.repo, "revision": found.revision, "folder": str(found.folder)}
     if as_json:
-        terminal.write(terminal.to_json(facts, 2) + "\n")
+        console.write(to_json(facts, 2) + "\n")
         return
     for label in ("folder", "revision"):
-        terminal.out().print(Text(f"{label:<8} {facts[label] or '-'}"), soft_wrap=True)
+        console.out().print(Text(f"{label:<8} {facts[label] or '-'}"), soft_wrap=True)
 
 
 def facts(stored: Stored) -> dict[str, Any]:
@@ -68,7 +64,7 @@ def facts(stored: Stored) -> dict[str, Any]:
 
 def state(stored: Stored) -> str:
     """What is on disk, in words."""
-    amount = terminal.size(stored.size)
+    amount = console.size(stored.size)
     return {
         "embedded": f"in the package, {amount}",
         "complete": f"yes, {amount}",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
-from . import terminal
+from .. import console
 from .records import Record
 
 _STYLES = {"bad": "red", "poor": "red", "fair": "yellow", "good": "green", "excellent": "green"}
@@ -17,31 +15,19 @@ _STYLES = {"bad": "red", "poor": "red", "fair": "yellow", "good": "green", "exce
 
 def show(records: Sequence[Record]) -> None:
     """Print one row per picture on stdout."""
-    console = terminal.out()
-    ascii_only = console.options.ascii_only
+    ascii_only = console.out().options.ascii_only
     levels = list(records[0].probs) if records else ["worst", "best"]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("path", overflow="fold")
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("level", no_wrap=True)
-    table.add_column(f"{levels[0]}-{levels[-1]}", no_wrap=True)
-    if any(record.note for record in records):
-        table.add_column("note", overflow="fold")
-    for record in records:
-        table.add_row(*_row(record, ascii_only, len(table.columns)))
-    console.print(table)
+    notes = ["note"] if any(record.note for record in records) else []
+    columns = ["path", ">score", "level", f"{levels[0]}-{levels[-1]}", *notes]
+    rows = (_row(record, ascii_only)[: len(columns)] for record in records)
+    console.out().print(console.table(columns, rows, folded=("path", "note")))
 
 
-def _row(record: Record, ascii_only: bool, columns: int) -> list[Text]:
+def _row(record: Record, ascii_only: bool) -> list[object]:
     style = _STYLES.get(record.level, "")
-    cells = (
-        Text(terminal.printable(record.path)),
-        Text(f"{record.score:.2f}", style="bold"),
-        Text(record.level, style=style),
-        Text(terminal.bars(list(record.probs.values()), ascii_only=ascii_only), style=style),
-        Text(record.note or ""),
-    )
-    return list(cells[:columns])
+    bars = console.bars(list(record.probs.values()), ascii_only=ascii_only)
+    score = Text(f"{record.score:.2f}", style="bold")
+    return [record.path, score, Text(record.level, style=style), Text(bars, style=style), record.note or ""]
 
 
 def ordered(records: Sequence[Record], by: str) -> list[Record]:
@@ -63,7 +49,5 @@ def summary(records: Sequence[Record], failed: int) -> str:
     if len(records) < 2:
         return count + lost
     low, high = (choose(records, key=lambda record: record.score) for choose in (min, max))
-    ends = (
-        f"min {low.score:.2f} ({terminal.printable(low.path)}), max {high.score:.2f} ({terminal.printable(high.path)})"
-    )
+    ends = f"min {low.score:.2f} ({console.printable(low.path)}), max {high.score:.2f} ({console.printable(high.path)})"
     return f"{count}: mean {fmean(record.score for record in records):.2f}, {ends}{lost}"

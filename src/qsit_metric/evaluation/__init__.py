@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from .datasets import read_iqa as read_iqa
     from .errors import EvaluationError as EvaluationError
     from .errors import UndefinedError as UndefinedError
-    from .lldescribe import ToDescribe as ToDescribe
-    from .lldescribe import read_lldescribe as read_lldescribe
-    from .llvisionqa import Question as Question
-    from .llvisionqa import check_counts as check_counts
-    from .llvisionqa import extract_images as extract_images
-    from .llvisionqa import read_llvisionqa as read_llvisionqa
-    from .llvisionqa import write_llvisionqa as write_llvisionqa
     from .loop import Evaluation as Evaluation
     from .loop import evaluate as evaluate
     from .manifest import Item as Item
     from .manifest import Manifest as Manifest
+    from .qbench import Question as Question
+    from .qbench import ToDescribe as ToDescribe
+    from .qbench import check_counts as check_counts
+    from .qbench import extract_images as extract_images
+    from .qbench import read_lldescribe as read_lldescribe
+    from .qbench import read_llvisionqa as read_llvisionqa
+    from .qbench import write_llvisionqa as write_llvisionqa
+    from .questions import RULES as RULES
     from .questions import Accuracy as Accuracy
     from .questions import QuestionReport as QuestionReport
     from .questions import evaluate_questions as evaluate_questions
     from .readers import FORMATS as FORMATS
     from .readers import read_scores as read_scores
-    from .rules import RULES as RULES
 
 _HOMES = {
     "Accuracy": "questions",
@@ -54,27 +54,27 @@ _HOMES = {
     "IQA_SETS": "datasets",
     "Item": "manifest",
     "Manifest": "manifest",
-    "Question": "llvisionqa",
+    "Question": "qbench",
     "QuestionReport": "questions",
-    "RULES": "rules",
-    "ToDescribe": "lldescribe",
+    "RULES": "questions",
+    "ToDescribe": "qbench",
     "UndefinedError": "errors",
     "bootstrap_interval": "correlations",
-    "check_counts": "llvisionqa",
+    "check_counts": "qbench",
     "correlate": "correlations",
     "evaluate": "loop",
     "evaluate_questions": "questions",
-    "extract_images": "llvisionqa",
+    "extract_images": "qbench",
     "krcc": "correlations",
     "plcc": "correlations",
     "plcc_fitted": "correlations",
     "read_iqa": "datasets",
-    "read_lldescribe": "lldescribe",
-    "read_llvisionqa": "llvisionqa",
+    "read_lldescribe": "qbench",
+    "read_llvisionqa": "qbench",
     "read_scores": "readers",
     "rmse": "correlations",
     "srcc": "correlations",
-    "write_llvisionqa": "llvisionqa",
+    "write_llvisionqa": "qbench",
 }
 
 __all__ = [

@@ -1,10 +1,14 @@
-"""How well predicted scores agree with people: SRCC, PLCC, KRCC, RMSE and PLCC after a logistic fit. Pure.
+"""Agreement of predicted scores with people: SRCC, PLCC, KRCC, RMSE and PLCC after a logistic fit. Pure.
 
 Signed throughout: a metric that says the opposite of people has negative correlations. Ties are averaged (SRCC) or
 counted as tau-b does (KRCC), both by scipy. What numbers do not have is undefined, with the reason, never NaN.
 
 Sources: scipy.stats; the authors' `eval_scripts/` (Q-Future/Q-SiT at 4e4d1df) report SRCC and raw PLCC, without a fit;
-the logistic curve is the four-parameter one of VQEG's "FR-TV Phase II" report (2003).
+the logistic curve is the four-parameter one of VQEG's "FR-TV Phase II" report (2003),
+`low + (high - low) / (1 + exp(-(x - middle) / width))`. For a given middle and width the best two ends follow from a
+straight line, and the fitted curve correlates with the scores as the bare sigmoid does, up to the sign. So only middle
+and width are searched, and a relation that is almost a line, whose best curve has its ends at infinity, does not keep
+the search from converging.
 """
 
 from __future__ import annotations
@@ -18,13 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import EvaluationError, UndefinedError
-from .fitting import Array, logistic_correlation
 
+Array: TypeAlias = npt.NDArray[np.float64]
 Numbers: TypeAlias = "Iterable[float] | npt.ArrayLike"
 Statistic: TypeAlias = Callable[[Array, Array], float]
 
-_LEAST = 3
+_LEAST, _LEAST_FITTED = 3, 5  # pairs; a curve with 4 parameters needs one more
 _ROUNDING = 1e-12  # relative spread below which numbers differ by rounding only
+
+# Middle and logarithm of the width, in standard deviations of the predictions.
+_BOUNDS = ((-50.0, 50.0), (float(np.log(0.01)), float(np.log(50.0))))
 
 
 @dataclass(frozen=True)
@@ -140,9 +147,36 @@ def plcc_fitted(predicted: Numbers, mos: Numbers) -> float:
     """
     plcc(predicted, mos)  # raises for what neither correlation is defined for
     x, y = (_standardised(values) for values in _pairs(predicted, mos))
-    if len(x) < 5:
-        raise UndefinedError(f"{len(x)} pairs, a curve with 4 parameters needs 5")
-    return _rounded(logistic_correlation(x, y))
+    if len(x) < _LEAST_FITTED:
+        raise UndefinedError(f"{len(x)} pairs, a curve with 4 parameters needs {_LEAST_FITTED}")
+    return _rounded(_curve_correlation(x, y, *_best(x, y)))
+
+
+def logistic_curve(x: Array, y: Array) -> Callable[[Array], Array]:
+    """The logistic curve that comes nearest to y.
+
+    Args:
+        x: (N,) predicted scores, on any scale; finite, N >= 5.
+        y: (N,) mean opinion scores, likewise.
+
+    Returns:
+        Predicted scores of any shape -> mean opinion scores that the curve gives them.
+
+    Raises:
+        UndefinedError: Fewer than 5 pairs, a constant input, or no curve that has anything to do with y.
+
+    Example:
+        >>> x = np.linspace(1, 5, 50)
+        >>> curve = logistic_curve(x, 100 / (1 + np.exp(-3 * (x - 3))))
+        >>> curve(np.array([2.0, 3.0, 4.0])).round(2).tolist()
+        [4.74, 50.0, 95.26]
+    """
+    if len(x) < _LEAST_FITTED or not (np.ptp(x) and np.ptp(y)):
+        raise UndefinedError("a curve needs 5 pairs that are not constant")
+    middle, scale = x.mean(), x.std()
+    place = _best((x - middle) / scale, (y - y.mean()) / y.std())
+    rise, start = np.polyfit(_sigmoid((x - middle) / scale, *place), y, 1)
+    return lambda at: np.asarray(start + rise * _sigmoid((at - middle) / scale, *place), dtype=np.float64)
 
 
 STATISTICS: Mapping[str, Callable[[Numbers, Numbers], float]] = {
@@ -293,3 +327,34 @@ def _finite(value: float) -> float:
     if not np.isfinite(value):
         raise UndefinedError("the numbers are too large or too small to compute with")
     return value
+
+
+def _best(x: Array, y: Array) -> Array:
+    """Middle and logarithm of the width of the curve that comes nearest."""
+    from scipy.optimize import minimize
+
+    def lack(place: Array) -> float:
+        return -(_curve_correlation(x, y, *place) ** 2)
+
+    middles = (-20.0, -6.0, *np.linspace(-3, 3, 13), 6.0, 20.0)
+    grid = [np.array([middle, width]) for middle in middles for width in np.linspace(*_BOUNDS[1], 10)]
+    start = min(grid, key=lack)
+    settings = {"xatol": 1e-7, "fatol": 1e-13, "maxiter": 2000}
+    best = minimize(lack, start, method="Nelder-Mead", bounds=_BOUNDS, options=settings)
+    if not best.fun < 0:
+        raise UndefinedError("no logistic curve fits")
+    return np.asarray(best.x, dtype=np.float64)
+
+
+def _sigmoid(x: Array, middle: float, width: float) -> Array:
+    from scipy.special import expit
+
+    return np.asarray(expit((x - middle) / np.exp(width)), dtype=np.float64)
+
+
+def _curve_correlation(x: Array, y: Array, middle: float, width: float) -> float:
+    """Pearson's correlation of y with one sigmoid of x; 0 where that is flat on all of x."""
+    sigmoid = _sigmoid(x, middle, width)
+    centred = sigmoid - sigmoid.mean()
+    size = float(np.sqrt(centred @ centred) * np.sqrt(y @ y))
+    return float(centred @ y) / size if size > 1e-9 else 0.0

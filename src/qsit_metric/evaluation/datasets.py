@@ -16,8 +16,7 @@ from pathlib import Path
 from .errors import EvaluationError, counted
 from .files import PathLike
 from .manifest import Item, Manifest, renamed
-from .readers import FORMATS, read_scores
-from .readers_dmos import CSIQ_FOLDERS
+from .readers import CSIQ_FOLDERS, FORMATS, read_scores
 
 _LOG = logging.getLogger("qsit_metric")
 

@@ -1,4 +1,4 @@
-"""The one manifest format: which images, with which mean opinion scores, below which folder. Pure.
+"""Manifest of a data set: which images, with which mean opinion scores, below which folder.
 
 Format: Q-Bench's `a3_iqa_databases/jsons/*.json` (github.com/Q-Future/Q-Bench at f19783e), a JSON list of
 `{"img_path", "gt_score"}`; ours may also carry `id`, `split` and `level`.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import shorten
 from ..levels import LEVELS
 from .errors import EvaluationError, refuse
-from .files import PathLike, read_json_list, write_atomic
+from .files import FILES, PathLike, read_json_list
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Manifest:
         Raises:
             EvaluationError: The file cannot be written.
         """
-        write_atomic(Path(path), self._text())
+        FILES.write(Path(path), self._text())
 
     @classmethod
     def load(cls, path: PathLike, root: PathLike | None = None, name: str | None = None) -> Manifest:
@@ -149,60 +149,86 @@ class Manifest:
             EvaluationError: No such file or format, or rows that cannot be used; the message names them.
         """
         source = Path(path)
-        return cls(name or source.stem, manifest_items(source), source.parent if root is None else root)
+        items = usable_items(source, manifest_rows(source), image="img_path", mos="gt_score")
+        return cls(name or source.stem, items, source.parent if root is None else root)
 
     def _text(self) -> str:
         lines = [json.dumps(item.as_dict(), sort_keys=True, ensure_ascii=True) for item in self.items]
         return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-class Rows:
-    """Items of a label file as they are read; rows that cannot be used are counted and named, never dropped unseen.
+class Row(NamedTuple):
+    """One row of a label file, unchecked.
+
+    Attributes:
+        where: Its place in the file, for messages.
+        image: Path of the image.
+        mos: Its score.
+        id: Name of the row; None: the image.
+        split: "train", "test" ...; None if there is none.
+        level: The level word that the file states, or None.
+        reason: Why the row cannot be used, if that is known already.
+    """
+
+    where: str
+    image: Any = None
+    mos: Any = None
+    id: Any = None
+    split: Any = None
+    level: Any = None
+    reason: str = ""
+
+
+def usable_items(
+    source: object,
+    rows: Iterable[Row],
+    *,
+    image: str = "image",
+    mos: str = "mos",
+    best: float | None = None,
+    refused: list[str] | None = None,
+) -> tuple[Item, ...]:
+    """Items of a label file's rows; those that cannot be used are counted and named, never dropped unseen.
 
     Args:
         source: The file, for the message.
+        rows: Its rows.
         image: What the file calls its images, for the message.
         mos: What the file calls its scores, for the message.
+        best: The best of scores for which lower is better, from which they are subtracted; None leaves scores as they
+            are.
         refused: Takes the rows that cannot be used, a line each; None raises for them.
+
+    Returns:
+        All rows, or those that can be used; of an image with two scores none can.
+
+    Raises:
+        EvaluationError: Rows cannot be used and nobody takes them, or no other row is left.
     """
+    read = [(row.where, _item_or_reason(row, image, mos, best)) for row in rows]
+    odd = _contradictory(found for _, found in read if isinstance(found, Item))
+    usable: list[Item] = []
+    reasons: list[str] = []
+    for where, found in read:
+        if isinstance(found, Item) and found.image not in odd:
+            usable.append(found)
+        else:
+            reasons.append(f"{where}: {odd[found.image] if isinstance(found, Item) else found}")
+    refuse(source, reasons, len(read), refused=refused)
+    return tuple(usable)
 
-    def __init__(self, source: str, image: str = "image", mos: str = "mos", refused: list[str] | None = None) -> None:
-        self._source, self._image, self._mos = source, image, mos
-        self._refused = refused
-        self._read: list[tuple[str, Item | str]] = []
 
-    def add(
-        self, where: str, image: Any, mos: Any, id: Any = None, split: Any = None, level: Any = None, reason: str = ""
-    ) -> None:
-        """Take one row; `reason` says that it is already known to be unusable."""
-        try:
-            if reason:
-                raise EvaluationError(reason)
-            check_image(image, self._image)
-            name = image if id is None else str(id)
-            item = Item(image, number(mos, self._mos), name, "" if split is None else split, level)
-            self._read.append((where, item))
-        except EvaluationError as error:
-            self._read.append((where, str(error).rstrip(".")))
-
-    def items(self) -> tuple[Item, ...]:
-        """All rows, or those that can be used; of an image with two scores none can.
-
-        Raises:
-            EvaluationError: Rows cannot be used and nobody takes them, or no other row is left.
-        """
-        odd = _contradictory(item for _, item in self._read if isinstance(item, Item))
-        usable: list[Item] = []
-        reasons: list[str] = []
-        for where, read in self._read:
-            if isinstance(read, str):
-                reasons.append(f"{where}: {read}")
-            elif read.image in odd:
-                reasons.append(f"{where}: {odd[read.image]}")
-            else:
-                usable.append(read)
-        refuse(self._source, reasons, len(self._read), refused=self._refused)
-        return tuple(usable)
+def _item_or_reason(row: Row, image: str, mos: str, best: float | None) -> Item | str:
+    if row.reason:
+        return row.reason
+    try:
+        check_image(row.image, image)
+        score = number(row.mos, mos)
+        name = row.image if row.id is None else str(row.id)
+        split = "" if row.split is None else row.split
+        return Item(row.image, score if best is None else best - score, name, split, row.level)
+    except EvaluationError as error:
+        return str(error).rstrip(".")
 
 
 def number(value: Any, name: str = "score") -> float:
@@ -238,31 +264,25 @@ def check_image(image: Any, name: str = "image") -> None:
         raise EvaluationError.about(name, image, "a path below the image folder, with forward slashes", hint)
 
 
-def entry_of(fields: Any, image_keys: Sequence[str], mos_key: str) -> dict[str, Any]:
-    """The named fields of a JSON row as arguments of `Rows.add`."""
+def json_row(place: int, fields: Any, image_keys: Sequence[str] = ("img_path",), mos_key: str = "gt_score") -> Row:
+    """The row that an element of a JSON list stands for; the image is under the first of the keys that is there."""
+    where = f"row {place}"
     if not isinstance(fields, Mapping):
-        return {"image": None, "mos": None, "reason": f"it is {shorten(fields)}, expected an object"}
+        return Row(where, reason=f"it is {shorten(fields)}, expected an object")
     image = next((key for key in image_keys if key in fields), None)
     if absent := [*([] if image else [" or ".join(image_keys)]), *([] if mos_key in fields else [mos_key])]:
-        return {"image": None, "mos": None, "reason": f"no {' and no '.join(absent)}"}
-    found = {"image": fields[image or ""], "mos": fields[mos_key]}
-    return found | {key: fields[key] for key in ("id", "split", "level") if key in fields}
+        return Row(where, reason=f"no {' and no '.join(absent)}")
+    rest = {key: fields[key] for key in ("id", "split", "level") if key in fields}
+    return Row(where, fields[image or ""], fields[mos_key], **rest)
 
 
-def manifest_items(path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
-    """The items of a manifest file.
-
-    Args:
-        path: The file; see `Manifest.load`.
-        refused: Takes the rows that cannot be used; None raises for them.
+def manifest_rows(path: Path) -> Iterator[Row]:
+    """Rows of a manifest file; see `Manifest.load`.
 
     Raises:
-        EvaluationError: No such file or format, or rows that cannot be used.
+        EvaluationError: No such file or format.
     """
-    rows = Rows(str(path), "img_path", "gt_score", refused)
-    for place, fields in enumerate(read_json_list(path)):
-        rows.add(f"row {place}", **entry_of(fields, ("img_path",), "gt_score"))
-    return rows.items()
+    return (json_row(place, fields) for place, fields in enumerate(read_json_list(path)))
 
 
 def _contradictory(items: Iterable[Item]) -> dict[str, str]:

@@ -28,7 +28,7 @@ _FROM = "{repo}@{revision} from {endpoint}"
 # kind -> (argument, its value, what was expected, the next step)
 _TOLD: dict[str, tuple[str, str, str, str]] = {
     "gated": (
-        "model",
+        "{argument}",
         "{asked}",
         "a repository whose conditions you accepted; {repo} is gated",
         "Accept its conditions at {page}, then " + _LOGIN,
@@ -40,39 +40,39 @@ _TOLD: dict[str, tuple[str, str, str, str]] = {
         "See {page}/commits/main for its commits.",
     ),
     "login": (
-        "model",
+        "{argument}",
         "{asked}",
         "a repository that {endpoint} shows to you; it answered 401, so {repo} is private or does not exist, or the "
         "token is not valid",
         "{near}If it is private, " + _LOGIN,
     ),
     "missing": (
-        "model",
+        "{argument}",
         "{asked}",
         "a repository that exists; {endpoint} has no {repo}",
-        "{near}If it is private, " + _LOGIN + " A folder is written './{repo}'.",
+        "{near}If it is private, " + _LOGIN + "{folder}",
     ),
     "refused": (
-        "model",
+        "{argument}",
         "{asked}",
         "a repository that you may read; {endpoint} refused {repo} ({reason})",
         "Check that your token may read it: " + _LOGIN,
     ),
-    "name": ("model", "{asked}", "a repository name that the Hub allows ({reason})", "A folder is written './{repo}'."),
+    "name": ("{argument}", "{asked}", "a repository name that the Hub allows ({reason})", "{folder}"),
     "unreachable": (
-        "model",
+        "{argument}",
         "{asked}",
         _FROM + ", which could not be reached ({reason}), and no complete copy is in {cache}",
         "{ways}",
     ),
     "cut": (
-        "model",
+        "{argument}",
         "{asked}",
         _FROM + "; the transfer broke off ({reason})",
         "Call again: files that have arrived whole are kept. {ways}",
     ),
     "short": (
-        "model",
+        "{argument}",
         "{asked}",
         _FROM + "; a file arrived with another size than announced ({reason})",
         "Call again; if it happens twice, a proxy or mirror on the way cuts files.",
@@ -90,12 +90,12 @@ _TOLD: dict[str, tuple[str, str, str, str]] = {
         "Correct its permissions, or point HF_HOME, HF_HUB_CACHE or `cache_dir=` to a folder of yours.",
     ),
     "strange": (
-        "model",
+        "{argument}",
         "{asked}",
         _FROM + "; what answered there is not the Hub's API ({reason})",
         "Check HF_ENDPOINT, and that no proxy or login page answers in its place. {ways}",
     ),
-    "other": ("model", "{asked}", _FROM + "; the Hub client failed ({reason})", "{ways}"),
+    "other": ("{argument}", "{asked}", _FROM + "; the Hub client failed ({reason})", "{ways}"),
 }
 
 
@@ -127,20 +127,22 @@ def explain(request: Request, error: Exception, *, fetching: bool = False, cache
         kind = "other"
     argument, value, expected, hint = _TOLD[kind]
     name = request.asked.partition("@")[0]
-    near = catalog.nearest(name) if catalog.find(name) is None else []
+    near = catalog.nearest(name) if request.kind == "model" and catalog.find(name) is None else []
     facts = {
         "asked": request.asked,
         "repo": request.repo,
         "revision": request.revision,
         "endpoint": request.endpoint,
-        "page": f"{request.endpoint}/{request.repo}",
+        "argument": request.argument,
+        "page": request.page,
+        "folder": f" A folder is written './{request.repo}'." if request.kind == "model" else "",
         "cache": str(request.cache),
         "near": f"Did you mean {near[0]!r}? " if near else "",
         "reason": _reason(request, error),
         "ways": ways_out(request),
     }
     told = f"{hint.format(**facts)} {cached}".strip()
-    return HubError.about(argument, value.format(**facts), expected.format(**facts), told)
+    return HubError.about(argument.format(**facts), value.format(**facts), expected.format(**facts), told)
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -157,7 +159,12 @@ def is_cut(error: Exception) -> bool:
 
 
 def ways_out(request: Request) -> str:
-    """Say how to get a model onto a machine that cannot reach the Hub."""
+    """Say how to get a repository onto a machine that cannot reach the Hub."""
+    if request.kind == "dataset":
+        return (
+            "Ways out: fetch it where there is a network and copy the data root, or copy the Hub cache and set HF_HOME "
+            "to it; set HF_ENDPOINT to a mirror."
+        )
     embedded = catalog.embedded_names()
     offline = f"; or use {', '.join(map(repr, embedded))}, which needs no network" if embedded else ""
     return (

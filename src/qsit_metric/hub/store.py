@@ -36,6 +36,7 @@ class Request:
         revision: Branch, tag or commit.
         cache: The Hub cache that holds it.
         token: Passed on to the Hub client; never shown.
+        kind: Whose repository it is: the Hub keeps data sets under other addresses and the cache in other folders.
     """
 
     asked: str
@@ -43,11 +44,17 @@ class Request:
     revision: str
     cache: Path
     token: str | bool | None = field(default=None, repr=False)
+    kind: Literal["model", "dataset"] = "model"
+
+    @property
+    def argument(self) -> str:
+        """What the caller's argument is called that named it."""
+        return "model" if self.kind == "model" else "repo"
 
     @property
     def store(self) -> Path:
         """The folder of this repository in the cache (layout: refs/, blobs/, snapshots/)."""
-        return self.cache / f"models--{self.repo.replace('/', '--')}"
+        return self.cache / f"{self.kind}s--{self.repo.replace('/', '--')}"
 
     @property
     def is_commit(self) -> bool:
@@ -61,6 +68,11 @@ class Request:
 
         parts = urlsplit(constants.ENDPOINT)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    @property
+    def page(self) -> str:
+        """The address of the repository's page."""
+        return f"{self.endpoint}/{'' if self.kind == 'model' else 'datasets/'}{self.repo}"
 
     def snapshot(self, sha: str) -> Path:
         """The folder of one commit."""

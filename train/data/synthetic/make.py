@@ -22,9 +22,9 @@ from PIL import Image
 
 from qsit_metric.files import write_atomic
 
-from ...children import alone
 from ...errors import DataError
-from ..freezing import Frozen, freeze
+from ...processes import alone
+from ..frozen import Frozen, freeze
 from .camera import photographed
 from .contents import SIZES, Content, content, draw_name
 from .photographs import Split

@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 
 from qsit_metric.evaluation import Question
-from qsit_metric.evaluation.llvisionqa import Concern, Type
 from qsit_metric.evaluation.manifest import Item
+from qsit_metric.evaluation.qbench import Concern, Type
 
 from ...errors import DataError
 from ..interpreting import Draft, Feedback, Task

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ...errors import DataError
-from ..freezing import Validation
+from ..frozen import Validation
 from ..interpreting import Feedback, build
 from ..interpreting.choices import INSTRUCTION
 from ..rows import Row

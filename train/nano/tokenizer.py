@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
 
-from .errors import RecipeError
+from ..errors import RecipeError
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 PAD, _, EOS, IMAGE, VIDEO = SPECIALS
@@ -111,13 +113,12 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Vocabulary:
         >>> [len(vocabulary.ids(text)) for text in ("excellent", " excellent", "Is it good?")]
         [1, 1, 4]
     """
-    from tokenizers import AddedToken, Tokenizer, models, trainers
-
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = _pre_tokenizer()
-    tokenizer.normalizer, tokenizer.decoder = _normalizer(), _decoder()
+    tokenizer.normalizer, tokenizer.decoder = normalizers.NFC(), decoders.ByteLevel()
+    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_split(), bytewise])
     trainer = trainers.BpeTrainer(
-        vocab_size=max(size - len(SPECIALS), 256), initial_alphabet=_alphabet(), show_progress=False
+        vocab_size=max(size - len(SPECIALS), 256), initial_alphabet=bytewise.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(_lines(texts), trainer)
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIALS])
@@ -135,39 +136,11 @@ def _lines(texts: Iterable[str]) -> Iterable[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    found = _split().pre_tokenize_str(text)
-    return [piece for piece, _ in found]
+    return [piece for piece, _ in _split().pre_tokenize_str(text)]
 
 
 def _split() -> Any:
-    from tokenizers import Regex, pre_tokenizers
-
     return pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated", invert=False)
-
-
-def _pre_tokenizer() -> Any:
-    from tokenizers import pre_tokenizers
-
-    return pre_tokenizers.Sequence([_split(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
-def _normalizer() -> Any:
-    from tokenizers import normalizers
-
-    return normalizers.NFC()
-
-
-def _decoder() -> Any:
-    from tokenizers import decoders
-
-    return decoders.ByteLevel()
-
-
-def _alphabet() -> list[str]:
-    from tokenizers import pre_tokenizers
-
-    letters: list[str] = pre_tokenizers.ByteLevel.alphabet()
-    return letters
 
 
 def _token(content: str) -> dict[str, Any]:

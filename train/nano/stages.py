@@ -14,9 +14,8 @@ from typing import Any
 
 from qsit_metric.files import write_atomic
 
-from .children import alone
-from .errors import RunError
-from .quiet import silence
+from ..errors import RunError
+from ..processes import alone, silence
 
 Say = Callable[[str], None]
 Work = tuple[Callable[..., str], tuple[Any, ...]]

@@ -1,22 +1,26 @@
-"""LLVisionQA (Q-Bench A1): multiple-choice questions on low-level vision, from JSON or the Hub's parquet.
+"""Q-Bench on low-level vision: multiple-choice questions (LLVisionQA, A1) and pictures to describe (LLDescribe, A2).
 
-Formats: `llvisionqa_dev.json` and `llvisionqa_test.json` of the Hub's LLVisionQA-QBench (fields as in
+LLVisionQA: `llvisionqa_dev.json` and `llvisionqa_test.json` of the Hub's LLVisionQA-QBench (fields as in
 github.com/Q-Future/Q-Bench at f19783e), parquet files of `q-future/Q-Bench-HF`. Numbers of `type` and `concern` as the
 maintainer explains them in Q-Bench's issue 8; other harnesses have "what" and "how" swapped.
+
+LLDescribe: only the pictures are published (`nanyangtu/LLDescribe-QBench`, 499 of them); the golden descriptions are
+private, as the maintainer says in that issue. Their file format is therefore ours: a JSON list of
+`{"img_path", "golden"}`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import shorten
 from ..prompts import LETTERS
 from .errors import EvaluationError, missing, refuse
-from .files import PathLike, read_json_list, write_atomic
+from .files import FILES, PathLike, read_json_list
 from .manifest import check_image
 
 Type = Literal["yes-no", "what", "how"]
@@ -47,6 +51,11 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[int, float]]] = {
         "in-context distortion": (292, 39.13), "in-context other": (263, 37.10), "all": (1495, 37.94),
     },
 }  # fmt: skip
+
+N_LLDESCRIBE = 499  # pictures
+_GOLDEN_KEYS = (("img_path", "image"), ("golden", "description"))
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ def write_llvisionqa(path: PathLike, questions: Sequence[Question]) -> None:
         EvaluationError: The file cannot be written.
     """
     rows = [_as_json(question) for question in questions]
-    write_atomic(Path(path), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    FILES.write(Path(path), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def extract_images(path: PathLike, folder: PathLike) -> list[Path]:
@@ -155,7 +164,7 @@ def extract_images(path: PathLike, folder: PathLike) -> list[Path]:
         target = Path(folder) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            write_atomic(target, content)
+            FILES.write(target, content)
         elif target.read_bytes() != content:
             hint = "Use an empty folder; if it is one, two rows have different pictures of one name."
             raise EvaluationError.about("folder", str(target), f"the picture of row {place}", hint)
@@ -188,20 +197,85 @@ def check_counts(questions: Sequence[Question], split: str) -> None:
         raise EvaluationError.about("questions", f"<{len(questions)}>", f"LLVisionQA-{split} as published", hint)
 
 
+@dataclass(frozen=True)
+class ToDescribe:
+    """One picture of LLDescribe.
+
+    Attributes:
+        image: Path below the image folder, with forward slashes.
+        golden: The description that people agreed on; None if it is not at hand.
+
+    Raises:
+        EvaluationError: A path that leaves the folder, or an empty text.
+
+    Example:
+        >>> ToDescribe("00001.jpg", "A little dark.").golden
+        'A little dark.'
+    """
+
+    image: str
+    golden: str | None = None
+
+    def __post_init__(self) -> None:
+        check_image(self.image)
+        if self.golden is not None and (not isinstance(self.golden, str) or not self.golden.strip()):
+            raise EvaluationError.about("golden", self.golden, "a non-empty text")
+
+
+def read_lldescribe(
+    folder: PathLike, golden: PathLike | None = None, *, refused: list[str] | None = None
+) -> list[ToDescribe]:
+    """Read the pictures of a folder, with their golden descriptions if there are any.
+
+    Args:
+        folder: The pictures, also in folders below it; hidden files are not read.
+        golden: JSON list of `{"img_path", "golden"}`; `image` and `description` are read as well. A picture that it
+            does not name has no golden text.
+        refused: A list that takes the rows that cannot be used, which leaves them out; default: they are an error.
+
+    Returns:
+        One `ToDescribe` for each picture, in the order of their names.
+
+    Raises:
+        EvaluationError: No pictures, or rows that cannot be used; the message names them.
+
+    Example:
+        >>> read_lldescribe("LLDescribe-QBench/images")[0].image  # doctest: +SKIP
+        '00001.jpg'
+    """
+    names = _pictures(Path(folder))
+    texts = {} if golden is None else _golden(Path(golden), frozenset(names), refused)
+    return [ToDescribe(name, texts.get(name)) for name in names]
+
+
 def _file(path: Path, before: int) -> tuple[list[Question], list[str]]:
     """The questions of one file, and what is wrong with its other rows; `before` rows were in the files before it."""
     packed = _is_parquet(path)
     rows = _parquet(path) if packed else (_from_json(row) for row in read_json_list(path))
-    questions, reasons = [], []
+    questions, reasons = _usable(rows, lambda place, row: _question(row, before + place))
+    names = _PARQUET_NAMES if packed else _JSON_NAMES
+    return questions, [_in_words_of_the_file(reason, names) for reason in reasons]
+
+
+def _usable(rows: Iterable[Any], read: Callable[[int, Any], _T]) -> tuple[list[_T], list[str]]:
+    """What is read of each row, and why nothing is read of the others."""
+    found: list[_T] = []
+    reasons: list[str] = []
     for place, row in enumerate(rows):
         try:
-            questions.append(_question(row, before + place))
+            found.append(read(place, row))
         except EvaluationError as error:  # noqa: PERF203
-            said = str(error).rstrip(".")
-            for ours, theirs in (_PARQUET_NAMES if packed else _JSON_NAMES).items():
-                said = said.replace(f"`{ours}`: ", f"`{theirs}`: ", 1) if said.startswith(f"`{ours}`") else said
-            reasons.append(f"row {place}: {said}")
-    return questions, reasons
+            reasons.append(f"row {place}: {str(error).rstrip('.')}")
+    return found, reasons
+
+
+def _in_words_of_the_file(reason: str, names: Mapping[str, str]) -> str:
+    """A reason that begins with one of our field names, with the file's name for it."""
+    where, _, said = reason.partition(": ")
+    for ours, theirs in names.items():
+        if said.startswith(f"`{ours}`: "):
+            return f"{where}: {said.replace(ours, theirs, 1)}"
+    return reason
 
 
 def _question(row: Mapping[str, Any], place: int) -> Question:
@@ -296,3 +370,38 @@ def _named(value: Any, names: Sequence[Any], field: str) -> Any:
     if str(value) not in map(str, range(len(names))):
         raise EvaluationError.about(field, value, f"a number from 0 to {len(names) - 1}")
     return names[int(value)]
+
+
+def _pictures(folder: Path) -> list[str]:
+    from ..images.suffixes import SUFFIXES
+
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))
+    if not names:
+        hint = "Get LLDescribe from huggingface.co/datasets/nanyangtu/LLDescribe-QBench."
+        raise EvaluationError.about("folder", str(folder), "a folder with pictures", hint)
+    return names
+
+
+def _golden(path: Path, names: frozenset[str], refused: list[str] | None) -> dict[str, str]:
+    texts: dict[str, str] = {}
+
+    def read(_: int, fields: Any) -> None:
+        image, text = _golden_row(fields, names)
+        if texts.setdefault(image, text) != text:
+            raise EvaluationError(f"{image!r} has two golden texts")
+
+    rows = read_json_list(path)
+    _, reasons = _usable(rows, read)
+    refuse(path, reasons, len(rows), refused=refused)
+    return texts
+
+
+def _golden_row(fields: Any, names: frozenset[str]) -> tuple[str, str]:
+    if not isinstance(fields, Mapping):
+        raise EvaluationError(f"it is {shorten(fields)}, expected an object")
+    image, text = (next((fields[key] for key in keys if key in fields), None) for keys in _GOLDEN_KEYS)
+    one = ToDescribe(image if isinstance(image, str) else "", "" if text is None else text)
+    if one.image not in names:
+        raise EvaluationError(f"{one.image!r} is none of the pictures")
+    return one.image, one.golden or ""

@@ -11,7 +11,7 @@ are chosen so that it learns in minutes, not in GPU-years:
 - The output head is the embedding (tied), as in the published 0.5B model.
 
 Architecture: LLaVA-OneVision, arXiv 2408.03326. File format: `llava-hf/llava-onevision-qwen2-*-ov-hf` of transformers
-4.45.
+4.45; only keys that 4.45 to 5.x read alike are written, so one folder serves all of them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ import torch
 
 from qsit_metric.files import commit_folder
 from qsit_metric.geometry import Geometry
+from qsit_metric.prompts import CHATML
 
-from .errors import RecipeError
-from .names import publish_names
-from .scratch_files import config_fields, config_files
-from .scratch_tokenizer import SPECIALS, train_tokenizer
+from ..errors import RecipeError
+from ..model import publish_names
+from .tokenizer import EOS, IMAGE, PAD, SPECIALS, VIDEO, train_tokenizer
+
+_THETA = 10000.0  # rotary base: the default of every release; a million, as in Qwen2, is for long contexts
+_PROCESSOR = "LlavaOnevisionProcessor"
 
 _SIGMA = 0.5  # standard deviation of pixels that are scaled to -1..1
 _CHROMA = 0.1  # variance of a colour difference relative to brightness, in natural pictures
@@ -149,6 +152,93 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
         for name, fields in config_files(spec, vocabulary.places).items():
             _write_json(work / name, fields)
         return commit_folder(work, folder)
+
+
+def config_files(spec: Scratch, places: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """The JSON files beside weights and tokenizer, by name.
+
+    Args:
+        spec: The sizes.
+        places: Id of each special token.
+    """
+    return {
+        "config.json": config_fields(spec, places),
+        "generation_config.json": {"eos_token_id": places[EOS], "pad_token_id": places[PAD]},
+        "chat_template.json": {"chat_template": CHATML},
+        "preprocessor_config.json": {
+            "do_convert_rgb": True,
+            "do_normalize": True,
+            "do_pad": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_grid_pinpoints": spec.pinpoints,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_processor_type": "LlavaOnevisionImageProcessor",
+            "image_std": [0.5, 0.5, 0.5],
+            "processor_class": _PROCESSOR,
+            "resample": 3,
+            "rescale_factor": 1 / 255,
+            "size": {"height": spec.tile, "width": spec.tile},
+        },
+        "processor_config.json": {
+            "image_token": IMAGE,
+            "num_image_tokens": (spec.tile // spec.patch) ** 2,
+            "processor_class": _PROCESSOR,
+            "video_token": VIDEO,
+            "vision_aspect_ratio": f"anyres_max_{spec.max_tiles}",
+            "vision_feature_select_strategy": "full",
+        },
+    }
+
+
+def config_fields(spec: Scratch, places: Mapping[str, int]) -> dict[str, Any]:
+    """`config.json`, also the arguments of `LlavaOnevisionConfig`."""
+    return {
+        "architectures": ["LlavaOnevisionForConditionalGeneration"],
+        "image_grid_pinpoints": spec.pinpoints,
+        "image_token_index": places[IMAGE],
+        "model_type": "llava_onevision",
+        "projector_hidden_act": "gelu",
+        "text_config": _text(spec, places),
+        "tie_word_embeddings": True,
+        "torch_dtype": "float32",
+        "transformers_version": "4.45.0",
+        "video_token_index": places[VIDEO],
+        "vision_aspect_ratio": f"anyres_max_{spec.max_tiles}",
+        "vision_config": _vision(spec),
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+    }
+
+
+def _text(spec: Scratch, places: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "eos_token_id": places[EOS],
+        "pad_token_id": places[PAD],
+        "hidden_size": spec.text_width,
+        "intermediate_size": spec.text_intermediate,
+        "max_position_embeddings": spec.positions,
+        "model_type": "qwen2",
+        "num_attention_heads": spec.text_heads,
+        "num_hidden_layers": spec.text_layers,
+        "num_key_value_heads": spec.text_kv_heads,
+        "rope_theta": _THETA,
+        "tie_word_embeddings": True,
+        "vocab_size": spec.vocabulary,
+    }
+
+
+def _vision(spec: Scratch) -> dict[str, Any]:
+    return {
+        "hidden_size": spec.vision_width,
+        "image_size": spec.tile,
+        "intermediate_size": spec.vision_intermediate,
+        "model_type": "siglip_vision_model",
+        "num_attention_heads": spec.vision_heads,
+        "num_hidden_layers": spec.vision_layers,
+        "patch_size": spec.patch,
+        "vision_use_head": False,
+    }
 
 
 def count_parameters(spec: Scratch) -> int:

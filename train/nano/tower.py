@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from qsit_metric.files import write_atomic
 
-from .errors import RunError
-from .heap import keep_freed_memory
+from ..errors import RunError
+from ..processes import keep_freed_memory
 
 _WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
 _WARMUP = 30  # steps at least, and a fiftieth of all

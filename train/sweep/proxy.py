@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .loop import train
-from .recipe import TrainingRecipe
+from ..loop import train
+from ..recipe import TrainingRecipe
 
 if TYPE_CHECKING:
-    from .sweep import RunSpec
+    from .plan import RunSpec
 
 
 def proxy_recipe(recipe: TrainingRecipe, spec: RunSpec) -> TrainingRecipe:
