@@ -19,7 +19,7 @@ from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
 from .errors import InputError, QSiTError
 from .images import ImageLike, items, load_one, many
-from .model import Model
+from .loaded import Model
 from .pipeline import Errors, Timing, check_errors, compute, gather, guarded
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
