@@ -16,7 +16,7 @@ from conftest import IMAGES
 from qsit_metric import QSiT, QSiTLoss
 from qsit_metric.backends.base import Backend
 from qsit_metric.errors import BackendError, InputError
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 from qsit_metric.tensors import level_logits
 
 
@@ -399,7 +399,7 @@ def test_a_crop_larger_than_the_picture_is_the_picture(metric):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reduction": "avg"}, "`reduction`: got 'avg', expected 'mean' or 'sum' or 'none'"),
+        ({"reduction": "avg"}, "`reduction`: got 'avg', expected 'mean', 'sum' or 'none'"),
         ({"objective": "mse"}, "`objective`: got 'mse', expected 'score' or 'cross_entropy'"),
         ({"weight": float("nan")}, "`weight`: got nan, expected a finite number"),
         ({"weight": True}, "`weight`: got True"),

@@ -15,7 +15,8 @@ from brightness import Brightness
 from conftest import IMAGES
 from qsit_metric import Budget, QSiT, QSiTError, QualityMap, Score
 from qsit_metric.errors import BackendError, ImageError, InputError
-from qsit_metric.windows import Box, Windows
+from qsit_metric.maps import Box, MapRequest, Windows, quality_map
+from qsit_metric.pixels import Picture
 from training import small_base
 
 PHOTO = IMAGES / "landscape_451x300.png"
@@ -179,6 +180,24 @@ def test_a_gradient_that_is_not_finite_is_an_error(bright, monkeypatch):
         bright.map(dark_corner(), method="saliency")
 
 
+# ---- any function that scores
+
+
+def test_a_map_needs_a_score_function_and_no_model():
+    def darkness(pictures):
+        for picture in pictures:
+            yield Score(1 + 4 * np.asarray(picture.pixels).mean() / 255, {})
+
+    picture = Picture(Image.fromarray(dark_corner()), "dark.png")
+    found = quality_map(picture, MapRequest(window=32, stride=32), 32, darkness, lambda _: pytest.fail("no gradient"))
+    assert found.worst == Box(0, 64, 32, 96)
+    assert found.worst_value == pytest.approx(1 + 4 * dark_corner()[64:, :32].mean() / 255)
+    slope = quality_map(
+        picture, MapRequest("saliency", 32, 32), 32, darkness, lambda one: np.ones((one.height, one.width))
+    )
+    assert slope.values.tolist() == np.full((3, 4), 1024).tolist()
+
+
 # ---- errors
 
 
@@ -325,17 +344,15 @@ def test_the_drawing_has_a_reasonable_size(bright, size):
 def test_it_draws_without_freetype(monkeypatch):
     from PIL import features
 
-    from qsit_metric import map_drawing
+    from qsit_metric.maps import drawing
 
-    monkeypatch.setattr(map_drawing.features, "check", lambda name: False if name == "freetype2" else features.check)
-    monkeypatch.setattr(
-        map_drawing.ImageFont, "load_default", lambda *size: map_drawing.ImageFont.load_default_imagefont()
-    )
+    monkeypatch.setattr(drawing.features, "check", lambda name: False if name == "freetype2" else features.check)
+    monkeypatch.setattr(drawing.ImageFont, "load_default", lambda *size: drawing.ImageFont.load_default_imagefont())
     assert made().overlay().mode == "RGB"
 
 
 def test_a_map_of_two_levels_has_two_ticks():
-    from qsit_metric.map_drawing import _ticks
+    from qsit_metric.maps.quality_map import _ticks
 
     assert _ticks(made(), 1.0, 5.0) == [(1.0, "1 bad"), (5.0, "5 good")]
     assert _ticks(made(), 2.0, 3.0) == [(2.0, "2.00"), (3.0, "3.00")]

@@ -15,9 +15,9 @@ from torch import nn
 import qsit_metric
 from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT, create_metric
-from qsit_metric.creating import MetricModule
 from qsit_metric.errors import CheckpointError, ImageError, InputError, UnknownNameError
-from qsit_metric.module import QSiTModule
+from qsit_metric.modules.create import MetricModule
+from qsit_metric.modules.differentiable import QSiTModule
 from stand_in import Brightness
 
 TIED = str(GOLDEN / "tied")

@@ -46,7 +46,7 @@ def batch(parts, tmp_path_factory: pytest.TempPathFactory) -> Batch:
 
 def _theirs(parts, batch: Batch, folder: Path | None = None) -> torch.Tensor:
     """transformers' forward, its own image path and its own loss over the whole vocabulary at every position."""
-    from qsit_metric.tiling import normalise
+    from qsit_metric.pixels.tiles import normalise
 
     tiles = normalise(batch.tiles, parts.geometry).split([plan.tiles for plan in batch.plans])
     pixels = torch.nn.utils.rnn.pad_sequence(list(tiles), batch_first=True)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from qsit_metric import QSiT
-from qsit_metric.images import load
-from qsit_metric.tiling import cut, plan
+from qsit_metric.pixels import load
+from qsit_metric.pixels.tiles import cut, plan
 from train.__main__ import build
 from train.data.corruptions import CORRUPTIONS
 from train.data.synthetic.distortions import DISTORTIONS
@@ -31,7 +31,7 @@ from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO,
 from train.nano.taking import BEFORE, MODEL, take_over, taken
 from train.nano.tiles import KINDS, Windows, target
 from train.nano.trials import scaled, shows, trials
-from train.tiles import TileStore, cut_pictures
+from train.prepared import Prepared, cut_pictures
 
 
 def test_the_model_is_small_enough_and_sees_large_photographs_in_detail() -> None:
@@ -75,19 +75,26 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[Shot], Pa
     store = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
     for image in images:
         picture = load(root / image)
-        tiles, size = store(image)
+        tiles, size = store.of(image)
         assert size == (picture.height, picture.width)
         assert torch.equal(tiles, cut(picture, NANO.geometry))
     again = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
-    assert torch.equal(pickle.loads(pickle.dumps(again))(images[2])[0], store(images[2])[0])
-    with pytest.raises(DataError, match="`folder`: .*Remove it, and they are cut again"):
-        cut_pictures(images[:2], root, NANO.geometry, tmp_path / "tiles")
+    assert torch.equal(pickle.loads(pickle.dumps(again)).of(images[2])[0], store.of(images[2])[0])
+    assert again.places == store.places
+    grown = cut_pictures(images[:2], root, NANO.geometry, tmp_path / "grown", workers=1)
+    grown = cut_pictures(images, root, NANO.geometry, tmp_path / "grown", workers=1)
+    assert len(list((tmp_path / "grown").glob("*.npy"))) == 2
+    for kept in (store, grown):
+        whole, firsts = kept.array()
+        for image in images:
+            tiles, _ = store.of(image)
+            assert np.array_equal(whole[firsts[image] : firsts[image] + len(tiles)], tiles.numpy())
     with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the picture 'no\.png'"):
-        store("no.png")
-    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the model's geometry"):
-        TileStore.load(tmp_path / "tiles", replace(NANO.geometry, max_tiles=NANO.max_tiles + 1))
+        store.of("no.png")
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of pictures that were cut by the model's geometry"):
+        Prepared.load(tmp_path / "tiles", "tiles", replace(NANO.geometry, max_tiles=NANO.max_tiles + 1))
     with pytest.raises(RunError, match=r"`data\.tiles`: .*a folder with tiles\.json"):
-        TileStore.load(tmp_path, NANO.geometry)
+        Prepared.load(tmp_path, "tiles", NANO.geometry)
 
 
 def test_the_tower_learns_from_windows_anywhere_in_a_picture(shots: tuple[list[Shot], Path], tmp_path: Path) -> None:
@@ -95,7 +102,7 @@ def test_the_tower_learns_from_windows_anywhere_in_a_picture(shots: tuple[list[S
     store = cut_pictures(images, shots[1], NANO.geometry, tmp_path / "tiles", workers=1)
     source = Windows(store, NANO.geometry, shots[0], shots[0][:2], torch.device("cpu"))
     held = source.held_out()
-    assert torch.equal(held.pixels, torch.cat([store(image)[0] for image in images[:2]]))
+    assert torch.equal(held.pixels, torch.cat([store.of(image)[0] for image in images[:2]]))
     assert held.pictures.unique().tolist() == [0, 1]
     drawn = source.draw(60, np.random.default_rng(3))
     assert torch.equal(drawn.pixels, source.draw(60, np.random.default_rng(3)).pixels)
@@ -106,9 +113,9 @@ def test_the_tower_learns_from_windows_anywhere_in_a_picture(shots: tuple[list[S
         assert _lies_in(window, store, images[place])
 
 
-def _lies_in(window: torch.Tensor, store: TileStore, image: str) -> bool:
+def _lies_in(window: torch.Tensor, store: Prepared, image: str) -> bool:
     """Whether a window is a part of a picture, its colours perhaps in another order."""
-    tiles, (height, width) = store(image)
+    tiles, (height, width) = store.of(image)
     rows, cols = plan(NANO.geometry, height, width).grid
     canvas = tiles[1:].unflatten(0, (rows, cols)).permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3)
     for order in itertools.permutations(range(3)):

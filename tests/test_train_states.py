@@ -17,14 +17,13 @@ from qsit_metric import QSiT
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import evaluate_questions
 from small_data import small_data
-from train import states
+from train import prepared
 from train.data.frozen import Frozen
 from train.errors import RecipeError, RunError
 from train.loop import train
-from train.model import load_parts
+from train.model import Parts, load_parts
+from train.prepared import Prepared, compute_states, cut_pictures, fingerprint
 from train.recipe import Model
-from train.states import TowerStates, compute_states, fingerprint
-from train.tiles import cut_pictures
 from train.validation import KeptPictures
 from training import small_base, small_recipe, trainer
 
@@ -38,6 +37,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Frozen, Path]:
     compute_states(parts, frozen, folder / "states", workers=1, say=said.append)
     assert said
     return base, frozen, folder / "states"
+
+
+def states_of(folder: Path, parts: Parts) -> Prepared:
+    return Prepared.load(folder, "states", parts.geometry, fingerprint(parts.model))
 
 
 def _recipe(made: tuple[Path, Frozen, Path], states: str | None, frozen: bool = True):  # type: ignore[no-untyped-def]
@@ -66,39 +69,39 @@ def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
     metric = QSiT(parts.backend())
     direct = [float(score) for score in metric.score([root / image for image in images], exif=False)]
     tiles = cut_pictures(images, root, parts.geometry, tmp_path / "tiles", workers=1)
-    reader = TowerStates.load(folder, parts).reader("scoring")
-    for read, near in ((tiles, 1e-4), (reader, 2e-2)):
+    reader = states_of(folder, parts).of_set("scoring")
+    for read, near in ((tiles.of, 1e-4), (reader, 2e-2)):
         found = KeptPictures(parts.backend(), metric.recipe, read).scores(images)
         assert found == pytest.approx(direct, abs=near)
     asked = [question for question in data.val_questions if question.answer is not None]
     right = [reply.correct for reply in evaluate_questions(metric, asked, data.root("questions")).replies]
-    read = TowerStates.load(folder, parts).reader("questions")
+    read = states_of(folder, parts).of_set("questions")
     assert KeptPictures(parts.backend(), metric.recipe, read).right(asked) == right
 
 
 def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
-    kept = TowerStates.load(folder, parts)
+    kept = states_of(folder, parts)
     row = data.rows("d1")[0]
-    tiles, size = kept.of("d1", row.image)
+    tiles, size = kept.of(f"d1/{row.image}")
     assert tiles.dtype == torch.float16
     assert size[0] > 0
-    with pytest.raises(RunError, match=r"states of the picture 'no\.png' of d1. Compute them again"):
-        kept.of("d1", "no.png")
+    with pytest.raises(RunError, match=r"states of the picture 'd1/no\.png'. Compute them again"):
+        kept.of("d1/no.png")
     with pytest.raises(RunError, match=r"`data\.states`: .*a folder with states\.json.*python -m train states"):
-        TowerStates.load(tmp_path, parts)
+        states_of(tmp_path, parts)
     finer = replace(parts, geometry=replace(parts.geometry, max_tiles=parts.geometry.max_tiles + 1))
     with pytest.raises(RunError, match=r"`data\.states`: .*cut by the model's geometry.*the geometry has changed"):
-        TowerStates.load(folder, finer)
+        states_of(folder, finer)
     old = {"tower": kept.tower, "places": {"d1/a.png": [0, 1, 2, 3]}}
     (tmp_path / "states.json").write_text(json.dumps(old), encoding="utf-8")
     with pytest.raises(RunError, match=r"`data\.states`: .*expected states of format 2. Remove the folder"):
-        TowerStates.load(tmp_path, parts)
+        states_of(tmp_path, parts)
     next(parts.model.model.vision_tower.parameters()).data.add_(1.0)
     assert fingerprint(parts.model) != kept.tower
     with pytest.raises(RunError, match=r"`data\.states`: .*the tower has changed"):
-        TowerStates.load(folder, parts)
+        states_of(folder, parts)
 
 
 def test_a_tower_that_learns_has_no_states(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
@@ -112,34 +115,34 @@ def test_what_is_there_is_not_computed_again(
     """A cut run goes on; a picture that was replaced is computed anew, and only that one."""
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
-    whole = TowerStates.load(folder, parts)
+    whole = states_of(folder, parts)
     computed: list[int] = []
 
-    def counted(parts: Any, tiles: Any, device: Any) -> Any:
+    def counted(parts: Any, tiles: Any) -> Any:
         if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append(len(tiles))
-        return real(parts, tiles, device)
+        return real(parts, tiles)
 
-    real = states._states
-    monkeypatch.setattr(states, "_AT_ONCE", 2)
-    monkeypatch.setattr(states, "_FILE_BYTES", 1)  # a picture each
-    monkeypatch.setattr(states, "_states", counted)
+    real = prepared._states
+    monkeypatch.setattr(prepared, "_AT_ONCE", 2)
+    monkeypatch.setattr(prepared, "_FILE_BYTES", {"states": 1})  # a picture each
+    monkeypatch.setattr(prepared, "_states", counted)
     with pytest.raises(KeyboardInterrupt):
         compute_states(parts, data, tmp_path, workers=1)
-    assert len(set(TowerStates.load(tmp_path, parts).places.values())) == 2
-    monkeypatch.setattr(states, "_states", real)
+    assert len(set(states_of(tmp_path, parts).places.values())) == 2
+    monkeypatch.setattr(prepared, "_states", real)
     again = compute_states(parts, data, tmp_path, workers=1)
     assert again.places.keys() == whole.places.keys()
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
     assert len(before) > 2
     name, image = next(iter(whole.places)).split("/", 1)
     for key in whole.places:
-        one, other = (kept.of(*key.split("/", 1))[0] for kept in (whole, again))
+        one, other = (kept.of(key)[0] for kept in (whole, again))
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
     place = again.places[f"{name}/{image}"]
     stale = {key: found._replace(size=1) if found == place else found for key, found in again.places.items()}
-    states._record(replace(again, places=stale))
+    replace(again, places=stale).save()
     mended = compute_states(parts, data, tmp_path, workers=1)
     assert mended.places[f"{name}/{image}"] == place._replace(file=len(before), start=0)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
@@ -150,18 +153,18 @@ def test_what_is_there_is_not_computed_again(
 def test_pictures_and_names_are_added(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
-    whole = TowerStates.load(folder, parts)
+    whole = states_of(folder, parts)
     compute_states(parts, data, tmp_path, workers=1)
-    kept = TowerStates.load(tmp_path, parts)
+    kept = states_of(tmp_path, parts)
     first, *others = kept.places
     shared = [name for name in others if kept.places[name] == kept.places[first]]
     for gone in ([first], [first, *shared]):
-        states._record(replace(kept, places={name: kept.places[name] for name in kept.places if name not in gone}))
+        replace(kept, places={name: kept.places[name] for name in kept.places if name not in gone}).save()
         files = len(list(tmp_path.glob("*.npy")))
         again = compute_states(parts, data, tmp_path, workers=1)
         assert again.places.keys() == whole.places.keys()
         assert len(list(tmp_path.glob("*.npy"))) == files + (gone == [first, *shared])
-        one, other = (found.of(*first.split("/", 1))[0] for found in (whole, again))
+        one, other = (found.of(first)[0] for found in (whole, again))
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsit_metric.errors import InputError
-from qsit_metric.windows import MAX_WINDOWS, Box, Wanted, Windows, chosen, window_for
+from qsit_metric.maps.windows import MAX_WINDOWS, Box, MapRequest, Windows, chosen, window_for
 
 pure = settings(max_examples=150, deadline=None, database=None)
 
@@ -95,7 +95,7 @@ def test_the_edge_window_is_flush_and_a_small_picture_is_one_window():
 )
 def test_the_default_window_is_whole_tiles(side, tile, window):
     assert window_for(side, 2 * side, tile) == window_for(2 * side, side, tile) == window
-    assert len(Wanted().windows(side, side * 3 // 2, tile)) < 1000
+    assert len(MapRequest().windows(side, side * 3 // 2, tile)) < 1000
 
 
 def test_what_a_caller_may_ask():
@@ -104,7 +104,7 @@ def test_what_a_caller_may_ask():
     assert chosen(128, None, 128, None) == (128, 128)
     assert chosen(128, 100, None, 0) == (100, 100)
     assert chosen(128, 100, None, 99) == (100, 1)
-    assert Wanted("saliency").windows(512, 512, 128).window == (32, 32)
+    assert MapRequest("saliency").windows(512, 512, 128).window == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_what_a_caller_may_ask():
 )
 def test_what_makes_no_sense_is_refused(asked, message):
     with pytest.raises(InputError) as error:
-        Wanted(**asked).windows(400, 599, 128)
+        MapRequest(**asked).windows(400, 599, 128)
     assert str(error.value).startswith(message)

@@ -23,12 +23,11 @@ from .errors import RecipeError, RunError
 from .folder import Outcome, RunFolder
 from .mixture import SETS, Epoch, Sizes, draw_epoch
 from .model import Parts, load_parts
+from .prepared import Prepared, fingerprint
 from .processes import Interrupts, silence
 from .progress import Progress, Stopper, Watch, progress, steps_in, validation_steps
 from .recipe import TrainingRecipe
 from .saving import Saver
-from .states import TowerStates
-from .tiles import TileStore
 from .validation import Kept, Validator, check_validation
 
 
@@ -225,17 +224,17 @@ def _row_set(frozen: Frozen, name: str, recipe: TrainingRecipe) -> RowSet:
 def _kept(recipe: TrainingRecipe, parts: Parts, frozen: Frozen) -> Kept:
     """By a set's name: what was computed beforehand of its pictures, as far as the recipe names it."""
     if recipe.data.states is None:
-        tiles = None if recipe.data.tiles is None else _tiles(recipe.data.tiles, parts, frozen)
+        tiles = None if recipe.data.tiles is None else _tiles(recipe.data.tiles, parts, frozen).of
         return lambda _: tiles
     if "vision_tower" not in recipe.model.frozen:
         expected = "nothing, as the vision tower learns"
         raise RecipeError.about("data.states", recipe.data.states, expected, "Add it to model.frozen.")
-    return TowerStates.load(recipe.data.states, parts).reader
+    return Prepared.load(recipe.data.states, "states", parts.geometry, fingerprint(parts.model)).of_set
 
 
-def _tiles(folder: str, parts: Parts, frozen: Frozen) -> TileStore:
+def _tiles(folder: str, parts: Parts, frozen: Frozen) -> Prepared:
     """The tiles of all sets; their pictures are told apart by their paths below the one root that they share."""
     roots = {frozen.root(name) for name in SETS if frozen.rows(name)}
     if len(roots) > 1:
         raise RecipeError.about("data.tiles", folder, "nothing, as the sets have image roots of their own")
-    return TileStore.load(folder, parts.geometry)
+    return Prepared.load(folder, "tiles", parts.geometry)

@@ -25,8 +25,8 @@ import torch
 
 from qsit_metric import catalog
 from qsit_metric.backends.checkpoint import load_config
-from qsit_metric.geometry import Geometry
-from qsit_metric.tiling import plan
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import plan
 
 from .chat import IGNORED
 from .errors import RecipeError, RunError

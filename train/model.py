@@ -27,10 +27,10 @@ from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.loading import load_model
 from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.errors import DependencyError
-from qsit_metric.geometry import Geometry
 from qsit_metric.hub import resolve
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import Plan, normalise
 from qsit_metric.prompts import CHATML, Recipe, recipe_named
-from qsit_metric.tiling import Plan, normalise
 
 from .chat import IGNORED
 from .errors import RecipeError

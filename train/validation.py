@@ -26,9 +26,9 @@ from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
 from qsit_metric.evaluation.questions import is_correct
+from qsit_metric.pixels.tiles import normalise, plan
 from qsit_metric.prompts import LETTERS, Recipe, multiple_choice, recipe_named
 from qsit_metric.results import level_names, scores
-from qsit_metric.tiling import normalise, plan
 
 from .batches import Batch, Collator, Reader, RowDataset, RowSet, stream
 from .chat import IGNORED, Encoder

@@ -9,22 +9,24 @@
 Importing this package is cheap; torch and transformers are imported when a name that needs them is first used.
 """
 
-from __future__ import annotations
+import lazy_loader
 
+<<<<<<< HEAD
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._moved import answer_to_former_names
 from ._version import __version__
 
 if TYPE_CHECKING:
     from .catalog import list_models as list_models
-    from .creating import create_metric as create_metric
     from .errors import QSiTError as QSiTError
-    from .loss import QSiTLoss as QSiTLoss
+    from .maps import QualityMap as QualityMap
     from .metric import QSiT as QSiT
+    from .modules.create import create_metric as create_metric
+    from .modules.loss import QSiTLoss as QSiTLoss
     from .pipeline import Budget as Budget
     from .prompts import Recipe as Recipe
-    from .quality_map import QualityMap as QualityMap
     from .results import Answer as Answer
     from .results import Score as Score
     from .view import View as View
@@ -34,12 +36,12 @@ _HOMES = {
     "Budget": "pipeline",
     "QSiT": "metric",
     "QSiTError": "errors",
-    "QSiTLoss": "loss",
-    "QualityMap": "quality_map",
+    "QSiTLoss": "modules.loss",
+    "QualityMap": "maps",
     "Recipe": "prompts",
     "Score": "results",
     "View": "view",
-    "create_metric": "creating",
+    "create_metric": "modules.create",
     "list_models": "catalog",
 }
 
@@ -59,6 +61,9 @@ __all__ = [
 ]
 
 
+answer_to_former_names()
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -69,3 +74,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+=======
+# The names are listed in the stub beside this file, for the loader and for type checkers alike.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+>>>>>>> main

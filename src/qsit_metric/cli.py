@@ -212,9 +212,9 @@ def map_(
     Orange is bad and blue is good; the frame is around the worst window.
     """
     from .commands.mapping import MapWish, quality_maps
-    from .windows import Wanted
+    from .maps import MapRequest
 
-    wanted = Wanted(method.value, window, stride, overlap)
+    wanted = MapRequest(method.value, window, stride, overlap)
     wish = MapWish(paths, recursive, output, shown.value if shown else None, overwrite, as_json)
     return quality_maps(wish, wanted, options)
 

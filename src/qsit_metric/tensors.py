@@ -1,17 +1,21 @@
-"""Batches of tensors to the logits of the level words, differentiable in the pixels; for the metric and its loss."""
+"""Logits of the level words for batches of tensors, differentiable in the pixels, and the gradient of a score."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from .errors import BackendError, InputError
-from .images import Picture, load
-from .levels import finite
+from .levels import expect, finite
 from .pipeline import Budget, batches, compute, computing, gather, guarded
+from .pixels import Picture, load
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .backends.base import Backend, Prepared
     from .prompts import Prompt
 
@@ -57,6 +61,44 @@ def level_logits(
         return x.new_zeros((0, len(prompt.words)), dtype=torch.float32)
     rows = torch.stack(found).to(x.device)
     return steady.leave(rows) if half else rows
+
+
+def score_gradient(picture: Picture, backend: Backend, prompt: Prompt, budget: Budget) -> NDArray[np.float64]:
+    """The size of the gradient of a picture's score, at each pixel.
+
+    Args:
+        picture: The picture.
+        backend: What reads it.
+        prompt: The scoring prompt.
+        budget: Tiles and tokens of one batch.
+
+    Returns:
+        (H, W): |d score / d pixel| in score per grey level, summed over channels.
+
+    Raises:
+        BackendError: The backend has no gradient, or it is not finite, or the model failed.
+    """
+    if not backend.differentiable:
+        hint = "Use method='windows': it works with all."
+        raise BackendError.about("method", "saliency", f"a backend with a gradient, not {backend.name}", hint)
+    # Whatever context the caller is in: a gradient is needed here, and autocast would compute it in half precision.
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(backend.device.type, enabled=False):
+        x = _unit(picture.pixels, backend.device).requires_grad_()
+        value = expect(level_logits(x[None], backend, prompt, budget))[1]
+        with guarded():
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+    if not bool(gradient.isfinite().all()):
+        hint = "Half precision may have overflowed: try dtype='float32' or 'bfloat16'."
+        raise BackendError.about("model", "<a gradient that is not finite>", "numbers", hint)
+    strength: NDArray[np.float64] = gradient.abs().sum(dim=0).cpu().double().numpy() / 255
+    return strength
+
+
+def _unit(pixels: Image.Image | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(3, H, W) in 0..1 on the device, with no history."""
+    if isinstance(pixels, Image.Image):
+        return torch.from_numpy(np.array(pixels)).to(device).permute(2, 0, 1).float() / 255
+    return pixels.detach().to(device).clone() / 255
 
 
 def _prepared(image: torch.Tensor, backend: Backend, grad: bool, check: bool) -> Prepared:

@@ -70,9 +70,9 @@ def states_command(
 
     from ..data.frozen import Frozen
     from ..model import load_parts
+    from ..prepared import compute_states
     from ..processes import silence
     from ..recipe import load_recipe
-    from ..states import compute_states
 
     silence()
     found = load_recipe(recipe, changes or ())

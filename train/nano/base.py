@@ -17,8 +17,8 @@ from ..data.frozen import Frozen
 from ..data.synthetic.make import read_shots
 from ..data.synthetic.shots import Shot
 from ..model import load_parts
+from ..prepared import Prepared
 from ..recipe import Model
-from ..tiles import TileStore
 from .scratch import Scratch, build_base
 from .spec import Device
 from .tiles import Windows
@@ -30,7 +30,7 @@ _STATE = "tower.state"
 
 
 def make_tower(
-    spec: Scratch, data: Path, store: TileStore, output: Path, lessons: Lessons, device: Device, say: Say
+    spec: Scratch, data: Path, store: Prepared, output: Path, lessons: Lessons, device: Device, say: Say
 ) -> Path:
     """Write the base, or hand back the one that is there; a stage that was cut goes on where it was.
 
@@ -70,11 +70,12 @@ def _texts(rows: Frozen) -> Sequence[str]:
     return [text for name in ("d1", "d2", "d3") for row in rows.rows(name) for turn in row.turns for text in turn]
 
 
-def _crops(store: TileStore, shots: Sequence[Shot], seed: int) -> torch.Tensor:
+def _crops(store: Prepared, shots: Sequence[Shot], seed: int) -> torch.Tensor:
     """(N, 3, tile, tile) in -1..1, the second tile of some pictures: the first is the whole, squeezed."""
     picks = np.random.default_rng(seed).integers(0, len(shots), _CROPS)
-    starts = sorted({store.places[shots[pick].image][0] for pick in picks.tolist()})
-    return torch.from_numpy(store.pixels[[start + 1 for start in starts]]) / 127.5 - 1
+    pixels, firsts = store.array()
+    starts = sorted({firsts[shots[pick].image] for pick in picks.tolist()})
+    return torch.from_numpy(pixels[[start + 1 for start in starts]]) / 127.5 - 1
 
 
 def _record(lessons: Lessons, seen: Seen, pictures: int) -> dict[str, object]:

@@ -28,12 +28,11 @@ from ..folder import Outcome
 from ..loop import train
 from ..mixture import SETS, Sizes
 from ..model import load_parts
+from ..prepared import Prepared, compute_states, cut_pictures
 from ..recipe import Model, TrainingRecipe, load_recipe
-from ..states import compute_states
 from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
 from ..sweep.curve import Fit
 from ..sweep.proxy import proxy
-from ..tiles import TileStore, cut_pictures
 from ..tiny.summary import chance, fitted, history
 from .base import SEEN, make_tower
 from .scratch import count_parameters
@@ -132,7 +131,7 @@ class _Nano:
             leave_outs(self.stages, self.output, self._abreast(), self.mix, self.effort.trial_rows, self.device.abreast)
         return self._summary(first, second, small, model)
 
-    def _tiles(self) -> TileStore:
+    def _tiles(self) -> Prepared:
         """Of all pictures that any row or question names."""
         named = [row.image for name in SETS for row in self.data.rows(name)]
         named += [row.image for row in self.data.val_scoring] + [one.image for one in self.data.val_questions]
@@ -141,7 +140,7 @@ class _Nano:
             images, self.output / "data" / "images", NANO.geometry, self.output / "tiles", say=self.stages.say
         )
 
-    def _tower(self, store: TileStore) -> Path:
+    def _tower(self, store: Prepared) -> Path:
         data = self.output / "data"
         lessons = replace(self.effort.lessons, precision=self.device.precision)
         return make_tower(NANO, data, store, self.output, lessons, self.device, self.stages.say)

@@ -7,20 +7,20 @@ of them would have to fit blur and noise alike. Pictures without a score are not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from qsit_metric.geometry import Geometry
-from qsit_metric.tiling import plan
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import plan
 
 from ..data.synthetic.distortions import DISTORTIONS
 from ..data.synthetic.labels import SCALE
 from ..data.synthetic.shots import Shot
 from ..errors import DataError
-from ..tiles import TileStore
+from ..prepared import Prepared
 from .tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
@@ -71,11 +71,11 @@ class _Table:
     targets: torch.Tensor
 
     @classmethod
-    def of(cls, shots: Sequence[Shot], store: TileStore, geometry: Geometry) -> _Table:
+    def of(cls, shots: Sequence[Shot], store: Prepared, firsts: Mapping[str, int], geometry: Geometry) -> _Table:
         rows: list[tuple[int, int, int, bool, bool]] = []
         for picture, shot in enumerate(shots):
-            start, _, height, width = store.places[shot.image]
-            high, wide = plan(geometry, height, width).grid
+            start, place = firsts[shot.image], store.places[shot.image]
+            high, wide = plan(geometry, place.height, place.width).grid
             rows.append((start, picture, wide, False, False))  # the whole picture in one tile
             rows += [
                 (start + 1 + row * wide + col, picture, wide, row + 1 < high, col + 1 < wide)
@@ -104,11 +104,12 @@ class Windows:
     values = 1 + len(KINDS)
 
     def __init__(
-        self, store: TileStore, geometry: Geometry, taken: Sequence[Shot], held: Sequence[Shot], device: torch.device
+        self, store: Prepared, geometry: Geometry, taken: Sequence[Shot], held: Sequence[Shot], device: torch.device
     ) -> None:
         self._side = geometry.tile
-        self._taken, self._held = (_Table.of(shots, store, geometry) for shots in (taken, held))
-        self._pixels = torch.from_numpy(np.asarray(store.pixels)).to(device)
+        pixels, firsts = store.array()
+        self._taken, self._held = (_Table.of(shots, store, firsts, geometry) for shots in (taken, held))
+        self._pixels = torch.from_numpy(np.asarray(pixels)).to(device)
         self._swappable = torch.tensor([not kind.startswith(_COLOURED) for kind in KINDS])
 
     def draw(self, count: int, rng: np.random.Generator) -> Tiles:

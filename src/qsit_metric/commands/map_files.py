@@ -18,12 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import OutputError
 from ..files import write_atomic
-from ..images.fetch import scheme
+from ..pixels.fetch import scheme
 from .inputs import key
 from .records import identity
 
 if TYPE_CHECKING:
-    from ..quality_map import QualityMap
+    from ..maps import QualityMap
 
 FORMATS = ("png", "npz", "json")
 ASKED = "asked"

@@ -19,8 +19,8 @@ from .options import ModelOptions
 from .scoring import provenance
 
 if TYPE_CHECKING:
+    from ..maps import MapRequest
     from ..metric import QSiT
-    from ..windows import Wanted
 
 _ALIKE = 0.25  # of the scale 1..5: smaller differences between windows are not worth a word
 
@@ -46,7 +46,7 @@ class MapWish:
     as_json: bool
 
 
-def quality_maps(wish: MapWish, wanted: Wanted, options: ModelOptions) -> int:
+def quality_maps(wish: MapWish, wanted: MapRequest, options: ModelOptions) -> int:
     """Make the maps one by one, so that each is there as soon as it is computed.
 
     Returns:
@@ -84,7 +84,7 @@ def _kept(files: Mapping[str, Path], made: Mapping[str, Any]) -> dict[str, dict[
     return {path: record for path, record in held.items() if record is not None}
 
 
-def _made(metric: QSiT, path: str, wanted: Wanted, made: Mapping[str, Any], target: Path | None) -> dict[str, Any]:
+def _made(metric: QSiT, path: str, wanted: MapRequest, made: Mapping[str, Any], target: Path | None) -> dict[str, Any]:
     found = metric.map(path, **asdict(wanted), exif=bool(made["exif"]))
     record = {"path": key(path), **found.as_dict(), **made}
     if target is not None:

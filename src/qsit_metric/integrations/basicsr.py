@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import loss
 from ..errors import InputError
 from ..metric import QSiT
+from ..modules import loss
+from ..modules.differentiable import Reduction
 from .hosts import require
 
 __all__ = ["QSiTLoss", "QSiTPerceptual", "calculate_qsit", "register"]
@@ -64,7 +65,7 @@ def calculate_qsit(
 
 
 class QSiTLoss(loss.QSiTLoss):
-    """`qsit_metric.loss.QSiTLoss` with the arguments of BasicSR's losses; for `pixel_opt`.
+    """`qsit_metric.QSiTLoss` with the arguments of BasicSR's losses; for `pixel_opt`.
 
     Args:
         loss_weight: Factor of the loss.
@@ -72,7 +73,7 @@ class QSiTLoss(loss.QSiTLoss):
         model: A model, as `QSiT` takes it.
         device: Where it is loaded; BasicSR then moves the loss to the device that it trains on.
         dtype: Default: float16 where cuda is, else float32.
-        **options: `target`, `objective`, `checkpointing`, `max_tiles`, `crop` ... of `qsit_metric.loss.QSiTLoss`.
+        **options: `target`, `objective`, `checkpointing`, `max_tiles`, `crop` ... of `qsit_metric.QSiTLoss`.
 
     Raises:
         InputError: An argument that makes no sense (a ValueError, as BasicSR's own losses raise).
@@ -86,7 +87,7 @@ class QSiTLoss(loss.QSiTLoss):
     def __init__(
         self,
         loss_weight: float = 1.0,
-        reduction: loss.Reduction = "mean",
+        reduction: Reduction = "mean",
         model: str = _MODEL,
         device: str | None = None,
         dtype: str | None = None,

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from .. import catalog, levels
 from ..metric import QSiT
+from ..modules.differentiable import QSiTModule
 from .hosts import require
 
-__all__ = ["register"]
+__all__ = ["QSiTMetricArch", "register"]
+
+
+class QSiTMetricArch(QSiTModule):
+    """`QSiTModule` under a name that no network of pyiqa's own has: the class's name is its key in pyiqa's registry.
+
+    pyiqa checks the range of its inputs itself, with a tolerance, and not at all for a loss; what comes through is
+    clamped here.
+    """
 
 
 def register() -> None:
@@ -28,8 +37,6 @@ def register() -> None:
     require("pyiqa", "pyiqa", least="0.1.14.1", below="0.2")
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     from pyiqa.utils.registry import ARCH_REGISTRY
-
-    from .pyiqa_arch import QSiTMetricArch
 
     kind = QSiTMetricArch.__name__
     if kind not in ARCH_REGISTRY:  # asking may load the entry points, and those call this function

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from .. import levels
-from ..creating import Reduction, reduced
 from ..errors import InputError
 from ..metric import QSiT
-from ..module import Handle
+from ..modules.differentiable import Handle, Reduction, reduced
 from .hosts import require
 
 require("torchmetrics", "torchmetrics", least="1.6", below="2")
