@@ -101,7 +101,10 @@ CHANGES = {
     **{f"projector {name}": {"projector_hidden_act": name} for name in ("relu", "silu", "quick_gelu")},
 }  # fmt: skip
 SPELT_ANEW = {
-    "rope_parameters": {"text__rope_theta": None, "text__rope_parameters": {"rope_type": "default", "rope_theta": 50.0}},
+    "rope_parameters": {
+        "text__rope_theta": None,
+        "text__rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
+    },
     "linear in rope_parameters": {
         "text__rope_theta": None,
         "text__rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 70.0},
@@ -194,7 +197,9 @@ def test_half_precision_stays_near_transformers(tmp_path):
         exact = ours.states(tiles)
         scale = float(exact.abs().max())
         got = ours.bfloat16().fuse().states(tiles.bfloat16()).float()
-        want = theirs.bfloat16().model.vision_tower(tiles.bfloat16(), output_hidden_states=True).hidden_states[-1].float()
+        want = (
+            theirs.bfloat16().model.vision_tower(tiles.bfloat16(), output_hidden_states=True).hidden_states[-1].float()
+        )
     assert float((got - exact).abs().max()) < max(1.5 * float((want - exact).abs().max()), 0.02 * scale)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qsit_metric.backends.dialogue import IMAGE
+from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.errors import shorten
 from qsit_metric.prompts import Recipe
 
@@ -38,7 +39,7 @@ class Encoder:
     """Writes rows in the training format.
 
     Args:
-        tokenizer: A Qwen2 tokenizer that knows the image token.
+        tokenizer: A Qwen2 tokenizer that knows the image token: a `Tokenizer`, or one of transformers.
         system: System turn, or None.
         mask: "next" learns, as LLaVA-NeXT does, the assistant's turns with their headers, and every `<|im_start|>`,
             `<|im_end|>` and newline of the whole conversation; "answer" learns the answers and the `<|im_end|>` after.
@@ -53,13 +54,13 @@ class Encoder:
     def __init__(self, tokenizer: Any, system: str | None, mask: Mask = "next") -> None:
         if mask not in ("next", "answer"):
             raise RecipeError.about("chat.mask", mask, "'next' or 'answer'")
-        self._tokenizer = tokenizer
+        self._tokenizer = Tokenizer.of(tokenizer)
         self._system = system
         self._mask = mask
         self._start, self._end, self._newline, self._image = (
             self._single(text) for text in (_START, _END, _NEWLINE, IMAGE)
         )
-        self._reserved = sorted({IMAGE, *tokenizer.all_special_tokens, *tokenizer.get_added_vocab()} - {""})
+        self._reserved = sorted({IMAGE, *self._tokenizer.all_special_tokens, *self._tokenizer.added_vocab} - {""})
 
     def encode(self, row: Row, image_tokens: int) -> Tokens:
         """Tokenise a row.
@@ -110,8 +111,7 @@ class Encoder:
         return [*[IGNORED] * begin, *turn[begin:-1], IGNORED]
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._tokenizer.encode(text)
 
     def _single(self, text: str) -> int:
         ids = self._ids(text)

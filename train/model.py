@@ -23,8 +23,10 @@ from torch.nn import functional
 
 from qsit_metric.backends.base import LoadOptions
 from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
+from qsit_metric.backends.generation import Generation
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.loading import load_model
+from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.errors import DependencyError
 from qsit_metric.hub import resolve
@@ -49,8 +51,13 @@ _TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 _ADAPTER = "default"
 INDEX = "model.safetensors.index.json"
 _LANGUAGE, _TOWER = "language_model.", "vision_tower."
-_CARRIED = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
-_OF_LOADING = ("is_local", "local_files_only")
+_CARRIED = (
+    "preprocessor_config.json", "processor_config.json", "generation_config.json", "tokenizer.json", "vocab.json",
+    "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json",
+)  # fmt: skip
+# Of the tokenizer's settings: the template has a file of its own, which every release of transformers reads; how
+# transformers 5 was asked to load it is nobody's business.
+_NOT_CARRIED = ("chat_template", "is_local", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Parts:
     """
 
     model: Any
-    tokenizer: Any
+    tokenizer: Tokenizer
     geometry: Geometry
     base: Path
     scoring: Recipe
@@ -74,7 +81,8 @@ class Parts:
     def backend(self) -> LlavaOnevisionBackend:
         """The model as the metric's engine; this freezes it and puts it in eval mode."""
         template = self.scoring.template or CHATML
-        return LlavaOnevisionBackend(self.model, self.tokenizer, template, self.geometry, self.scoring)
+        rules = Generation.load(self.base)
+        return LlavaOnevisionBackend(self.model, self.tokenizer, template, self.geometry, self.scoring, rules)
 
     def save(self, folder: Path, state: Mapping[str, torch.Tensor] | None = None, dtype: Any = None) -> None:
         """Write a folder that `QSiT(folder)` loads: weights, tokenizer, chat template, processor files, recipe.
@@ -92,25 +100,22 @@ class Parts:
         publish_names(folder)
         for file in folder.glob("*.safetensors"):
             file.chmod((folder / "config.json").stat().st_mode)  # the library makes weights private to their writer
-        self.tokenizer.chat_template = None  # in a file of its own, which every release of transformers reads
-        self.tokenizer.save_pretrained(folder)
-        _make_portable(folder / "tokenizer_config.json")
-        (folder / "chat_template.jinja").write_text(self.scoring.template or CHATML, encoding="utf-8")
         for name in _CARRIED:
             if (self.base / name).is_file():
                 shutil.copyfile(self.base / name, folder / name)
+        _make_portable(folder / "tokenizer_config.json")
+        (folder / "chat_template.jinja").write_text(self.scoring.template or CHATML, encoding="utf-8")
         self.scoring.save(folder)
 
 
 def _make_portable(path: Path) -> None:
-    """Name special tokens as every release does: transformers 5 writes a list where 4.57 wants a mapping.
-
-    It also writes down how it was itself asked to load the tokenizer, which is nobody's business.
-    """
+    """Name special tokens and the class as every release does; transformers 5 writes what 4.57 does not know."""
     fields = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(fields.get("extra_special_tokens"), list):
         fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
-    kept = {name: value for name, value in fields.items() if name not in _OF_LOADING}
+    if fields.get("tokenizer_class") == "TokenizersBackend":
+        fields["tokenizer_class"] = "PreTrainedTokenizerFast"
+    kept = {name: value for name, value in fields.items() if name not in _NOT_CARRIED}
     path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
