@@ -23,6 +23,7 @@ from qsit_metric import QSiT
 from qsit_metric.errors import HubError
 from qsit_metric.prompts import TRAIN
 from train import export as exporting
+from train import model
 from train.card import card, metadata, public
 from train.commands.export import export_command
 from train.errors import RunError
@@ -87,7 +88,7 @@ def test_weights_are_cast_once(run, tmp_path, dtype):
     before, after = (next(w for n, w in ws.items() if n.endswith("image_newline")) for ws in (old, new))
     assert {weight.dtype for weight in new.values()} == {kind}
     assert torch.equal(before.to(kind), after)
-    assert json.loads((done.folder / "config.json").read_text())["dtype"] == dtype
+    assert json.loads((done.folder / "config.json").read_text())["torch_dtype"] == dtype
 
 
 def test_it_has_all_files(run, tmp_path):
@@ -105,12 +106,7 @@ def test_it_has_all_files(run, tmp_path):
 
 
 def test_large_models_are_cut_into_shards(run, tmp_path, monkeypatch):
-    from transformers import PreTrainedModel
-
-    plain = PreTrainedModel.save_pretrained
-    monkeypatch.setattr(
-        PreTrainedModel, "save_pretrained", lambda self, folder, **k: plain(self, folder, max_shard_size="200KB", **k)
-    )
+    monkeypatch.setattr(model, "_SHARD", "200KB")
     done = export(run, tmp_path / "out", dtype="float32")
     assert len(list(done.folder.glob("model-*.safetensors"))) > 1
     assert (done.folder / "model.safetensors.index.json").is_file()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from qsit_metric.backends.dialogue import IMAGE
+from qsit_metric.backends.training import IMAGE, Tokenizer
 from qsit_metric.errors import shorten
 from qsit_metric.prompts import Recipe
 
@@ -50,7 +50,7 @@ class Encoder:
         llava/train/train.py `preprocess_qwen`; with "next" a D1 row has 21 supervised targets, one of them the level.
     """
 
-    def __init__(self, tokenizer: Any, system: str | None, mask: Mask = "next") -> None:
+    def __init__(self, tokenizer: Tokenizer, system: str | None, mask: Mask = "next") -> None:
         if mask not in ("next", "answer"):
             raise RecipeError.about("chat.mask", mask, "'next' or 'answer'")
         self._tokenizer = tokenizer
@@ -59,7 +59,7 @@ class Encoder:
         self._start, self._end, self._newline, self._image = (
             self._single(text) for text in (_START, _END, _NEWLINE, IMAGE)
         )
-        self._reserved = sorted({IMAGE, *tokenizer.all_special_tokens, *tokenizer.get_added_vocab()} - {""})
+        self._reserved = sorted({IMAGE, *tokenizer.all_special_tokens, *tokenizer.added_vocab} - {""})
 
     def encode(self, row: Row, image_tokens: int) -> Tokens:
         """Tokenise a row.
@@ -110,8 +110,7 @@ class Encoder:
         return [*[IGNORED] * begin, *turn[begin:-1], IGNORED]
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._tokenizer.encode(text)
 
     def _single(self, text: str) -> int:
         ids = self._ids(text)

@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,9 +176,6 @@ class Saver:
 
     def _facts(self, state: Progress) -> dict[str, Any]:
         """What made a checkpoint, for whoever finds it."""
-        import accelerate
-        import transformers
-
         measured = state.at(state.total)
         return {
             "recipe": self._recipe.as_dict(),
@@ -191,8 +189,8 @@ class Saver:
             "versions": {
                 "qsit_metric": qsit_metric.__version__,
                 "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "accelerate": accelerate.__version__,
+                "transformers": version("transformers"),
+                "accelerate": version("accelerate"),
                 "python": platform.python_version(),
             },
         }

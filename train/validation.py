@@ -21,9 +21,7 @@ from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
 from qsit_metric.asking import Questions
-from qsit_metric.backends.base import Encoded
-from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.backends.vision import projected, tower_states
+from qsit_metric.backends.training import Encoded, LlavaOnevisionBackend, Tokenizer, projected
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
 from qsit_metric.evaluation.questions import is_correct
 from qsit_metric.prompts import LETTERS, Recipe, multiple_choice, recipe_named
@@ -114,7 +112,7 @@ class Validator:
         self._counts = {task: len(rows) for task, rows in sets.items()}
         if not any(self._counts.values()):
             raise DataError.about("data.folder", str(frozen.folder), "scoring rows or questions to validate on")
-        self._before = {"scoring": len(parts.tokenizer(parts.scoring.answer_prefix)["input_ids"]), "interpreting": 0}
+        self._before = {"scoring": len(parts.tokenizer.encode(parts.scoring.answer_prefix)), "interpreting": 0}
 
     def measure(self, joint: torch.nn.Module, scores: bool) -> dict[str, float | None]:
         """All numbers of one validation, the same on every process.
@@ -265,8 +263,8 @@ class KeptPictures:
         known = [self.read(image) for image in images]
         layouts = [plan(geometry, *size) for _, size in known]
         kept = torch.cat([tensor for tensor, _ in known]).to(device)
-        whole = kept.dtype == torch.uint8
-        states = tower_states(model, normalise(kept, geometry)) if whole else kept.to(self.backend.dtype)
+        whole, dtype = kept.dtype == torch.uint8, self.backend.dtype
+        states = model.states(normalise(kept, geometry).to(dtype)) if whole else kept.to(dtype)
         return [Encoded(one, len(one)) for one in projected(model, [states], layouts)]
 
 
@@ -311,11 +309,11 @@ def _shares(count: int, rank: int, world: int, micro: int) -> list[list[tuple[in
     return [own[start : start + micro] for start in range(0, len(own), micro)]
 
 
-def _answer(labels: torch.Tensor, ids: torch.Tensor, tokenizer: Any) -> tuple[int, int]:
+def _answer(labels: torch.Tensor, ids: torch.Tensor, tokenizer: Tokenizer) -> tuple[int, int]:
     """First token of the answer and its end marker, in a conversation of one question."""
-    starts = (ids == tokenizer.convert_tokens_to_ids("<|im_start|>")).nonzero()[:, 0]
-    ends = (ids == tokenizer.convert_tokens_to_ids("<|im_end|>")).nonzero()[:, 0]
-    newline = tokenizer("\n")["input_ids"][0]
+    starts = (ids == tokenizer.id_of("<|im_start|>")).nonzero()[:, 0]
+    ends = (ids == tokenizer.id_of("<|im_end|>")).nonzero()[:, 0]
+    newline = tokenizer.encode("\n")[0]
     header = int(starts[-1])
     begin = header + int((ids[header:] == newline).nonzero()[0, 0]) + 1
     if int(labels[begin]) == IGNORED:
