@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image, ImageFilter
 from rich.console import Console
 from rich.table import Table
-from transformers.utils.logging import disable_progress_bar
 
 from qsit_metric import QSiT
 
@@ -46,7 +45,6 @@ def bars(probs: list[float]) -> str:
 
 def main() -> None:
     """Print the table."""
-    disable_progress_bar()  # loading so small a model needs none
     model = sys.argv[1] if len(sys.argv) > 1 else "q-sit-nano"
     metric, console, found = QSiT(model), Console(), pictures()
     console.print(f"Model: {model}")

@@ -29,7 +29,6 @@ from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 from torch.nn import functional
-from transformers.utils.logging import disable_progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # `train` is a program of the checkout, which nobody installs
@@ -236,7 +235,6 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "restore.png")
     parser.add_argument("--table", type=Path, default=ROOT / "benchmarks" / "results" / "restore.csv")
     given = parser.parse_args()
-    disable_progress_bar()
     start, effort = time.perf_counter(), Effort(3, 2, 3, 2) if given.fast else Effort()
     metric, console = QSiT(given.model, device="cpu"), Console()
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from . import packages
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
@@ -197,16 +199,8 @@ def _bar(unit: str, transient: bool) -> Progress:
 
 def hush() -> None:
     """Switch off what transformers says to developers; the Hub client's download bar stays. Not with `--debug`."""
-    if LOGGER.isEnabledFor(logging.DEBUG):
-        return
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
-    from transformers.utils import logging as theirs
-
-    disabled = are_progress_bars_disabled()
-    theirs.set_verbosity_error()
-    theirs.disable_progress_bar()  # which switches off the Hub client's bars too
-    if not disabled:
-        enable_progress_bars()
+    if not LOGGER.isEnabledFor(logging.DEBUG):
+        packages.hush()
 
 
 @contextlib.contextmanager

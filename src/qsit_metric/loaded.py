@@ -12,9 +12,10 @@ import torch
 
 from ._version import __version__
 from .backends.base import Backend, Prepared
-from .backends.loading import check_device, float_type
+from .backends.placement import check_device, float_type
 from .errors import InputError, QSiTError
 from .images import Picture, load
+from .packages import installed
 from .pipeline import Budget, ahead, batches, computing, guarded
 from .prompts import Recipe, recipe_named
 
@@ -54,7 +55,6 @@ class Model:
     def info(self) -> dict[str, str | None]:
         """What made the scores, as plain text fields."""
         import PIL
-        import transformers
 
         return {
             "backend": self.backend.name,
@@ -64,7 +64,7 @@ class Model:
             **self._origin,
             "qsit_metric": __version__,
             "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            "transformers": installed("transformers"),
             "pillow": PIL.__version__,
             "python": platform.python_version(),
             **self.backend.facts(),

@@ -9,10 +9,9 @@ import torch
 
 from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
-from .backends.loading import check_device, check_dtype, quantization
+from .backends.placement import check_device, check_dtype, quantization
 from .backends.registry import backend_class
 from .hub import Checkpoint, fingerprint, resolve
-from .packages import check_transformers
 from .prompts import Recipe, recipe_named
 
 
@@ -32,7 +31,6 @@ def load_backend(
     Returns:
         The backend, where it came from (for result files), and the recipe that it was calibrated with.
     """
-    check_transformers()
     chosen = backend_class(backend) if backend else None
     placed = _defaults(options)
     checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)

@@ -18,19 +18,17 @@ from . import levels
 from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
 from .errors import InputError, QSiTError
-from .images import ImageLike, Picture, items, load_one, many
-from .model import Model
+from .images import ImageLike, items, load_one, many
+from .loaded import Model
 from .pipeline import Errors, Timing, check_errors, compute, gather, guarded
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
-from .tensors import level_logits, score_gradient
+from .tensors import level_logits
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from .maps import MapMethod, QualityMap
+    from .quality_map import QualityMap
     from .view import View
+    from .windows import MapMethod
 
 
 class QSiT(Model):
@@ -299,15 +297,8 @@ class QSiT(Model):
         Example:
             >>> metric.map("photo.jpg").overlay().save("map.png")  # doctest: +SKIP
         """
-        from .maps import MapRequest, quality_map
+        from .mapping import quality_map
+        from .windows import Wanted
 
-        request = MapRequest(method, window, stride, overlap)
-        picture = load_one(image, exif=exif)
-
-        def score(pictures: Iterable[Picture]) -> Iterator[Score | QSiTError]:
-            return self.score_iter(pictures, errors="return")
-
-        def gradient(picture: Picture) -> NDArray[np.float64]:
-            return score_gradient(picture, self.backend, self.recipe.scoring(), self.budget)
-
-        return quality_map(picture, request, self.backend.tile, score, gradient)
+        wanted = Wanted(method, window, stride, overlap)
+        return quality_map(self, load_one(image, exif=exif), wanted)

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..errors import CheckpointError, InputError
 from ..prompts import Prompt
+from .template import render
+from .tokenizer import Tokenizer
 
 IMAGE = "<image>"
 _REMEMBERED = 256
@@ -25,14 +27,14 @@ class Dialogue:
     """Renders prompts; remembers those it has seen.
 
     Args:
-        tokenizer: A transformers tokenizer that knows the image token.
+        tokenizer: A `Tokenizer`, or a tokenizer object of transformers, that knows the image token.
         template: Chat template in Jinja; prompts may bring their own.
     """
 
     def __init__(self, tokenizer: Any, template: str) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer = Tokenizer.of(tokenizer)
         self.template = template
-        self._reserved = sorted({IMAGE, *tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
+        self._reserved = sorted({IMAGE, *self.tokenizer.all_special_tokens, *self.tokenizer.added_vocab})
         self._seen: dict[Prompt, Ids] = {}
 
     def ids(self, prompt: Prompt) -> Ids:
@@ -68,23 +70,14 @@ class Dialogue:
         """
         self._check_question(text)
         end = self.tokenizer.eos_token_id
-        return (*self._tokens(text), *(() if end is None else (int(end),)))
+        return (*self._tokens(text), *(() if end is None else (end,)))
 
     def render(self, prompt: Prompt) -> str:
         """The chat as text, up to where the answer begins; the image stands as `<image>`."""
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.question}]}]
         if prompt.system is not None:
             turns.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt.system}]})
-        template = prompt.template or self.template
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns, chat_template=template, add_generation_prompt=True, tokenize=False
-            )
-        except Exception as error:  # a template is a program: it may fail in any way
-            raise CheckpointError.about(
-                "chat template", f"<{error}>", "a template that renders an image turn"
-            ) from error
-        return str(text)
+        return render(prompt.template or self.template, turns, self.tokenizer.named)
 
     def _check_question(self, question: str) -> None:
         try:
@@ -96,7 +89,7 @@ class Dialogue:
             raise InputError.about("question", question, "plain text without reserved tokens", hint)
 
     def _tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+        return tuple(self.tokenizer.encode(text)) if text else ()
 
     def _first_tokens(self, words: tuple[str, ...]) -> tuple[int, ...]:
         """The id that each word begins with; two words with the same one could not be told apart."""

@@ -22,10 +22,12 @@ import torch
 from PIL import Image
 
 from ..errors import BackendError, CheckpointError, DependencyError, QSiTError
+from ..packages import check_transformers
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .dialogue import Dialogue
-from .loading import first_line, load_model, move
+from .placement import move
+from .pretrained import first_line, load_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,6 +65,7 @@ class TransformersBackend(Backend):
     @classmethod
     def load(cls, folder: Path, options: LoadOptions) -> Self:
         """See `Backend.load`."""
+        check_transformers()
         from transformers import AutoModelForImageTextToText
 
         config = load_config(folder)

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from rich.text import Text
@@ -15,13 +14,16 @@ from rich.text import Text
 from .. import console
 from .._version import __version__
 from ..files import to_json
+from ..packages import installed
 from . import checks
 from .checks import Check
 from .frame import FAILED
 from .options import ModelOptions
 from .shelf import facts, state
 
-_PACKAGES = ("torch", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate")
+_PACKAGES = (
+    "torch", "tokenizers", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate"
+)  # fmt: skip
 _SETTINGS = re.compile(r"HF_|HUGGING_?FACE_|TRANSFORMERS_|QSIT_|CUDA_VISIBLE_DEVICES$")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 _VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipped", "yellow")}
@@ -59,23 +61,16 @@ def doctor(options: ModelOptions, as_json: bool) -> int:
 
 def versions() -> dict[str, str | None]:
     """What is installed, without importing it; None for what is not."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "qsit_metric": __version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # noqa: PERF203
-            found[name] = None
-    return found
+    own = {"python": platform.python_version(), "qsit_metric": __version__}
+    return own | {name: installed(name) for name in _PACKAGES}
 
 
 def devices() -> dict[str, str]:
     """Where a model can run here."""
     try:
         import torch
-
-        console.hush()
     except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a crash
-        return {"none": f"torch or transformers cannot be imported: {error}"}
+        return {"none": f"torch cannot be imported: {error}"}
     found = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)

@@ -76,7 +76,7 @@ class ModelOptions:
     ] = False
 
     def load(self) -> QSiT:
-        """Build the metric; only here torch and transformers are imported."""
+        """Build the metric; only here torch is imported."""
         name = self.model or DEFAULT
         if console.watched(sys.stderr):
             console.say(f"Loading {console.printable(name)} ...", "dim")

@@ -408,7 +408,11 @@ class LlavaOnevision(nn.Module):
         self.config = config
         self.model = Core(config)
         self.lm_head = Linear(config.text.hidden, config.text.vocabulary, bias=False)
-        if config.tied:
+        self.tie()
+
+    def tie(self) -> None:
+        """Make the head the embedding again where the config ties them."""
+        if self.config.tied:
             self.lm_head.weight = self.model.language_model.embed_tokens.weight
 
     def get_input_embeddings(self) -> nn.Embedding:

@@ -10,7 +10,9 @@ the images are there again when the questions are cut off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.nn import functional
@@ -126,10 +128,19 @@ class Prefix:
         lengths = torch.tensor(self._lengths, device=device)[:, None]
         slots = torch.arange(max(self._lengths), device=device)[None]
         self._shared = torch.where(slots < lengths, _SHARED, _PAD)
-        self.rewind()
+        self._lock = threading.Lock()  # questions of several threads wait for each other
+        self._forget()
 
-    def rewind(self) -> None:
-        """Forget all questions."""
+    @contextlib.contextmanager
+    def questions(self) -> Iterator[Prefix]:
+        """The images for a round of questions, which is forgotten at the end; one thread at a time."""
+        with self._lock:
+            try:
+                yield self
+            finally:
+                self._forget()
+
+    def _forget(self) -> None:
         self._owners = self._shared
         self._counts: dict[tuple[int, int], int] = {}
 

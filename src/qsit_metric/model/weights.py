@@ -86,7 +86,27 @@ def load(
         raise CheckpointError.about("model", str(folder), "weights that can be read", f"{error}. {_HINT}") from error
     _fill_optional(model, found, dtype, device)
     _tie(model, found, folder)
+    model.model.language_model.rotary_emb.to(device)
     return model.eval().requires_grad_(False)
+
+
+def adopt(theirs: Any) -> LlavaOnevision:
+    """The network around the weights of a `LlavaOnevisionForConditionalGeneration` of transformers; they are shared.
+
+    Args:
+        theirs: A loaded model, unquantised.
+
+    Raises:
+        CheckpointError: It is of another architecture, or does something that this network does not do.
+    """
+    model = empty(Config.of(theirs.config.to_dict()))
+    found = {published(name): weight for name, weight in theirs.named_parameters()}
+    _verify({name: Stored(Path(), name, tuple(weight.shape)) for name, weight in found.items()}, model)
+    for name, weight in found.items():
+        if not name.startswith(_POOLING):
+            _put(model, name, weight.data)
+    model.tie()
+    return model
 
 
 def stored(folder: Path) -> dict[str, Stored]:
@@ -177,4 +197,4 @@ def _tie(model: LlavaOnevision, found: Mapping[str, Stored], folder: Path) -> No
         raise CheckpointError.about(
             "model", "<an output head apart from its embedding>", "the tied head of config.json", str(folder)
         )
-    model.lm_head.weight = embedding
+    model.tie()
