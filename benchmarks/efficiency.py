@@ -1,7 +1,8 @@
-"""How fast and how large: this package against the authors' flow, on the same random weights of the real shapes.
+"""Does this package do better than the authors' flow, by how much, and does it give the same?
 
     python -m benchmarks.efficiency                                    # mini, bfloat16, CPU
     python -m benchmarks.efficiency --device cuda --dtype float16 --shape 7b
+    python -m benchmarks.efficiency --against ../other --shape mini --dtype float32    # against another checkout
 
 Both flows run in one process in turn; memory is measured in a process for each. `ratio` says how many times better than
 the authors' flow ours is (less time, less memory, more pictures a second). Results land in a CSV after every task.
@@ -10,8 +11,12 @@ the authors' flow ours is (less time, less memory, more pictures a second). Resu
 from __future__ import annotations
 
 import logging
+import math
+import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +25,178 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks._model import DTYPES, SHAPES
-from benchmarks._report import Report, conditions
-from benchmarks._tasks import KINDS, Bench, Settings, wh
+from benchmarks.cost.child import in_child
+from benchmarks.cost.clock import Rounds, interleaved, memory_of, peak_tflops
+from benchmarks.cost.counting import tflop
+from benchmarks.cost.flows import Authors, Ours, Result, photo
+from benchmarks.cost.models import DTYPES, SHAPES, build_backend
+from benchmarks.cost.report import RESULTS, Report, Row, compared, conditions, measured, timed
 
-_RESULTS = Path(__file__).resolve().parent / "results"
+KINDS = ("pixels", "memory", "score", "session", "throughput")  # in the order in which they run
+PIXEL_TARGETS = {"1024x768": 8.0, "4000x3000": 3.0}
+TARGETS = {"score": 1 / 1.05, "session": 3.5, "memory": 1.0}  # for models of a real size
+_PIXEL_REPEATS = 7  # times those of the other tasks: a picture takes milliseconds
+_MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+
+Task = tuple[str, Callable[[], list[Row]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asked for."""
+
+    device: torch.device
+    dtype: str
+    shape: str
+    sizes: tuple[str, ...]
+    repeats: int
+    kinds: tuple[str, ...]
+    batches: tuple[int, ...]
+    images: int
+
+
+class Bench:
+    """Both flows around one model, which is built when the first task needs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task with its label, memory before anything large is loaded here."""
+        kinds, sizes = self.settings.kinds, self.settings.sizes
+        for kind in (kind for kind in KINDS if kind in kinds):
+            for size in dict.fromkeys([*sizes, *PIXEL_TARGETS]) if kind == "pixels" else sizes:
+                yield f"{kind} {size}", lambda kind=kind, size=size: getattr(self, kind)(size)  # type: ignore[misc]
+
+    def pixels(self, size: str) -> list[Row]:
+        """From a decoded picture to what the vision tower reads."""
+        image, authors, ours = photo(*wh(size)), Authors(), Ours()
+        flows = {"authors": lambda: authors.pixels(image), "ours": lambda: ours.pixels(image)}
+        repeats = self.settings.repeats * (1 if self.settings.shape == "tiny" else _PIXEL_REPEATS)
+        rounds = interleaved(flows, repeats, torch.device("cpu"))
+        rows = timed("pixels", size, rounds)
+        rows[1].gap = float((rounds.first["authors"] - rounds.first["ours"]).abs().max())
+        rows[1].target = PIXEL_TARGETS.get(size)
+        return rows
+
+    def memory(self, size: str) -> list[Row]:
+        """Peak memory of a score and four questions, each flow in a fresh process."""
+        s, rows = self.settings, []
+        for flow in ("authors", "ours"):
+            place = "benchmarks.efficiency:session_memory"
+            before, peak = in_child(place, flow, str(s.device), s.dtype, s.shape, size, torch.get_num_threads())
+            rows.append(measured("memory", size, flow, [peak], unit="MiB"))
+            rows[-1].baseline = before
+        return self._aimed(compared(rows), "memory")
+
+    def score(self, size: str) -> list[Row]:
+        """One score."""
+        image, (authors, ours) = photo(*wh(size)), self._flows
+        return self._timed("score", size, {"authors": lambda: authors.score(image), "ours": lambda: ours.score(image)})
+
+    def session(self, size: str) -> list[Row]:
+        """A score and four questions of eight new tokens; ours with the picture opened once, and with two calls."""
+        image, (authors, ours) = photo(*wh(size)), self._flows
+        flows = {
+            "authors": lambda: authors.session(image),
+            "ours": lambda: ours.session(image),
+            "ours, two calls": lambda: ours.two_calls(image),
+        }
+        return self._timed("session", size, flows)
+
+    def throughput(self, size: str) -> list[Row]:
+        """Scores of JPEG files on disk, ours in batches, and how much of the device's matrix throughput that is."""
+        s, (authors, ours) = self.settings, self._flows
+        with tempfile.TemporaryDirectory() as folder:
+            paths = _jpegs(Path(folder), wh(size), max(s.images, 2 * max(s.batches)))
+            few = paths[: max(2, s.images // 4)]
+            flows = {"authors": lambda: authors.files(few)}
+            flows |= {f"batch {batch}": partial(ours.files, paths, batch) for batch in s.batches}
+            rounds = interleaved(flows, s.repeats, s.device)
+        rows = [_rates(size, "authors", len(few), rounds)]
+        for batch in s.batches:
+            rows.append(_rates(size, f"batch {batch}", len(paths), rounds))
+            rows[-1].flow, rows[-1].batch = "ours", batch
+        return self._of_peak(compared(rows), size)
+
+    @cached_property
+    def _flows(self) -> tuple[Authors, Ours]:
+        s = self.settings
+        backend = build_backend(SHAPES[s.shape], DTYPES[s.dtype], s.device)
+        return Authors(backend.model), Ours(backend)
+
+    @cached_property
+    def _peak(self) -> float:
+        s = self.settings
+        side = 512 if s.shape == "tiny" else _MATMUL_SIDE.get(s.device.type, 2048)
+        return peak_tflops(s.device, DTYPES[s.dtype], side)
+
+    def _timed(self, kind: str, size: str, flows: dict[str, Callable[[], Result]]) -> list[Row]:
+        rounds = interleaved(flows, self.settings.repeats, self.settings.device)
+        rows = timed(kind, size, rounds)
+        for row in rows[1:]:
+            agree(row, rounds.first["authors"], rounds.first[row.flow])
+        return self._aimed(rows, kind)
+
+    def _aimed(self, rows: list[Row], kind: str) -> list[Row]:
+        """Set the target of our main flow; a toy model has none."""
+        if self.settings.shape != "tiny":
+            rows[1].target = TARGETS[kind]
+        return rows
+
+    def _of_peak(self, rows: list[Row], size: str) -> list[Row]:
+        image, (_, ours) = photo(*wh(size)), self._flows
+        cost = tflop(lambda: ours.score(image))
+        for row in rows:
+            row.tflop, row.peak_tflops = cost, self._peak
+            row.share_of_peak = cost * row.median / self._peak
+        return rows
+
+
+def session_memory(flow: str, device: str, dtype: str, shape: str, size: str, threads: int) -> tuple[float, float]:
+    """MiB with the model loaded, and the most while it scores a picture and answers all questions, in this process."""
+    torch.set_num_threads(threads)
+    backend = build_backend(SHAPES[shape], DTYPES[dtype], torch.device(device))
+    runner = Authors(backend.model) if flow == Authors.name else Ours(backend)
+    found = memory_of(lambda: runner.session(photo(*wh(size))), torch.device(device), fresh=True)
+    return found or (math.nan, math.nan)
+
+
+def _rates(size: str, name: str, count: int, rounds: Rounds[list[float]]) -> Row:
+    """Pictures a second, and how far the scores of the first pictures are from the authors'."""
+    row = measured("throughput", size, name, [count / t for t in rounds.times[name]], unit="images/s")
+    row.others = rounds.others
+    if name != "authors":
+        row.gap = max(abs(a - b) for a, b in zip(rounds.first["authors"], rounds.first[name], strict=False))
+    return row
+
+
+def agree(row: Row, theirs: Result, ours: Result) -> None:
+    """Note how far a flow's results are from the authors'."""
+    row.gap = abs(theirs.score - ours.score)
+    pairs = [
+        (a, b)
+        for left, right in zip(theirs.answers, ours.answers, strict=True)
+        for a, b in zip(left, right, strict=True)
+    ]
+    row.same_tokens = math.fsum(a == b for a, b in pairs) / len(pairs) if pairs else None
+
+
+def wh(size: str) -> tuple[int, int]:
+    """'512x384' -> (512, 384), width first."""
+    width, _, height = size.partition("x")
+    return int(width), int(height)
+
+
+def _jpegs(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
+    paths = [folder / f"{number:04d}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        photo(*size, seed=number).save(path, quality=90)
+    return paths
+
+
 _BATCHES = {"cuda": "1,2,4,8,16,32"}
 _IMAGES = {"cuda": 64}
-_BUSY = 0.1  # cores
 
 
 def main(
@@ -57,7 +226,7 @@ def main(
         batches=tuple(int(text) for text in _listed(batches or _BATCHES.get(place.type, "1,2"))),
         images=images or _IMAGES.get(place.type, 4),
     )
-    path = output or _RESULTS / f"efficiency-{place.type}-{shape}-{dtype}.csv"
+    path = output or RESULTS / f"efficiency-{place.type}-{shape}-{dtype}.csv"
     _quiet()
     run(settings, Report(path, conditions(place, dtype, shape)))
 
@@ -65,8 +234,6 @@ def main(
 def run(settings: Settings, report: Report) -> None:
     """Do all tasks, writing as they finish, and print the table."""
     console = Console()
-    if not console.is_terminal:
-        console.width = 140  # a log file has no width of its own
     tasks = list(Bench(settings).tasks())
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
@@ -75,18 +242,7 @@ def run(settings: Settings, report: Report) -> None:
             progress.update(bar, description=label)
             report.add(task())
             progress.advance(bar)
-    console.print(report.table())
-    _conclude(console, report)
-
-
-def _conclude(console: Console, report: Report) -> None:
-    if max((row.others or 0.0 for row in report.rows), default=0.0) > _BUSY:
-        console.print("Other processes kept the machine busy (column 'others'): repeat this when it is quiet.")
-    aimed = [row for row in report.rows if row.target is not None]
-    for row in aimed:
-        verdict = "met" if row.met == "yes" else "NOT met"
-        console.print(f"{row.what} {row.size}: ratio {row.ratio:.2f}, target {row.target:.2f}: {verdict}")
-    console.print(f"{sum(row.met == 'yes' for row in aimed)} of {len(aimed)} targets met; rows in {report.path}")
+    report.show(console)
 
 
 def _quiet() -> None:

@@ -3,39 +3,98 @@
     python -m benchmarks.loss_step                               # q-sit-nano measured; it, mini and 7b computed
     python -m benchmarks.loss_step --measure mini --device cuda --dtype float16    # the real shape, random weights
 
-Measured: a step of the smallest network (one convolution) with L1 and the loss; times in turns, memory in a process
-for each option. Computed: the loss alone, forward and backward, on tensors without memory (`benchmarks._counting` says
-how), so that shapes of any size can be had on any machine. Both stand in one CSV, with a page of the tables beside it.
+Measured: a step of a network that repairs a picture (forward, L1 and QSiTLoss, backward, optimiser); the network is one
+convolution, so that what the loss takes is seen. Times in turns, memory in a process for each option. Computed: the
+loss alone, forward and backward, on tensors without memory (`benchmarks.cost.counting` says how), so that shapes of any
+size can be had on any machine. Both stand in one CSV, with a page of the tables beside it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from benchmarks._counting import count_step, empty_model
-from benchmarks._measure import MIB, interleaved
-from benchmarks._model import DTYPES, SHAPES, dialogue, model_config, stored, stored_geometry
-from benchmarks._report import Conditions, conditions
-from benchmarks._step import ALONE, OPTIONS, load, peak_of_step, stepper
+from benchmarks.cost.child import in_child
+from benchmarks.cost.clock import MIB, interleaved, memory_of
+from benchmarks.cost.counting import count_step, empty_model
+from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost.report import RESULTS, Conditions, busy_note, conditions, csv_text
+from qsit_metric import QSiT, QSiTLoss
 from qsit_metric.evaluation.files import write_atomic
 
 if TYPE_CHECKING:
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
     from qsit_metric.prompts import Prompt
 
-_RESULTS = Path(__file__).resolve().parent / "results"
-_BUSY = 0.1  # cores
+ALONE = "L1 alone"
+OPTIONS: Mapping[str, dict[str, Any]] = {
+    "as it is": {},
+    "checkpointing": {"checkpointing": True},
+    "max_tiles=2": {"max_tiles": 2},
+    "crop": {"crop": True, "generator": 0},
+    "max_tiles=2, checkpointing": {"max_tiles": 2, "checkpointing": True},
+    "crop, checkpointing": {"crop": True, "generator": 0, "checkpointing": True},
+}
+"""The memory options that are compared."""
+
+_SMALL = 160  # pixels; a step that loads the kernels and their libraries, before memory is looked at
+# One arena that gives back at once what is freed, so that the resident set is what lives.
+_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def load(model: str, device: torch.device, dtype: str) -> QSiT:
+    """A model by name; "mini" and "7b" are the published shapes with random weights."""
+    if model in SHAPES:
+        return QSiT(build_backend(SHAPES[model], DTYPES[dtype], device))
+    return QSiT(model, device=device, dtype=dtype)
+
+
+def stepper(metric: QSiT, option: str, width: int, height: int) -> Callable[[], float]:
+    """A function that makes one training step and gives its loss.
+
+    Args:
+        metric: The judge.
+        option: A key of `OPTIONS`, or `ALONE`.
+        width: Of the picture, in pixels.
+        height: Likewise.
+    """
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 3, 3, padding=1).to(metric.device)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-4)
+    criterion = None if option == ALONE else QSiTLoss(metric, 0.1, **OPTIONS[option])
+    x, y = torch.rand(2, 1, 3, height, width, device=metric.device)
+
+    def step() -> float:
+        output = network(x)
+        loss = (output - y).abs().mean()
+        if criterion is not None:
+            loss = loss + criterion(output)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return float(loss.item())
+
+    return step
+
+
+def step_memory(model: str, device: str, dtype: str, option: str, size: str, threads: int) -> float | None:
+    """Peak memory of a step beyond what the model and the libraries take, in MiB; of a process for it alone."""
+    torch.set_num_threads(threads)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    metric = load(model, torch.device(device), dtype)
+    stepper(metric, option, _SMALL, _SMALL)()
+    found = memory_of(stepper(metric, option, *_wh(size)), metric.device)
+    return None if found is None else found.peak - found.before
 
 
 @dataclass(frozen=True)
@@ -86,7 +145,7 @@ def main(
     size: Annotated[str, typer.Option(help="Picture, width x height.")] = "512x512",
     repeats: Annotated[int, typer.Option(min=1, help="Measured steps of each option.")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for loss-step.csv and loss-step.md.")] = _RESULTS,
+    output: Annotated[Path, typer.Option(help="Folder for loss-step.csv and loss-step.md.")] = RESULTS,
 ) -> None:
     """Measure and compute the cost of a training step, and write both files."""
     output.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
@@ -107,7 +166,8 @@ def measured(model: str, device: torch.device, dtype: str, size: str, repeats: i
     """Real steps: every option once unmeasured, then in turns."""
     width, height = _wh(size)
     threads, names = torch.get_num_threads(), (ALONE, *OPTIONS)
-    peaks = {name: peak_of_step(model, str(device), dtype, name, size, threads) for name in names}
+    place = "benchmarks.loss_step:step_memory"
+    peaks = {name: in_child(place, model, str(device), dtype, name, size, threads, more=_MEMORY) for name in names}
     metric = load(model, device, dtype)
     rounds = interleaved({name: stepper(metric, name, width, height) for name in names}, repeats, device)
     lines = []
@@ -150,11 +210,7 @@ def shaped(model: str, dtype: str) -> tuple[LlavaOnevisionBackend, Prompt]:
 def to_csv(lines: Sequence[Line], made: Conditions) -> str:
     """All lines, each with the conditions."""
     told = {name: value for name, value in asdict(made).items() if name not in ("dtype", "shape")}
-    file = io.StringIO()
-    writer = csv.DictWriter(file, [*(field.name for field in fields(Line)), *told], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**{name: _cell(value) for name, value in asdict(line).items()}, **told} for line in lines)
-    return file.getvalue()
+    return csv_text([asdict(line) for line in lines], told)
 
 
 def to_page(lines: Sequence[Line], made: Conditions) -> str:
@@ -165,16 +221,14 @@ def to_page(lines: Sequence[Line], made: Conditions) -> str:
         chosen = [line for line in lines if (line.model, line.dtype, line.how) == group]
         rows = _measured(chosen) if group[2] == "measured" else _computed(chosen)
         parts += ["", f"## {', '.join(group)}", "", *rows]
-    machine = made.gpu or f"{made.cpu}, {made.threads} threads"
-    busy = max((line.others or 0.0 for line in lines), default=0.0)
-    note = f" Other processes kept {busy:.1f} cores busy: read the times with care." if busy > _BUSY else ""
-    parts += ["", f"{machine}; torch {made.torch}, transformers {made.transformers}; {made.date}.{note}", ""]
+    told = f"{made.machine}; torch {made.torch}, transformers {made.transformers}; {made.date}."
+    parts += ["", f"{told} {busy_note([line.others for line in lines])}".strip(), ""]
     return "\n".join(parts)
 
 
 def _measured(lines: Sequence[Line]) -> list[str]:
     head = ["| option | peak memory, MiB | seconds (median) |", "|---|---:|---:|"]
-    return head + [f"| {line.option} | {line.peak_mib:,.0f} | {line.seconds:.3f} |" for line in lines]
+    return head + [f"| {line.option} | {_number(line.peak_mib)} | {line.seconds:.3f} |" for line in lines]
 
 
 def _computed(lines: Sequence[Line]) -> list[str]:
@@ -191,12 +245,14 @@ def _show(lines: Sequence[Line]) -> None:
         table.add_column(name)
     for line in lines:
         numbers = (line.tiles, line.tflop, line.kept_mib, line.peak_mib, line.seconds)
-        table.add_row(line.model, line.how, line.option, *(str(_cell(number)) for number in numbers))
+        table.add_row(
+            line.model, line.how, line.option, *("" if number is None else f"{number:.4g}" for number in numbers)
+        )
     Console().print(table)
 
 
-def _cell(value: object) -> object:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def _computed_dtype(model: str) -> str:

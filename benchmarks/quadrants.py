@@ -24,16 +24,15 @@ import typer
 from PIL import Image
 from rich.progress import track
 
-from benchmarks._app import app_of
-from benchmarks.intervals import wilson
 from benchmarks.nano.pictures import photographs
+from benchmarks.nano.training import distort, mean_mos
+from benchmarks.nano.training import photographs as own
+from benchmarks.options import app_of
 from benchmarks.output import Table, markdown, save
+from benchmarks.statistics import wilson
 from qsit_metric import QSiT, QualityMap, console
 from qsit_metric.evaluation.files import write_atomic
-from qsit_metric.images import load
-from train.data.synthetic import photographs as own
-from train.data.synthetic.distortions import distort
-from train.data.synthetic.labels import mean_mos
+from qsit_metric.pixels import load
 
 KINDS = (
     "gaussian_blur", "lens_blur", "motion_blur", "white_noise", "impulse_noise", "multiplicative_noise",

@@ -51,7 +51,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_help_names_every_command() -> None:
     said = typed("--help").output
-    assert all(name in said for name, _ in COMMANDS)
+    assert all(name in said for name, _ in COMMANDS if name != "slips")
 
 
 def test_data_says_what_is_there_and_whether_it_is_whole(data: Path, tmp_path: Path) -> None:
@@ -118,8 +118,11 @@ def test_sets_that_are_not_there_are_one_clear_error(data: Path, model: Path, tm
 
 
 def test_what_needs_no_model(tmp_path: Path) -> None:
-    assert typed("slips", "-o", tmp_path).exit_code == 0
-    assert any(row["table"] == "IV" for row in rows(tmp_path / "paper-slips.csv"))
+    assert typed("discrepancies", "-o", tmp_path).exit_code == 0
+    assert any(row["table"] == "IV" for row in rows(tmp_path / "paper-discrepancies.csv"))
+    former = typed("slips", "-o", tmp_path)
+    assert former.exit_code == 0
+    assert "called `discrepancies`" in former.output
     assert typed("fig5", "-o", tmp_path).exit_code == 0
     with Image.open(tmp_path / "fig5.png") as figure:
         assert figure.width > 600
@@ -223,8 +226,6 @@ def test_fig6_is_a_figure_and_a_page_for_each_model(data: Path, model: Path, tmp
     pictures = sorted((data / "mine").iterdir())[:2]
     done = typed("fig6", *pictures, "-m", model, "-o", tmp_path, "-q", "Is it sharp?")
     assert done.exit_code == 0, done.output
-    with Image.open(tmp_path / "fig6-small.png") as figure:
-        assert figure.width == 1440 + 120
     assert (tmp_path / "fig6.html").read_text(encoding="utf-8").count("Is it sharp?") == 2
     assert typed("fig6", tmp_path / "no.png", "-m", model, "-o", tmp_path).exit_code == 2
 

@@ -10,15 +10,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks._flows import photo
-from benchmarks._measure import tflop
-from benchmarks._model import SHAPES, Shape, _qwen2, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost import clock as clocks
+from benchmarks.cost.counting import Counter, Counts, tflop
+from benchmarks.cost.flows import photo
+from benchmarks.cost.models import SHAPES, Shape, _qwen2, build_backend, dialogue, model_config, stored, stored_geometry
 from benchmarks.output import save
 from benchmarks.paper import printed
-from benchmarks.tables import fig7, fig7_clock
-from benchmarks.tables.fig7_clock import Clocked, clock
-from benchmarks.tables.fig7_costs import ANSWER, MEAN, ONE, SCORE, TWO, Found, shares
-from benchmarks.tables.fig7_counts import Counter, Counts
+from benchmarks.tables import fig7
+from benchmarks.tables.fig7 import ANSWER, MEAN, ONE, SCORE, TWO, Clocked, Found, clock, shares
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.prompts import AUTHORS, DESCRIBE, TRAIN
@@ -155,7 +154,7 @@ def test_the_clock_counts_rounds_and_memory(tiny, monkeypatch):
     assert found.new_tokens == 2
     if sys.platform == "linux":
         assert all(value > 10 for value in found.memory.values() if value is not None)
-    monkeypatch.setattr(fig7_clock, "_PEAK", Path("/no/such/file"))
+    monkeypatch.setattr(clocks, "_CLEAR", Path("/no/such/file"))
     assert set(clock(tiny, photo(64, 64), 1, 1).memory.values()) == {None}
 
 

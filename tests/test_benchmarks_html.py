@@ -18,9 +18,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.html import report
 from benchmarks.output import Table
-from benchmarks.worst import SIDE, Worst, thumbnail, worst
+from benchmarks.page import SIDE, report, thumbnail
+from benchmarks.statistics import Residual, furthest
 from qsit_metric.evaluation import EvaluationError
 
 NASTY = "<img src=x onerror=alert('1')>&\"quoted\".jpg"
@@ -79,9 +79,9 @@ def page(photo):
     figure = io.BytesIO()
     Image.new("RGB", (20, 10)).save(figure, format="PNG")
     cards = [
-        Worst("KonIQ", NASTY, photo, 20.0, 4.5, -51.26),
-        Worst("SPAQ", "gone.jpg", photo.with_name("gone.jpg"), 80.0, 1.5, 60.0),
-        Worst("SPAQ", "text.jpg", Path(__file__), 80.0, 1.5, 50.0),
+        Residual("KonIQ", NASTY, photo, 20.0, 4.5, -51.26),
+        Residual("SPAQ", "gone.jpg", photo.with_name("gone.jpg"), 80.0, 1.5, 60.0),
+        Residual("SPAQ", "text.jpg", Path(__file__), 80.0, 1.5, 50.0),
     ]
     return report([table(), table("table5")], {NASTY: figure.getvalue(), "photo": photo}, cards, f"Results {NASTY}")
 
@@ -248,10 +248,10 @@ def test_the_worst_are_furthest_from_the_curve_of_their_set():
     rows[70] |= {"mos": rows[70]["mos"] + 3.0}
     rows[8] |= {"mos": -1000.0, "score": None}
     rows += [{"set": "one", "image": "a.jpg", "path": "a.jpg", "mos": 1.0, "score": 2.0}]
-    found = worst(rows, 5)
+    found = furthest(rows, 5)
     assert {(one.set, one.image) for one in found[:2]} == {("KonIQ", "7.jpg"), ("AGIQA-3K", "10.jpg")}
     residual = {one.set: one.residual for one in found[:2]}
     assert -45 < residual["KonIQ"] < -30
     assert 2.2 < residual["AGIQA-3K"] < 3.4
     assert len(found) == 5
-    assert worst([]) == []
+    assert furthest([]) == []

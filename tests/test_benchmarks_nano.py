@@ -19,18 +19,16 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks._app import app_of
 from benchmarks.nano import __main__ as nano
-from benchmarks.nano import baselines, pictures, run, speed, statistics, strip
 from benchmarks.nano import draw as drawing
-from benchmarks.nano.asking import Replied
-from benchmarks.nano.baselines import text_only
-from benchmarks.nano.log import Log
-from benchmarks.nano.questions import Asked, draw, tones
-from benchmarks.nano.sample import MONOTONE, Case, Picture, cases
-from benchmarks.nano.scoring import Scored
-from benchmarks.nano.statistics import answering, monotone, over_photographs, scoring, wilson
-from benchmarks.nano.targets import Target, targets
+from benchmarks.nano import measure as run
+from benchmarks.nano import pictures, speed, statistics
+from benchmarks.nano import questions as asking
+from benchmarks.nano.evaluate import Log, Replied, Scored
+from benchmarks.nano.pictures import MONOTONE, Case, Picture, cases
+from benchmarks.nano.questions import Asked, draw, text_only, tones
+from benchmarks.nano.statistics import Target, answering, monotone, over_photographs, scoring, targets, wilson
+from benchmarks.options import app_of
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError, Question, plcc
 from tests.training import small_base
@@ -59,7 +57,7 @@ def metric(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(statistics, "_ROUNDS", 60)
-    monkeypatch.setattr(strip, "_BOX", (300, 200, 380, 280))
+    monkeypatch.setattr(pictures, "_BOX", (300, 200, 380, 280))
 
 
 @contextmanager
@@ -214,11 +212,11 @@ def test_words_alone_know_steps_and_problems():
 
 def test_words_alone_know_all_words_of_the_builder(photos):
     found = [one.question for one in draw(tones(photos, ["0.png", "1.png"]), 300, seed=0)]
-    steps = [baselines._words(one).split() for one in found if one.type == "yes-no"]
+    steps = [asking._words(one).split() for one in found if one.type == "yes-no"]
     assert all(len(words) == 3 and words[-1] in "012" for words in steps)
     for one in found:
         if one.type == "how":
-            assert len({baselines._meaning(choice).rpartition(" ")[0] for choice in one.choices}) == 1
+            assert len({asking._meaning(choice).rpartition(" ")[0] for choice in one.choices}) == 1
 
 
 def replied(number, seen, hidden, written="A"):

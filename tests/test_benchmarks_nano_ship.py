@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks._app import app_of
-from benchmarks.nano import run, ship, statistics, strip, trials
-from benchmarks.nano.card import card
+from benchmarks.nano import measure as run
+from benchmarks.nano import pictures, ship, statistics, trials
 from benchmarks.nano.pictures import make
+from benchmarks.nano.ship import card
+from benchmarks.options import app_of
 from qsit_metric import QSiT
 from qsit_metric.evaluation import srcc
 from tests.training import SMALL, TEXTS, small_base
@@ -59,7 +60,7 @@ def model(tmp_path_factory):
 def made(tmp_path, model, photos, monkeypatch):
     """A run, its measurement, and a checkout to put them into."""
     monkeypatch.setattr(statistics, "_ROUNDS", 60)
-    monkeypatch.setattr(strip, "_BOX", (300, 200, 380, 280))
+    monkeypatch.setattr(pictures, "_BOX", (300, 200, 380, 280))
     for name, place in (("_WEIGHTS", "weights"), ("_RESULTS", "results"), ("_PICTURES", "pictures")):
         monkeypatch.setattr(ship, name, tmp_path / "checkout" / place)
     shutil.copytree(model, tmp_path / "run" / "q-sit-nano")

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
 from benchmarks.paper import FOLDER, NAMES, SETS, beside, both, printed, radar_rows, typed, under
-from benchmarks.slips import slips
+from benchmarks.paper.discrepancies import discrepancies
 from conftest import shared
 from qsit_metric.evaluation import EvaluationError
 
@@ -151,7 +151,9 @@ def test_the_savings_are_the_papers(text):
 
 def test_the_printed_averages_follow_from_the_printed_numbers_but_for_these():
     off = {
-        (row["row"], row["printed"]): (row["computed"], row["parts"]) for row in slips().rows if row["table"] == "IV"
+        (row["row"], row["printed"]): (row["computed"], row["parts"])
+        for row in discrepancies().rows
+        if row["table"] == "IV"
     }
     assert off == {
         ("KonIQ, Q-SiT-mini", 0.820): (0.8295, False),
@@ -162,8 +164,8 @@ def test_the_printed_averages_follow_from_the_printed_numbers_but_for_these():
     assert sum(both(printed("table4")[-1], one) for one in SETS) / 5 == pytest.approx(0.8617)
 
 
-def test_the_other_tables_slips():
-    rows = slips().rows
+def test_discrepancies_of_the_other_tables():
+    rows = discrepancies().rows
     assert [(row["column"], row["printed"], row["computed"]) for row in rows if row["table"] == "III"] == [
         ("sampled_images", 18973.0, 18975.0)
     ]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 pytest.importorskip("skimage")
 
 from benchmarks import quadrants
-from benchmarks._app import app_of
+from benchmarks.options import app_of
 from benchmarks.quadrants import KINDS, LEVELS, Case, Found, cases, look, measure, share
 from brightness import Brightness
 from conftest import IMAGES

@@ -18,7 +18,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.commands import running
+from benchmarks.artefacts import finished
 from benchmarks.runs import Pace, Process, Results, bar, describe_run, question_run, score_run
 from benchmarks.runs.results import awaited
 from benchmarks.runs.run import Run
@@ -205,7 +205,7 @@ def test_a_table_is_made_of_what_all_processes_have_done(tmp_path, monkeypatch):
     own = score_run(stub, MANY, tmp_path)
     other = threading.Timer(0.7, score_run, (stub, MANY, tmp_path), {"process": Process(1, 2)})
     other.start()
-    found = running.whole(own)
+    found = finished(own)
     other.join()
     assert (len(own.rows), len(found.rows), found.complete) == (15, 30, True)
 

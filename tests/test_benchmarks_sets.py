@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.sets import SETS, load_descriptions, load_questions, load_scores, rows, status
-from benchmarks.sets_records import KONIQ_SPLITS
+from benchmarks.sets.catalog import KONIQ_SPLITS
 from miniature_sets import build, paint
 from qsit_metric.evaluation import EvaluationError, write_llvisionqa
 

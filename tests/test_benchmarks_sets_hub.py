@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
-from benchmarks.sets_hub import SOURCES, fetch, terms
-from benchmarks.sets_unpack import unpack
+from benchmarks.sets.download import SOURCES, fetch, terms
+from benchmarks.sets.unpack import unpack
 from hub_server import HubServer
 from miniature_sets import build
 from qsit_metric.errors import HubError
@@ -116,11 +116,11 @@ def test_archives_that_are_cut_or_none(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from benchmarks import sets_unpack
+from benchmarks.sets.unpack import unpack
 def stop(done, total):
     if done == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-sets_unpack.unpack(Path(sys.argv[1]), Path(sys.argv[2]), stop)
+unpack(Path(sys.argv[1]), Path(sys.argv[2]), stop)
 """
 
 

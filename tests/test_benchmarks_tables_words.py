@@ -14,7 +14,7 @@ from benchmarks.output import Table, markdown, save
 from benchmarks.paper import printed
 from benchmarks.runs import Results
 from benchmarks.tables import table1, table6, table7
-from benchmarks.tables.rating_words import classify, has_adjective
+from benchmarks.tables.table1 import classify, has_adjective
 from qsit_metric.evaluation import EvaluationError
 
 MADE = {"model": "small-model", "revision": "abc", "dtype": "float32"}

@@ -549,16 +549,17 @@ def test_doctor_without_a_model_skips_that_check_and_shows_no_secret(monkeypatch
 
 
 def test_doctor_finds_what_is_broken(monkeypatch):
-    from qsit_metric import resampling, tiling
+    from qsit_metric.pixels import resize as resizing
+    from qsit_metric.pixels import tiles
 
-    resize = resampling.resize_image
+    resize = resizing.resize_image
 
     def swapped(image, size):
         return resize(image.transpose(Image.Transpose.TRANSPOSE), size[::-1]).transpose(Image.Transpose.TRANSPOSE)
 
-    monkeypatch.setattr(resampling, "resize_image", swapped)
-    plan = tiling.plan
-    monkeypatch.setattr(tiling, "plan", lambda *of: dataclasses.replace(plan(*of), tokens=plan(*of).tokens // 7309 + 1))
+    monkeypatch.setattr(resizing, "resize_image", swapped)
+    plan = tiles.plan
+    monkeypatch.setattr(tiles, "plan", lambda *of: dataclasses.replace(plan(*of), tokens=plan(*of).tokens // 7309 + 1))
     monkeypatch.setattr(
         "qsit_metric.metric.QSiT.score", lambda self, images: [2.5, 1.0] if isinstance(images, list) else 2.0
     )

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import qsit_metric
 from conftest import IMAGES
 from doc_pages import DOCS, EXTRAS, PAGES, ROOT, TARGETS, Block, Command, blocks, commands, links
-from qsit_metric import catalog, evaluation, hub, images
+from qsit_metric import catalog, evaluation, hub, pixels
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.cli import app
 
@@ -195,7 +195,7 @@ def test_every_page_can_be_found():
 def test_the_reference_is_whole():
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
     named = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
-    for module in (qsit_metric, evaluation, hub, images):
+    for module in (qsit_metric, evaluation, hub, pixels):
         for name in set(module.__all__) - {"__version__", "Stored"}:
             home = f"{module.__name__}.{name}"
             ends = {home, *(f"{m}.{name}" for m in _homes(module, name)), *_homes(module, name)}
@@ -211,9 +211,7 @@ def test_every_integration_is_in_the_reference():
 
 def _homes(module, name: str) -> list[str]:
     value = getattr(module, name)
-    home = getattr(value, "__module__", None) or module.__name__
-    inner = getattr(module, "_HOMES", {}).get(name)
-    return [home, *([f"{module.__name__}.{inner}"] if inner else [])]
+    return [getattr(value, "__module__", None) or module.__name__]
 
 
 def test_the_drawing_is_that_of_the_code(monkeypatch):

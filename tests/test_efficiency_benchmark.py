@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks import _flows, _measure, _report, _tasks, efficiency
+from benchmarks import efficiency
+from benchmarks.cost import clock, flows, report
 
 SIZES = ("512x384", "1024x768", "4000x3000")
 
@@ -29,7 +30,7 @@ def one_thread():
 
 
 def smoke(path: Path, *kinds: str) -> list[dict[str, str]]:
-    settings = _tasks.Settings(
+    settings = efficiency.Settings(
         device=torch.device("cpu"),
         dtype="float32",
         shape="tiny",
@@ -39,7 +40,7 @@ def smoke(path: Path, *kinds: str) -> list[dict[str, str]]:
         batches=(1, 2),
         images=4,
     )
-    efficiency.run(settings, _report.Report(path, _report.conditions(settings.device, "float32", "tiny")))
+    efficiency.run(settings, report.Report(path, report.conditions(settings.device, "float32", "tiny")))
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -85,8 +86,8 @@ def test_memory_is_measured_in_processes_of_their_own(tmp_path):
 
 def test_flows_are_interleaved_after_one_unmeasured_round():
     calls: list[str] = []
-    flows = {name: (lambda name=name: calls.append(name) or len(calls)) for name in "ab"}
-    rounds = _measure.interleaved(flows, 2, torch.device("cpu"))
+    both = {name: (lambda name=name: calls.append(name) or len(calls)) for name in "ab"}
+    rounds = clock.interleaved(both, 2, torch.device("cpu"))
     assert calls == list("ababab")
     assert rounds.first == {"a": 1, "b": 2}
     assert [len(values) for values in rounds.times.values()] == [2, 2]
@@ -97,8 +98,8 @@ def test_ratio_says_how_many_times_better():
     def ratios(unit):
         return [
             r.ratio
-            for r in _tasks.compared(
-                [_report.measured("x", "1x1", f, [v], unit=unit) for f, v in (("a", 6.0), ("b", 2.0))]
+            for r in report.compared(
+                [report.measured("x", "1x1", f, [v], unit=unit) for f, v in (("a", 6.0), ("b", 2.0))]
             )
         ]
 
@@ -107,15 +108,15 @@ def test_ratio_says_how_many_times_better():
 
 
 def test_disagreement_is_reported():
-    row = _report.measured("session", "1x1", "ours", [1.0])
-    _tasks.agree(row, _flows.Result(3.0, ((1, 2), (3, 4))), _flows.Result(3.5, ((1, 2), (3, 5))))
+    row = report.measured("session", "1x1", "ours", [1.0])
+    efficiency.agree(row, flows.Result(3.0, ((1, 2), (3, 4))), flows.Result(3.5, ((1, 2), (3, 5))))
     assert (row.gap, row.same_tokens) == (0.5, 0.75)
 
 
 def test_finished_rows_survive_a_kill(tmp_path):
-    report = _report.Report(tmp_path / "rows.csv", _report.conditions(torch.device("cpu"), "float32", "tiny"))
+    made = report.Report(tmp_path / "rows.csv", report.conditions(torch.device("cpu"), "float32", "tiny"))
     for count in (1, 2):
-        report.add([_report.measured("score", "1x1", "ours", [1.0, 2.0, 4.0])])
+        made.add([report.measured("score", "1x1", "ours", [1.0, 2.0, 4.0])])
         assert len((tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()) == 1 + count
 
 

@@ -19,9 +19,9 @@ from qsit_metric.evaluation import (
     check_counts,
     extract_images,
     read_llvisionqa,
-    rules,
     write_llvisionqa,
 )
+from qsit_metric.evaluation import questions as rules
 from qsit_metric.evaluation.qbench import CONCERNS, PUBLISHED, TYPES
 from qsit_metric.prompts import LETTERS
 

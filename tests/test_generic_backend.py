@@ -21,7 +21,7 @@ from qsit_metric import QSiT
 from qsit_metric.backends.base import Encoded
 from qsit_metric.backends.generic import TransformersBackend, load_processor
 from qsit_metric.errors import BackendError, CheckpointError, DependencyError, InputError
-from qsit_metric.images import Picture, load
+from qsit_metric.pixels import Picture, load
 from qsit_metric.prompts import AUTHORS, TRAIN, Recipe
 from tiny_models import copied, golden_processor, tiny_idefics, tiny_llava
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from conftest import CHECKPOINTS, GOLDEN_NAMES, IMAGES, expected
-from qsit_metric import images, tiling
-from qsit_metric.geometry import Geometry
+from qsit_metric import pixels
 from qsit_metric.levels import expect
+from qsit_metric.pixels.geometry import Geometry
 
 BY_TENSOR = "portrait_300x449.jpg", "cmyk_427x640.jpg", "tiny_7x5.png", "square_512.png", "panorama_1600x200.jpg"
 CASES = [(checkpoint, name) for checkpoint in CHECKPOINTS for name in GOLDEN_NAMES]
 
 
 def pixels_of(name):
-    return tiling.normalise(tiling.cut(images.load(IMAGES / name), Geometry()), Geometry())
+    return pixels.normalise(pixels.cut(pixels.load(IMAGES / name), Geometry()), Geometry())
 
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
@@ -38,16 +38,16 @@ def test_pixels_are_equal(name):
 
 
 def test_the_golden_set_holds_both_kinds_of_border():
-    short = [any(tiling.plan(Geometry(), *images.load(IMAGES / name).size[::-1]).short) for name in GOLDEN_NAMES]
+    short = [any(pixels.plan(Geometry(), *pixels.load(IMAGES / name).size[::-1]).short) for name in GOLDEN_NAMES]
     assert True in short
     assert False in short
 
 
 @pytest.mark.parametrize("name", BY_TENSOR)
 def test_tensors_take_the_same_pixels(name):
-    picture = images.load(IMAGES / name)
+    picture = pixels.load(IMAGES / name)
     tensor = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1).float()
-    again = tiling.normalise(tiling.cut(images.Picture(tensor, "tensor"), Geometry()), Geometry())
+    again = pixels.normalise(pixels.cut(pixels.Picture(tensor, "tensor"), Geometry()), Geometry())
     assert torch.equal(again, pixels_of(name))
 
 

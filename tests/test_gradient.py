@@ -9,7 +9,7 @@ import torch
 from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
 from qsit_metric.errors import BackendError
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 
 def picture(name="landscape_451x300.png", size=(120, 90)):

@@ -1,4 +1,4 @@
-"""What `images.load` and `images.items` take, what they refuse, and what they say then."""
+"""What `pixels.load` and `pixels.items` take, what they refuse, and what they say then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import torch
 from PIL import Image, ImageFile
 
 from qsit_metric.errors import ImageError, QSiTError
-from qsit_metric.images import Picture, load, reading
+from qsit_metric.pixels import Picture, load
+from qsit_metric.pixels import read as reading
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "images").iterdir())
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -295,7 +296,7 @@ def test_a_picture_is_frozen():
 def test_torch_is_not_imported_for_files_and_arrays(tmp_path):
     path = _written(tmp_path / "a.png", PNG)
     code = (
-        "import sys, numpy, qsit_metric.images as images; images.load(sys.argv[1]); images.items([sys.argv[1]]);"
+        "import sys, numpy, qsit_metric.pixels as images; images.load(sys.argv[1]); images.items([sys.argv[1]]);"
         "images.load(numpy.zeros((4, 4), 'uint8')); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
@@ -305,7 +306,7 @@ def test_the_first_pictures_may_come_from_many_threads(tmp_path):
     # Pillow registers its formats on first use; left alone, some of these threads may not know WebP yet.
     path = _written(tmp_path / "a.webp", encoded(kind="WEBP"))
     code = (
-        "import sys, threading, concurrent.futures as futures; from qsit_metric.images import load\n"
+        "import sys, threading, concurrent.futures as futures; from qsit_metric.pixels import load\n"
         "sys.setswitchinterval(1e-6); gate = threading.Barrier(16)\n"
         "def one(_): gate.wait(); return load(sys.argv[1]).size\n"
         "with futures.ThreadPoolExecutor(16) as pool: sys.exit(set(pool.map(one, range(16))) != {(30, 20)})"

@@ -1,4 +1,4 @@
-"""Whatever is handed to `images.load`, a valid picture or one of our errors comes back, and nothing else."""
+"""Whatever is handed to `pixels.load`, a valid picture or one of our errors comes back, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qsit_metric.errors import ImageError, InputError
-from qsit_metric.images import Picture, fetch, items, load
+from qsit_metric.pixels import Picture, fetch, items, load
 
 # Headers of damaged files may promise anything; this bounds what a test decodes.
 MAX_PIXELS = 200_000

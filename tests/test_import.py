@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import qsit_metric
+from qsit_metric._moved import FORMER
 from qsit_metric.errors import DependencyError
 
 SOURCE = Path(qsit_metric.__file__).parent
+MODELS = ("transformers", "qsit_metric.backends", "qsit_metric.model")
 HEAVY = ("torch", "transformers", "numpy", "PIL", "scipy", "huggingface_hub", "rich", "typer", "accelerate")
 
 
@@ -42,10 +44,14 @@ def test_import_is_fast():
 
 def test_public_names():
     assert qsit_metric.list_models()
+    assert qsit_metric.__all__ == [
+        "Answer", "Budget", "QSiT", "QSiTError", "QSiTLoss", "QualityMap", "Recipe", "Score", "View", "__version__",
+        "create_metric", "list_models",
+    ]  # fmt: skip
     assert set(qsit_metric.__all__) <= set(dir(qsit_metric))
     for name in qsit_metric.__all__:
         assert getattr(qsit_metric, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'QSit'"):
+    with pytest.raises(AttributeError, match=r"qsit_metric attribute QSit$"):
         qsit_metric.QSit  # noqa: B018
 
 
@@ -53,17 +59,45 @@ def test_pure_modules_import_no_model():
     for name in (
         "levels",
         "prompts",
-        "tiling",
-        "geometry",
-        "resampling",
+        "pixels.geometry",
+        "pixels.read",
+        "pixels.resize",
+        "pixels.tiles",
         "catalog",
         "errors",
         "results",
         "maps.windows",
         "maps.drawing",
     ):
-        loaded = run(f"import sys, qsit_metric.{name}; print('transformers' in sys.modules)")
-        assert loaded == "False", name
+        loaded = run(f"import sys, qsit_metric.{name}; print([m for m in {MODELS} if m in sys.modules])")
+        assert loaded == "[]", name
+
+
+def test_pixels_without_tensors_bring_no_torch():
+    code = "import sys, qsit_metric.pixels as pixels; pixels.load; pixels.Geometry; print('torch' in sys.modules)"
+    assert run(code) == "False"
+
+
+@pytest.mark.parametrize(("former", "today"), FORMER.items())
+def test_former_names_of_modules_are_the_modules_of_today(former, today):
+    sys.modules.pop(f"qsit_metric.{former}", None)
+    with pytest.warns(DeprecationWarning, match=f"qsit_metric.{former} is qsit_metric.{today} now") as told:
+        module = importlib.import_module(f"qsit_metric.{former}")
+    assert module is importlib.import_module(f"qsit_metric.{today}")
+    assert module.__name__ == module.__spec__.name == f"qsit_metric.{today}"
+    assert getattr(qsit_metric, former) is module
+    assert len(told) == 1
+
+
+def test_former_names_work_in_every_spelling_and_blame_who_uses_them():
+    code = (
+        "from qsit_metric.images import load\nfrom qsit_metric import tiling\nimport qsit_metric.resampling\n"
+        "import qsit_metric.pixels as new\nprint(load is new.load, tiling.cut is new.cut)"
+    )
+    result = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "True"]
+    for line, name in enumerate(("images", "tiling", "resampling"), 1):
+        assert f"<string>:{line}: DeprecationWarning: qsit_metric.{name} is" in result.stderr
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())

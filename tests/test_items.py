@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from qsit_metric.errors import InputError
-from qsit_metric.images import items, load
+from qsit_metric.pixels import items, load
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 RGB = Image.fromarray(NOISE)

@@ -10,7 +10,7 @@ import torch
 
 from qsit_metric import QSiT, Recipe
 from qsit_metric.errors import BackendError, CheckpointError, InputError
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 GOLDEN = Path(__file__).parent / "golden"
 CAT, SQUARE = (GOLDEN / "images" / name for name in ("landscape_451x300.png", "square_512.png"))

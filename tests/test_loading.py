@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, HERE, IMAGES, expected
 from qsit_metric import QSiT, Recipe, packages
-from qsit_metric.model import weights
 from qsit_metric.errors import BackendError, CheckpointError, DependencyError, InputError, UnknownNameError
+from qsit_metric.model import weights
 from qsit_metric.prompts import RECIPE_FILE
 
 WANT = expected("tied")["images"]["square_512.png"]["score15"]

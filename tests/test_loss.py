@@ -16,7 +16,7 @@ from conftest import IMAGES
 from qsit_metric import QSiT, QSiTLoss
 from qsit_metric.backends.base import Backend
 from qsit_metric.errors import BackendError, InputError
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 from qsit_metric.tensors import level_logits
 
 

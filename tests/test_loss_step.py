@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks import _step, loss_step
-from benchmarks._counting import count_step
+from benchmarks import loss_step
+from benchmarks.cost.counting import count_step
 from qsit_metric import QSiT
 
 
@@ -35,7 +35,7 @@ def test_counts_are_those_of_a_real_step(metric, options):
 
 def test_checkpointing_keeps_little_and_computes_a_third_more():
     lines = {line.option: line for line in loss_step.computed("q-sit-nano", "float32", "256x256")}
-    assert list(lines) == list(_step.OPTIONS)
+    assert list(lines) == list(loss_step.OPTIONS)
     plain, lean = lines["as it is"], lines["checkpointing"]
     assert lean.kept_mib < 0.3 * plain.kept_mib
     assert lean.peak_mib < plain.peak_mib
@@ -72,7 +72,7 @@ def test_steps_are_measured_and_both_files_written(tmp_path, monkeypatch):
 
 
 def test_a_step_is_a_training_step(metric):
-    losses = [_step.stepper(metric, name, 64, 64) for name in (_step.ALONE, "as it is")]
+    losses = [loss_step.stepper(metric, name, 64, 64) for name in (loss_step.ALONE, "as it is")]
     for step in losses:
         first, second = step(), step()
         assert second < first

@@ -15,8 +15,8 @@ from brightness import Brightness
 from conftest import IMAGES
 from qsit_metric import Budget, QSiT, QSiTError, QualityMap, Score
 from qsit_metric.errors import BackendError, ImageError, InputError
-from qsit_metric.images import Picture
 from qsit_metric.maps import Box, MapRequest, Windows, quality_map
+from qsit_metric.pixels import Picture
 from training import small_base
 
 PHOTO = IMAGES / "landscape_451x300.png"

@@ -18,9 +18,9 @@ from qsit_metric import Budget, QSiT, QSiTError, Recipe
 from qsit_metric.backends.base import LoadOptions
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.errors import BackendError, InputError, UnknownNameError
-from qsit_metric.images import load
+from qsit_metric.pixels import load
+from qsit_metric.pixels.tiles import normalise
 from qsit_metric.prompts import AUTHORS, TRAIN
-from qsit_metric.tiling import normalise
 
 SIZES = [(60, 40), (384, 384), (500, 300), (20, 900), (7, 5), (384, 200)]
 

@@ -136,18 +136,18 @@ def test_it_has_a_gradient_that_points_away_from_noise(metric: QSiT) -> None:
 def test_scores_are_those_of_the_release(metric: QSiT) -> None:
     """Whatever transformers is installed: `nano.json` has the 18 scores of the strip's pictures."""
     pytest.importorskip("skimage")
-    from benchmarks.nano.strip import strip
+    from benchmarks.nano.pictures import series
 
     measured = json.loads((RESULTS / "nano.json").read_text(encoding="utf-8"))
     known = {(row["type"], row["level"]): row["score"] for row in measured["strip"]}
-    for kind, level, image in strip(measured["seed"]):
+    for kind, level, image in series(measured["seed"]):
         assert metric.score(image) == pytest.approx(known[kind, level], abs=2e-3), (kind, level)
 
 
 def test_card_and_results_belong_to_these_weights(folder: Path) -> None:
     """Every number of the card comes from the results, and those were measured with this folder's weights."""
     pytest.importorskip("skimage")
-    from benchmarks.nano.card import card
+    from benchmarks.nano.ship import card
 
     measured, summary = (
         json.loads((RESULTS / name).read_text(encoding="utf-8")) for name in ("nano.json", "summary.json")

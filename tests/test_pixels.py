@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qsit_metric.errors import ImageError
-from qsit_metric.images import Picture, load
+from qsit_metric.pixels import Picture, load
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 RGB = Image.fromarray(NOISE)

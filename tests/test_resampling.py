@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qsit_metric.resampling import resize_image, resize_tensor, taps
+from qsit_metric.pixels.resize import resize_image, resize_tensor, taps
 
 SIDE = st.integers(1, 400)
 

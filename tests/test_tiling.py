@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import GOLDEN
-from qsit_metric import tiling
 from qsit_metric.errors import ImageError
-from qsit_metric.geometry import Geometry
-from qsit_metric.images import Picture, load
-from qsit_metric.resampling import resize_image
-from qsit_metric.tiling import cut, normalise, pack, plan
+from qsit_metric.pixels import Picture, load
+from qsit_metric.pixels import tiles as tiles_module
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.resize import resize_image
+from qsit_metric.pixels.tiles import cut, normalise, pack, plan
 
 QSIT = Geometry()
 SMALL = Geometry(tile=28, patch=14, grids=tuple((28 * r, 28 * c) for r in range(1, 7) for c in range(1, 7)))
@@ -152,7 +152,7 @@ def one_after_another(image, geometry):
 def test_neither_bands_nor_threads_change_a_bit(height, width, band, threads):
     image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiling, "_BAND", band)
+        patch.setattr(tiles_module, "_BAND", band)
         patch.setattr(torch, "get_num_threads", lambda: threads)
         assert torch.equal(cut(Picture(image, "picture"), SMALL), one_after_another(image, SMALL))
 
@@ -191,7 +191,7 @@ def test_cutting_on_a_gpu_gives_the_same_bytes():
 
 def test_pictures_cut_at_one_time_share_the_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    helpers, used = tiling._Helpers(), []
+    helpers, used = tiles_module._Helpers(), []
 
     def threads(spread):
         barrier = threading.Event()

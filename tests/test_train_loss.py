@@ -54,7 +54,7 @@ def theirs():
 
 def _theirs(theirs, parts, batch: Batch) -> torch.Tensor:
     """transformers' forward, its own image path and its own loss over the whole vocabulary at every position."""
-    from qsit_metric.tiling import normalise
+    from qsit_metric.pixels.tiles import normalise
 
     tiles = normalise(batch.tiles, parts.geometry).split([plan.tiles for plan in batch.plans])
     pixels = torch.nn.utils.rnn.pad_sequence(list(tiles), batch_first=True)

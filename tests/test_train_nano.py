@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from qsit_metric import QSiT
-from qsit_metric.images import load
-from qsit_metric.tiling import cut, plan
+from qsit_metric.pixels import load
+from qsit_metric.pixels.tiles import cut, plan
 from train.__main__ import build
 from train.data.corruptions import CORRUPTIONS
 from train.data.synthetic.distortions import DISTORTIONS

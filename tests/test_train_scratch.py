@@ -148,7 +148,7 @@ def test_crops_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
 def test_features_begin_at_a_moderate_scale(base: Path) -> None:
     metric = QSiT(base)
     picture = Image.effect_noise((96, 96), 60).convert("RGB")
-    from qsit_metric.images import load
+    from qsit_metric.pixels import load
 
     features = metric.backend.encode([metric.backend.prepare(load(picture))])[0].data
     assert 0.02 < features.std() < 2

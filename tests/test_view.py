@@ -15,9 +15,9 @@ from qsit_metric import QSiT
 from qsit_metric.backends.base import Prepared
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.errors import BackendError, InputError
-from qsit_metric.images import load
+from qsit_metric.pixels import load
+from qsit_metric.pixels.tiles import normalise
 from qsit_metric.prompts import CHATML, Recipe
-from qsit_metric.tiling import normalise
 
 QUESTIONS = [
     "Is it sharp?",

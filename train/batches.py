@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from qsit_metric.errors import ImageError
-from qsit_metric.geometry import Geometry
-from qsit_metric.images import load
-from qsit_metric.tiling import Plan, cut, plan
+from qsit_metric.pixels import load
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import Plan, cut, plan
 
 from .chat import IGNORED, Encoder
 from .data.rows import Row

@@ -66,7 +66,7 @@ class Encoder:
 
         Args:
             row: Its turns are plain text; see `check_rows`.
-            image_tokens: Features of its image (`qsit_metric.tiling.plan(...).tokens`).
+            image_tokens: Features of its image (`qsit_metric.pixels.tiles.plan(...).tokens`).
         """
         ids: list[int] = []
         labels: list[int] = []

@@ -25,8 +25,8 @@ from torch import nn
 
 from qsit_metric import catalog
 from qsit_metric.backends.training import Config, LlavaOnevision, Text, Vision, empty
-from qsit_metric.geometry import Geometry
-from qsit_metric.tiling import plan
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import plan
 
 from .chat import IGNORED
 from .errors import RecipeError, RunError

@@ -33,10 +33,10 @@ from qsit_metric.backends.training import (
     projected,
 )
 from qsit_metric.errors import DependencyError
-from qsit_metric.geometry import Geometry
 from qsit_metric.hub import resolve
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import Plan, normalise
 from qsit_metric.prompts import CHATML, Recipe, recipe_named
-from qsit_metric.tiling import Plan, normalise
 
 from .chat import IGNORED
 from .errors import RecipeError

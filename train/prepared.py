@@ -31,9 +31,9 @@ from PIL import Image
 
 from qsit_metric.backends.training import LlavaOnevision
 from qsit_metric.files import write_atomic
-from qsit_metric.geometry import Geometry
-from qsit_metric.images import load
-from qsit_metric.tiling import cut, normalise, plan
+from qsit_metric.pixels import load
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import cut, normalise, plan
 
 from .data.frozen import Frozen
 from .errors import RunError

@@ -1,8 +1,6 @@
 """Fig. 6: pictures side by side, each with its score, the probability of each level, and questions with answers.
 
-    shown = collect(metric, ["a.jpg", "b.jpg"], ["Is it sharp?", DESCRIBE])
-    Path("fig6.png").write_bytes(figure(shown))
-    page += fragment(shown)
+    page += fragment(collect(metric, ["a.jpg", "b.jpg"], ["Is it sharp?", DESCRIBE]))
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. IV-F.
 """
@@ -17,7 +15,6 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures.answers_layout import COLOURS, draw, printable
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.levels import SCORE_RANGE
 from qsit_metric.prompts import DESCRIBE
@@ -26,6 +23,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from qsit_metric import QSiT
+
+COLOURS = ("#b2182b", "#ef8a62", "#e0c36a", "#92c5de", "#2166ac")
+"""Of the levels, worst first; told apart by people who do not tell red from green."""
 
 _PREVIEW = 960  # pixels of the longer side of a picture in HTML
 
@@ -85,31 +85,13 @@ def collect(
     ]
 
 
-def figure(shown: Sequence[Shown]) -> bytes:
-    """Draw them, up to three in a row.
-
-    Args:
-        shown: What `collect` gives.
-
-    Returns:
-        A PNG file; 720 pixels for each picture in a row, as high as the texts need.
-
-    Raises:
-        EvaluationError: Nothing to show.
-        DependencyError: matplotlib is not installed.
-    """
-    if not shown:
-        raise EvaluationError.about("shown", "<nothing>", "at least one picture")
-    return draw(shown)
-
-
 def fragment(shown: Iterable[Shown]) -> str:
-    """The same as HTML that needs no other file: a `<div>` with a `<figure>` for each picture, side by side."""
+    """HTML that needs no other file: a `<div>` with a `<figure>` for each picture, side by side."""
     return f'<div style="display:flex;flex-wrap:wrap;gap:24px">\n{"".join(map(_card, shown))}</div>\n'
 
 
 def _shown(metric: QSiT, image: Any, name: str, questions: Sequence[str], exif: bool, limit: int) -> Shown:
-    from qsit_metric.images import load
+    from qsit_metric.pixels import load
 
     picture = load(image, exif=exif)
     with metric.open(image, exif=exif) as view:
@@ -164,6 +146,11 @@ def _bar(one: Shown) -> str:
 
 def _text(text: str) -> str:
     return html.escape(printable(text))
+
+
+def printable(text: str) -> str:
+    """Without characters that have no shape, such as control characters."""
+    return "".join(one if one.isprintable() or one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def _jpeg(image: Image.Image) -> str:

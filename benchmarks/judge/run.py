@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import Process, Results
-from benchmarks.runs.identity import digest
-from benchmarks.runs.run import Groups, carry_out
+from benchmarks.runs.run import Groups, carry_out, digest
 from qsit_metric.errors import shorten
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress

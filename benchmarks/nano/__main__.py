@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks._app import app_of
+from benchmarks.nano.evaluate import Tick
+from benchmarks.nano.measure import Settings, Step, measure
 from benchmarks.nano.pictures import photographs
-from benchmarks.nano.run import Settings, Step, measure
-from benchmarks.nano.scoring import Tick
+from benchmarks.options import app_of
 from qsit_metric import QSiT
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results" / "nano"

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.nano.asking import RULES, Replied
-from benchmarks.nano.baselines import text_only
-from benchmarks.nano.questions import KINDS
-from benchmarks.nano.scoring import Scored
+from benchmarks.nano.evaluate import RULES, Replied, Scored
+from benchmarks.nano.questions import KINDS, text_only
+from benchmarks.nano.training import LEVELS
 from qsit_metric.evaluation import EvaluationError
-from train.data.synthetic.distortions import LEVELS
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "ablation.json": ("name", "srcc", "plcc", "n", "accuracy", "questions", "seconds"),

@@ -1,28 +1,24 @@
-"""Time and memory of the model, each in a process of its own: TASK MODEL DEVICE PICTURE REPEATS.
+"""Time and memory of the model, each in a process of its own.
 
 Loading is timed in a new interpreter: once with everything that has to be imported, then again with that in place.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.cost import child
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from qsit_metric import QSiT
 
-_START = time.perf_counter()  # before anything heavy is imported
-
-_SELF = "benchmarks.nano.speed"
 TASKS = ("load", "large", "many")
 REPEATS = 5
 LARGE, COMMON, BATCH = (4000, 3000), (512, 384), 16
@@ -46,20 +42,21 @@ def measure_speed(model: str, device: str, photograph: Path, repeats: int = REPE
     """
     import torch
 
-    from benchmarks._child import in_child
-    from benchmarks._report import conditions
+    from benchmarks.cost.report import conditions
 
     with tempfile.TemporaryDirectory() as folder:
         # Made here: what making takes would hide a part of what scoring takes.
         pictures = {"load": photograph, "large": Path(folder) / "large.jpg", "many": Path(folder) / "common.png"}
         _fitted(photograph, LARGE).save(pictures["large"], quality=90)
         _fitted(photograph, COMMON).save(pictures["many"])
-        found = {task: in_child(_SELF, task, model, device, str(pictures[task]), str(repeats)) for task in TASKS}
+        found = {
+            task: child.in_child(f"{__name__}:{task}", model, device, str(pictures[task]), repeats) for task in TASKS
+        }
     place = torch.device(device)
     return {**found, "conditions": dataclasses.asdict(conditions(place, found["load"]["dtype"], Path(model).name))}
 
 
-def load(model: str, device: str, repeats: int) -> dict[str, Any]:
+def load(model: str, device: str, _picture: str, repeats: int) -> dict[str, Any]:
     """Seconds: of the imports, of the first metric, of both, and of a metric once everything is imported (median)."""
     import torch
 
@@ -69,38 +66,40 @@ def load(model: str, device: str, repeats: int) -> dict[str, Any]:
     metric = QSiT(model, device=device)
     first = time.perf_counter()
     again = _seconds(lambda: QSiT(model, device=device), torch.device(device), repeats)
-    whole, imports = first - _START, imported - _START
     return {
-        "imports": imports,
+        "imports": imported - child.STARTED,
         "first": first - imported,
-        "whole": whole,
+        "whole": first - child.STARTED,
         "again": again,
         "dtype": metric.info["dtype"],
     }
 
 
-def large(model: str, device: str, path: Path, repeats: int) -> dict[str, Any]:
+def large(model: str, device: str, path: str, repeats: int) -> dict[str, Any]:
     """Median seconds from the path of a 12-megapixel JPEG to its score, and the peak memory of all that, in MiB."""
-    from benchmarks._measure import peak_memory
+    from benchmarks.cost.clock import memory_of
 
-    metric = _metric(model, device)
-    _forget_peak()
-    baseline = peak_memory(metric.device)
-    metric.score(path)  # the first call has more to do; its memory counts, its time does not
-    seconds = _seconds(lambda: metric.score(path), metric.device, repeats)
-    peak = peak_memory(metric.device)
-    return {"seconds": seconds, "baseline": baseline, "peak": peak, "increase": peak - baseline}
+    metric, seconds = _metric(model, device), 0.0
+
+    def work() -> None:
+        nonlocal seconds
+        metric.score(path)  # the first call has more to do; its memory counts, its time does not
+        seconds = _seconds(lambda: metric.score(path), metric.device, repeats)
+
+    found = memory_of(work, metric.device, fresh=True)
+    before, peak = found or (0.0, 0.0)
+    return {"seconds": seconds, "baseline": before, "peak": peak, "increase": peak - before}
 
 
-def many(model: str, device: str, path: Path, repeats: int) -> dict[str, Any]:
+def many(model: str, device: str, path: str, repeats: int) -> dict[str, Any]:
     """Images a second of a 512x384 picture in memory: 16 in one batch, 16 singles, and a list as the metric batches."""
     from statistics import median
 
     from PIL import Image
 
-    from benchmarks._measure import interleaved
-    from qsit_metric.images import load as read
+    from benchmarks.cost.clock import interleaved
     from qsit_metric.pipeline import Budget
+    from qsit_metric.pixels import load as read
 
     with Image.open(path) as file:
         image = file.convert("RGB")
@@ -121,10 +120,10 @@ def many(model: str, device: str, path: Path, repeats: int) -> dict[str, Any]:
     return {**rates, "tiles": prepared.tiles, "others": rounds.others}
 
 
-def _seconds(work: Any, device: Any, repeats: int) -> float:
+def _seconds(work: Callable[[], object], device: Any, repeats: int) -> float:
     from statistics import median
 
-    from benchmarks._measure import seconds
+    from benchmarks.cost.clock import seconds
 
     return median(seconds(work, device) for _ in range(repeats))
 
@@ -141,23 +140,3 @@ def _fitted(photograph: Path, size: tuple[int, int]) -> Image.Image:
 
     with Image.open(photograph) as image:
         return ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BICUBIC)
-
-
-def _forget_peak() -> None:
-    """Start the system's record of the peak anew, so that loading does not count (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def main() -> None:
-    """Entry point of the subprocess."""
-    task, model, device, picture, repeats = sys.argv[1:]
-    if task == "load":
-        found = load(model, device, int(repeats))
-    else:
-        found = {"large": large, "many": many}[task](model, device, Path(picture), int(repeats))
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

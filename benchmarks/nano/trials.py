@@ -17,14 +17,13 @@ import typer
 from PIL import Image
 from rich.progress import track
 
-from benchmarks._app import app_of
-from benchmarks.nano.pictures import photographs, pictures
+from benchmarks.nano.pictures import Case, Picture, cases, photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
-from benchmarks.nano.sample import Case, Picture, cases
+from benchmarks.nano.training import LEVELS
+from benchmarks.options import app_of
 from qsit_metric import QSiT, console
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
 from qsit_metric.evaluation.files import write_atomic
-from train.data.synthetic.distortions import LEVELS
 
 _AT_ONCE = 16
 

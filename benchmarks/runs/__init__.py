@@ -10,11 +10,8 @@ each process, and `results.jsonl` has them in the set's order once all are there
 `accelerate launch` and each process takes its share; kill it and start it again, with as many processes as you like.
 """
 
-from .describing import describe_run
-from .process import Process
-from .questions import question_run
+from .process import Process, bar
 from .results import Pace, Results, awaited
-from .scores import score_run
-from .watching import bar
+from .tasks import describe_run, question_run, score_run
 
 __all__ = ["Pace", "Process", "Results", "awaited", "bar", "describe_run", "question_run", "score_run"]

@@ -1,14 +1,17 @@
-"""Which process of a run this is, and its share of the work."""
+"""Which process of a run this is, its share of the work, and its progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.evaluation.loop import Progress
 
 T = TypeVar("T")
 
@@ -68,3 +71,20 @@ class Process:
     def share(self, items: Sequence[T]) -> list[T]:
         """Every `world`-th item: of the whole set, not of what is missing, which others change meanwhile."""
         return list(items[self.rank :: self.world])
+
+
+@contextlib.contextmanager
+def bar(title: str, process: Process | None = None) -> Iterator[Progress]:
+    """A progress bar with the time left, of the first process, if a person watches; else nothing is shown.
+
+    Args:
+        title: What is done.
+        process: Default: as the environment says.
+
+    Example:
+        >>> with bar("livec") as progress:  # doctest: +SKIP
+        ...     score_run(metric, manifest, folder, progress=progress)
+    """
+    quiet = bool((process or Process.current()).rank)
+    with console.progress(title, quiet=quiet, transient=False) as move:
+        yield move

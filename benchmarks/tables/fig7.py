@@ -9,21 +9,194 @@ shape for each task.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from statistics import fmean, median
+from types import MappingProxyType
+from typing import Any
 
+import torch
+
+from benchmarks.cost.clock import BUSY, interleaved, memory_of
+from benchmarks.cost.counting import Counter, Counts
+from benchmarks.cost.flows import photo
+from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost.report import conditions
 from benchmarks.output import Table
-from benchmarks.tables.fig7_clock import clock
-from benchmarks.tables.fig7_costs import COLUMNS, GIVEN, MEAN, RANDOM, RATIOS, TWO, Found, shares
-from benchmarks.tables.fig7_counts import Counter, Counts
 from benchmarks.tables.shared import Cells, beside
+from qsit_metric import QSiT
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.prompts import AUTHORS, DESCRIBE
 
-if TYPE_CHECKING:
-    from qsit_metric import QSiT
+SCORE, ANSWER, MEAN = "score", "answer", "mean of score and answer"
+ONE, TWO = "score and answer, one model", "score and answer, two models"
+RANDOM, GIVEN = "random", "given"
 
-_BUSY = 0.1  # cores
+COLUMNS = (
+    "model", "source", "weights", "task", "parameters", "weights_gib", "tflop", "flops_of_qsit", "latency",
+    "latency_low", "latency_high", "latency_of_qsit", "memory_mib", "vram_of_qsit", "tiles", "image_tokens",
+    "new_tokens", "others", "device", "dtype",
+)  # fmt: skip
+"""Latency in seconds, operations in 1e12; "..._of_qsit" is the share of what the reference needs for the same task."""
+
+RATIOS: Mapping[str, str] = MappingProxyType(
+    {"flops_of_qsit": "tflop", "latency_of_qsit": "latency", "vram_of_qsit": "memory_mib"}
+)
+"""Column of a share -> column of what it is a share of."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one task; None where it was neither counted nor measured."""
+
+    tflop: float | None = None
+    latency: float | None = None
+    latency_low: float | None = None
+    latency_high: float | None = None
+    memory_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """All about one model.
+
+    Attributes:
+        name: Its name.
+        weights: `RANDOM` or `GIVEN`.
+        parameters: Their number; 0 if it is not known.
+        bytes: That they take.
+        dtype: Their type.
+        new_tokens: Of the answer.
+        counts: What was counted, or None.
+        clocked: What was measured, or None.
+        device: Where.
+    """
+
+    name: str
+    weights: str
+    parameters: int
+    bytes: int
+    dtype: str
+    new_tokens: int
+    counts: Counts | None = None
+    clocked: Clocked | None = None
+    device: str | None = None
+
+    def rows(self) -> list[Cells]:
+        """A score, an answer, their mean, and both with one model and with two."""
+        score, answer, both = (self._cost(task) for task in ("score", "answer", "both"))
+        beside_it = self.bytes / 2**20  # of the model that waits
+        return [
+            self._row(SCORE, score, new_tokens=None),
+            self._row(ANSWER, answer),
+            self._row(MEAN, _joined(score, answer, fmean, fmean)),
+            self._row(ONE, both),
+            self._row(TWO, _joined(score, answer, sum, lambda peaks: max(peaks) + beside_it), models=2),
+        ]
+
+    def _cost(self, task: str) -> Cost:
+        tflop = getattr(self.counts, task) if self.counts else None
+        if self.clocked is None:
+            return Cost(tflop)
+        times = self.clocked.seconds[task]
+        return Cost(tflop, median(times), min(times), max(times), self.clocked.memory[task])
+
+    def _row(self, task: str, cost: Cost, models: int = 1, **changed: object) -> Cells:
+        counts, clocked = self.counts, self.clocked
+        cells: Cells = {
+            "model": self.name, "source": "measured" if clocked else "counted", "weights": self.weights, "task": task,
+            "parameters": models * self.parameters or None, "weights_gib": models * self.bytes / 2**30 or None,
+            **vars(cost), "tiles": counts.tiles if counts else None, "image_tokens": counts.tokens if counts else None,
+            "new_tokens": self.new_tokens, "others": clocked.others if clocked else None, "device": self.device,
+            "dtype": self.dtype,
+        }  # fmt: skip
+        return {**cells, **changed}
+
+
+def shares(rows: Sequence[Cells], reference: str) -> list[Cells]:
+    """Add to each row its numbers over those of the reference model in the same task, in the columns of `RATIOS`."""
+    base = {row["task"]: row for row in rows if row["model"] == reference}
+    return [{**row, **_shares(row, base.get(row["task"], {}))} for row in rows]
+
+
+def _shares(row: Mapping[str, object], base: Mapping[str, object]) -> Cells:
+    pairs = {name: (row[column], base.get(column)) for name, column in RATIOS.items()}
+    return {
+        name: mine / theirs if isinstance(mine, (int, float)) and isinstance(theirs, (int, float)) and theirs else None
+        for name, (mine, theirs) in pairs.items()
+    }
+
+
+Join = Callable[[Iterable[float]], float]
+
+
+def _joined(first: Cost, second: Cost, how: Join, memory: Join) -> Cost:
+    """Of two tasks; None as soon as one is."""
+    return Cost(
+        _of_both(how, first.tflop, second.tflop),
+        _of_both(how, first.latency, second.latency),
+        memory_mib=_of_both(memory, first.memory_mib, second.memory_mib),
+    )
+
+
+def _of_both(how: Join, first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else how((first, second))
+
+
+TASKS = ("score", "answer", "both")
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """What was measured.
+
+    Attributes:
+        seconds: Task -> every measured round.
+        memory: Task -> most memory while it ran, the loaded model included, in MiB: allocated on CUDA, resident
+            elsewhere, with the program itself; None where the system does not say.
+        new_tokens: That the answers really had: a model may stop before the limit.
+        others: Cores that other processes kept busy meanwhile; None where the system does not say.
+    """
+
+    seconds: Mapping[str, list[float]]
+    memory: Mapping[str, float | None]
+    new_tokens: int
+    others: float | None
+
+
+def clock(metric: QSiT, image: Any, new_tokens: int, repeats: int) -> Clocked:
+    """Measure a metric on one picture, after a round that does not count.
+
+    Args:
+        metric: The metric.
+        image: A picture, decoded.
+        new_tokens: Limit of an answer.
+        repeats: Measured rounds.
+    """
+    flows = _flows(metric, image, new_tokens)
+    rounds = interleaved(flows, repeats, metric.device)
+    found = {task: memory_of(work, metric.device) for task, work in flows.items()}
+    memory = {task: one.peak if one else None for task, one in found.items()}
+    return Clocked(rounds.times, memory, rounds.first["answer"], rounds.others)
+
+
+def _flows(metric: QSiT, image: Any, new_tokens: int) -> dict[str, Callable[[], int]]:
+    """Task -> what does it and says how many tokens it wrote."""
+
+    def score() -> int:
+        metric.score(image)
+        return 0
+
+    def answer() -> int:
+        return len(metric.ask(image, DESCRIBE, max_new_tokens=new_tokens).tokens)
+
+    def both() -> int:
+        with metric.open(image) as view:
+            view.score()
+            return len(view.ask(DESCRIBE, max_new_tokens=new_tokens).tokens)
+
+    return dict(zip(TASKS, (score, answer, both), strict=True))
 
 
 @dataclass(frozen=True)
@@ -61,13 +234,13 @@ def make(
     """Five rows a model: a score, an answer, their mean, and both with one model and with two.
 
     Args:
-        shapes: Published shapes of `benchmarks._model.SHAPES`, with random weights: neither time nor memory depends on
-            their values.
+        shapes: Published shapes of `benchmarks.cost.models.SHAPES`, with random weights: neither time nor memory
+            depends on their values.
         metrics: Name -> a metric to be measured as it is. Operations are counted for LLaVA-OneVision checkpoints only.
         task: What is done.
         measure: Whether time and memory are measured, too, or the names for which they are; without, no model is built.
         device: Of the models with random weights.
-        dtype: Likewise; a name of `benchmarks._model.DTYPES`.
+        dtype: Likewise; a name of `benchmarks.cost.models.DTYPES`.
         reference: The model of which the shares are taken, Q-SiT in the paper.
         paper: `benchmarks.paper.printed("fig7")`.
 
@@ -90,9 +263,19 @@ def make(
     return Table("fig7", title, COLUMNS, table, _notes(found, reference), _made(job, reference, device), formats)
 
 
-def _check(shapes: Sequence[str], given: Collection[str], measure: bool | Collection[str], dtype: str) -> None:
-    from benchmarks._model import DTYPES, SHAPES
+def means(table: Table) -> list[Cells]:
+    """Of each model the mean of a score and an answer, as `benchmarks.figures.bars` draws it."""
+    return [
+        {
+            "model": row["model"], "latency": row["latency"], "tflop": row["tflop"],
+            "memory": row["memory_mib"] / 1024 if isinstance(row["memory_mib"], (int, float)) else None,
+        }
+        for row in table.rows
+        if row["task"] == MEAN and row["source"] != "paper"
+    ]  # fmt: skip
 
+
+def _check(shapes: Sequence[str], given: Collection[str], measure: bool | Collection[str], dtype: str) -> None:
     names = [*shapes, *given]
     if not names or len(set(names)) < len(names) or not set(shapes) <= set(SHAPES):
         expected = f"at least one model, each name once, and shapes among {', '.join(SHAPES)}"
@@ -104,11 +287,6 @@ def _check(shapes: Sequence[str], given: Collection[str], measure: bool | Collec
 
 
 def _of_shape(name: str, task: Task, timed: bool, device: str, dtype: str) -> Found:
-    import torch
-
-    from benchmarks._model import DTYPES, SHAPES, build_backend
-    from qsit_metric import QSiT
-
     if timed:
         backend = build_backend(SHAPES[name], DTYPES[dtype], torch.device(device))
         return _of_metric(name, QSiT(backend), RANDOM, task, timed)
@@ -120,16 +298,11 @@ def _of_shape(name: str, task: Task, timed: bool, device: str, dtype: str) -> Fo
 
 @functools.cache  # the same in every page of a process, and some seconds each time
 def _counts_of_shape(name: str, width: int, height: int, new_tokens: int) -> Counts:
-    from benchmarks._model import SHAPES, dialogue, model_config, stored, stored_geometry
-    from qsit_metric.prompts import AUTHORS
-
     config = model_config(stored("config.json"), SHAPES[name])
     return Counter(config, *dialogue(), stored_geometry(), AUTHORS).count(width, height, new_tokens)
 
 
 def _of_metric(name: str, metric: QSiT, weights: str, task: Task, timed: bool) -> Found:
-    from benchmarks._flows import photo
-
     clocked = clock(metric, photo(task.width, task.height), task.new_tokens, task.repeats) if timed else None
     new_tokens = clocked.new_tokens if clocked else task.new_tokens
     values = list(metric.backend.model.parameters()) if hasattr(metric.backend, "model") else []
@@ -141,8 +314,6 @@ def _of_metric(name: str, metric: QSiT, weights: str, task: Task, timed: bool) -
 
 
 def _counted(metric: QSiT, task: Task, new_tokens: int) -> Counts | None:
-    from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-
     backend = metric.backend
     if not isinstance(backend, LlavaOnevisionBackend):
         return None
@@ -158,7 +329,7 @@ def _printed(paper: Sequence[Mapping[str, object]]) -> list[Cells]:
 
 
 def _notes(found: Sequence[Found], reference: str) -> tuple[str, ...]:
-    busy = max((one.clocked.others or 0.0 for one in found if one.clocked), default=0.0) > _BUSY
+    busy = max((one.clocked.others or 0.0 for one in found if one.clocked), default=0.0) > BUSY
     return (
         f"..._of_qsit: share of what {reference} needs for the same task. The paper prints these shares only, as "
         "averages over its tasks; the heights of its bars, and all of Q-Instruct and Q-Align, are nowhere printed.",
@@ -175,10 +346,6 @@ def _notes(found: Sequence[Found], reference: str) -> tuple[str, ...]:
 
 
 def _made(task: Task, reference: str, device: str) -> dict[str, object]:
-    import torch
-
-    from benchmarks._report import conditions
-
     place = torch.device(device)
     kept = ("date", "cpu", "cores", "threads", "gpu", "python", "torch", "transformers", "pillow", "qsit_metric")
     machine = asdict(conditions(place, "", ""))

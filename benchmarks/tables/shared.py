@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.runs import Results
-from benchmarks.sets_records import SETS
+from benchmarks.sets.catalog import SETS
 from qsit_metric.evaluation import EvaluationError
 
 Cells = dict[str, object]

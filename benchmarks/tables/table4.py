@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import sqrt
+from pathlib import Path
 from statistics import fmean, pstdev
 from types import MappingProxyType
 
@@ -108,6 +109,23 @@ def details(runs: Sequence[Results], *, rounds: int = _ROUNDS) -> Table:
     )
     title = "Table IV: all statistics of each set"
     return Table("table4-details", title, tuple(rows[0]), tuple(rows), notes, _made(found), {"waiting": ".1%"})
+
+
+def images(runs: Sequence[Results], roots: Mapping[str, Path]) -> dict[str, list[Cells]]:
+    """Model -> its images with "set", "image", "path", "mos" and "score", for plots and lists.
+
+    Args:
+        runs: Of kind "scores".
+        roots: Set -> folder of its images.
+    """
+    found: dict[str, list[Cells]] = {}
+    for run in runs:
+        name = str(run.run["set"])
+        found.setdefault(str(run.run["made"]["model"]), []).extend(
+            {"set": name, "path": roots[name] / row["image"], **{key: row[key] for key in ("image", "mos", "score")}}
+            for row in run.rows
+        )
+    return found
 
 
 def _wholes(named: Mapping[str, str], runs: Iterable[Results]) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from benchmarks.intervals import wilson
 from benchmarks.output import Table
 from benchmarks.runs import Results
-from benchmarks.runs.parts import Row
+from benchmarks.runs.results import Row
+from benchmarks.statistics import wilson
 from benchmarks.tables.shared import CONDITIONS, Cells, beside, failures, identity, of_kind, state
 from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 

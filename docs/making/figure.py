@@ -1,6 +1,6 @@
 """Draw the data's way through the package: `python docs/making/figure.py` writes docs/images/way.svg.
 
-Numbers in the drawing come from the code (`tiling.plan`, `levels.expect`). The colours follow the reader's light or
+Numbers in the drawing come from the code (`plan`, `levels.expect`). The colours follow the reader's light or
 dark scheme, both inside the site and where the file is shown alone.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from qsit_metric import levels, tiling
-from qsit_metric.geometry import Geometry
+from qsit_metric import levels
+from qsit_metric.pixels import Geometry, Plan, plan
 
 TARGET = Path(__file__).resolve().parents[1] / "images" / "way.svg"
 WIDTH, HEIGHT = 560, 716
@@ -64,7 +64,7 @@ def arrow(x: float, y: float, to_x: float, to_y: float) -> str:
     return f'<path class="arrow" d="{path}"/>{head}'
 
 
-def tiles(layout: tiling.Plan) -> str:
+def tiles(layout: Plan) -> str:
     """The whole picture as one tile, and the grid."""
     rows, cols = layout.grid
     side, top, left = 20, 206, 295
@@ -89,7 +89,7 @@ def bars() -> str:
     return "\n".join(columns + words)
 
 
-def stem(layout: tiling.Plan) -> str:
+def stem(layout: Plan) -> str:
     """From what is passed to the tokens of the picture."""
     height, width = layout.size
     rows, cols = layout.grid
@@ -100,10 +100,10 @@ def stem(layout: tiling.Plan) -> str:
         [
             text(MIDDLE, 22, "a path, URL, bytes, PIL image, array or tensor"),
             arrow(MIDDLE, 32, MIDDLE, 54),
-            room(MIDDLE, 54, 400, "images.load", "one RGB picture, 8 bits, upright"),
+            room(MIDDLE, 54, 400, "pixels.load", "one RGB picture, 8 bits, upright"),
             arrow(MIDDLE, 107, MIDDLE, 131),
             rectangle(MIDDLE - 230, 131, 460, 164, "room"),
-            text(MIDDLE, 153, "tiling.plan, tiling.cut", "name"),
+            text(MIDDLE, 153, "pixels.plan, pixels.cut", "name"),
             text(MIDDLE, 174, lines, "soft"),
             text(MIDDLE, 193, f"{layout.tiles} tiles of 384 x 384 pixels", "soft"),
             tiles(layout),
@@ -142,7 +142,7 @@ def branches(score: float) -> str:
 
 def draw() -> str:
     """The whole drawing as SVG."""
-    layout = tiling.plan(Geometry(), *PICTURE)
+    layout = plan(Geometry(), *PICTURE)
     score = levels.expect(torch.tensor(PROBABILITIES).log())[1].item()
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="way" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">'
     parts = [head, f"<style>{STYLE}</style>", stem(layout), branches(score), "</svg>"]

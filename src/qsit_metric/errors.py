@@ -8,13 +8,17 @@ only when it is shown, so that whoever passes it on may say the same in other wo
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import Self
 
 _SHOWN = 120
+_SHOWN_ROWS = 5
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class QSiTError(Exception):
@@ -130,6 +134,14 @@ class BackendError(QSiTError, RuntimeError):
     """A backend failed while computing (out of memory, device lost, a closed view ...)."""
 
 
+class EvaluationError(QSiTError, ValueError):
+    """Labels, questions or scores that cannot be used; the message names the rows."""
+
+
+class UndefinedError(EvaluationError):
+    """A statistic that these numbers do not have, such as the correlation of a constant; the message is the reason."""
+
+
 class _Shown(str):
     """What a message shows of a value that is not kept."""
 
@@ -144,6 +156,50 @@ def shorten(value: object) -> str:
     as_it_is = isinstance(value, _Shown) or (isinstance(value, str) and value.startswith("<"))
     text = str(value) if as_it_is else repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 3]}...{text[-2 * _SHOWN // 3 + 3 :]}"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of things, as one says it.
+
+    Example:
+        >>> counted(1, "row"), counted(2, "row")
+        ('1 row', '2 rows')
+    """
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def refuse(
+    source: object, reasons: Sequence[str], total: int, unit: str = "row", refused: list[str] | None = None
+) -> None:
+    """Raise if there are reasons to: how many rows, and the first few by name.
+
+    Args:
+        source: The file or data set, for the message.
+        reasons: One for each row that cannot be used.
+        total: How many rows there are.
+        unit: What one of them is called.
+        refused: Takes the reasons, and nothing is raised as long as one row is left.
+
+    Raises:
+        EvaluationError: `reasons` is not empty, and there is no `refused` or no other row.
+    """
+    if not reasons:
+        return
+    if refused is not None and len(reasons) < total:
+        refused += reasons
+        return
+    shown = "; ".join(reasons[:_SHOWN_ROWS]) + ("; ..." if len(reasons) > _SHOWN_ROWS else "")
+    repair = "Repair it." if len(reasons) == 1 else "Repair them."
+    raise EvaluationError(f"`{source}`: {len(reasons)} of {counted(total, unit)} cannot be used: {shown}. {repair}")
+
+
+def released(error: _Error) -> _Error:
+    """Clear the frames of an error that is kept for long: their local variables hold pictures and tensors."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _kept(value: object) -> object:

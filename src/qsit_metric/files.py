@@ -9,6 +9,7 @@ process leaves behind. Ours also locks the data file itself, so that no second f
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -17,12 +18,15 @@ import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeAlias
 
 from .errors import QSiTError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
+
+_CHUNK = 1 << 20
 
 
 def write_atomic(path: PathLike, content: str | bytes) -> None:
@@ -63,6 +67,19 @@ def writing(path: PathLike) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -153,6 +170,51 @@ class Files:
 
     def _unreadable(self, path: Path, expected: str, said: str) -> QSiTError:
         return self.error.about(self.argument, str(path), expected, self.rescue or said)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a file was when a result was made of it.
+
+    Attributes:
+        size: Bytes.
+        modified: Its time on the disk, UTC, to the microsecond.
+        sha256: Of its content; empty if the file changed while it was read.
+    """
+
+    size: int
+    modified: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """Take the stamp of a file, reading it whole.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        size, modified = _look(path)
+        content = sha256(path)
+        return cls(size, modified, content if _look(path) == (size, modified) else "")
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file is still the same: by its size, then its time, and if that differs by its content.
+
+        A file that cannot be read counts as the same: whatever is wrong with it, its result is known.
+        """
+        try:
+            size, modified = _look(path)
+            same = size == self.size and bool(self.sha256)
+            return same and (modified == self.modified or sha256(path) == self.sha256)
+        except OSError:
+            return True
+
+
+def _look(path: Path) -> tuple[int, str]:
+    found = path.stat()
+    seconds, rest = divmod(found.st_mtime_ns, 10**9)
+    moment = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest // 1000)
+    return found.st_size, moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def commit_folder(written: Path, target: Path) -> Path:

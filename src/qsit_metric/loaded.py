@@ -14,9 +14,9 @@ from ._version import __version__
 from .backends.base import Backend, Prepared
 from .backends.placement import check_device, float_type
 from .errors import InputError, QSiTError
-from .images import Picture, load
 from .packages import installed
 from .pipeline import Budget, ahead, batches, computing, guarded
+from .pixels import Picture, load
 from .prompts import Recipe, recipe_named
 
 if TYPE_CHECKING:

@@ -18,17 +18,19 @@ from . import levels
 from .asking import Method, Questions
 from .backends.base import Backend, LoadOptions, Prepared
 from .errors import InputError, QSiTError
-from .images import ImageLike, items, load_one, many
 from .loaded import Model
 from .pipeline import Errors, Timing, check_errors, compute, gather, guarded
+from .pixels import ImageLike, Picture, items, load_one, many
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
 from .results import Answer, Score, level_names, scores
-from .tensors import level_logits
+from .tensors import level_logits, score_gradient
 
 if TYPE_CHECKING:
-    from .quality_map import QualityMap
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .maps import MapMethod, QualityMap
     from .view import View
-    from .windows import MapMethod
 
 
 class QSiT(Model):
@@ -119,7 +121,7 @@ class QSiT(Model):
 
         Args:
             images: A path, URL, bytes, file object, PIL image, array (H, W[, 1|3|4]), tensor (C, H, W), or a list that
-                mixes them; a tensor (N, C, H, W) counts as a list. Sizes may differ. See `qsit_metric.images.load`.
+                mixes them; a tensor (N, C, H, W) counts as a list. Sizes may differ. See `qsit_metric.pixels.load`.
             exif: Apply the EXIF orientation, as viewers do; False reads as the authors' code does.
             errors: "raise" stops at the first image that fails (the error has `index`, and in `done` what was scored
                 before); "return" puts the error in that image's place.
@@ -297,8 +299,15 @@ class QSiT(Model):
         Example:
             >>> metric.map("photo.jpg").overlay().save("map.png")  # doctest: +SKIP
         """
-        from .mapping import quality_map
-        from .windows import Wanted
+        from .maps import MapRequest, quality_map
 
-        wanted = Wanted(method, window, stride, overlap)
-        return quality_map(self, load_one(image, exif=exif), wanted)
+        request = MapRequest(method, window, stride, overlap)
+        picture = load_one(image, exif=exif)
+
+        def score(pictures: Iterable[Picture]) -> Iterator[Score | QSiTError]:
+            return self.score_iter(pictures, errors="return")
+
+        def gradient(picture: Picture) -> NDArray[np.float64]:
+            return score_gradient(picture, self.backend, self.recipe.scoring(), self.budget)
+
+        return quality_map(picture, request, self.backend.tile, score, gradient)

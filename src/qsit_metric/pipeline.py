@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from .backends.base import Prepared
-from .errors import BackendError, InputError, QSiTError
+from .errors import BackendError, InputError, QSiTError, released
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -176,22 +175,13 @@ def _run(batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]]) ->
         with guarded():
             return run(batch)
     except QSiTError as error:
-        failure = _released(error)
+        failure = released(error)
     if len(batch) == 1:
         return [failure]
     if isinstance(failure, OutOfMemory) and torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2
     return [*_run(batch[:half], run), *_run(batch[half:], run)]
-
-
-def _released(error: QSiTError) -> QSiTError:
-    """The error without the local variables of its frames, which hold the failed batch's tensors."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__
-    return error
 
 
 class OutOfMemory(BackendError):

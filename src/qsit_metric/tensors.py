@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from .errors import BackendError, InputError
-from .images import Picture, load
 from .levels import expect, finite
 from .pipeline import Budget, batches, compute, computing, gather, guarded
+from .pixels import Picture, load
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .asking import Method, Questions
 from .backends.base import Encoded, Prepared
 from .errors import BackendError, QSiTError
-from .images import Picture, load
 from .pipeline import Timing, ahead, guarded
+from .pixels import Picture, load
 from .prompts import DESCRIBE
 from .results import Answer, Score, level_names, scores
 

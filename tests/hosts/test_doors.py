@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from conftest import GOLDEN, IMAGES, expected
 from qsit_metric import create_metric
 from qsit_metric.cli import app
-from qsit_metric.images import load
 from qsit_metric.integrations.pyiqa import register
+from qsit_metric.pixels import load
 
 from .needed import host
 from .torchvision_ops import put_back

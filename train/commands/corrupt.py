@@ -20,8 +20,7 @@ import typer
 from PIL import Image
 
 from qsit_metric import console
-from qsit_metric.errors import QSiTError
-from qsit_metric.evaluation.errors import counted
+from qsit_metric.errors import QSiTError, counted
 
 from ..data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ..data.interpreting.files import save
@@ -174,7 +173,7 @@ def _run(taken: Sequence[tuple[Job, Path, Path]], refusals: Refusals, force: boo
 
 
 def _distorted(original: Path, job: Job, result: Path) -> bytes:
-    from qsit_metric.images import load
+    from qsit_metric.pixels import load
 
     coded = _FORMATS.get(result.suffix.lower())
     if coded is None:

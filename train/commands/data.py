@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qsit_metric import console
-from qsit_metric.evaluation.errors import counted
+from qsit_metric.errors import counted
 from qsit_metric.levels import LEVELS
 
 from ..data.freeze import freeze_recipe

@@ -14,11 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.errors import shorten
+from qsit_metric.errors import EvaluationError, counted, shorten
 from qsit_metric.evaluation import FORMATS, read_llvisionqa, read_scores
-from qsit_metric.evaluation.errors import EvaluationError, counted
 from qsit_metric.evaluation.manifest import check_image
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 from ..errors import DataError
 from .rows import Row, read_elements

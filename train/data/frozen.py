@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsit_metric.errors import counted
 from qsit_metric.evaluation import Question, read_llvisionqa, write_llvisionqa
-from qsit_metric.evaluation.errors import counted
 from qsit_metric.files import commit_folder, write_atomic
 
 from ..errors import DataError

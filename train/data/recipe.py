@@ -20,8 +20,7 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from qsit_metric.errors import shorten
-from qsit_metric.evaluation.errors import counted
+from qsit_metric.errors import counted, shorten
 from qsit_metric.levels import Convention
 
 from ..errors import DataError, RecipeError

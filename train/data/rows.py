@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.errors import shorten
-from qsit_metric.evaluation.errors import EvaluationError, counted
+from qsit_metric.errors import EvaluationError, counted, shorten
 from qsit_metric.evaluation.manifest import check_image
 
 from ..errors import DataError

@@ -19,8 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from qsit_metric.errors import InputError
-from qsit_metric.evaluation.errors import counted
+from qsit_metric.errors import InputError, counted
 from qsit_metric.evaluation.manifest import Item
 from qsit_metric.levels import LEVELS, Convention, level_of
 from qsit_metric.prompts import TRAIN, Recipe

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from qsit_metric import console
-from qsit_metric.errors import ImageError
+from qsit_metric.errors import ImageError, counted
 from qsit_metric.evaluation import IQA_SETS, Question, read_iqa, read_llvisionqa, read_scores
-from qsit_metric.evaluation.errors import counted
 from qsit_metric.evaluation.manifest import Item, Manifest
-from qsit_metric.images import load
+from qsit_metric.pixels import load
 
 from ..errors import DataError, RecipeError
 from .cleaning import Listed, images_in

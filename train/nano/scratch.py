@@ -29,7 +29,7 @@ import torch
 
 from qsit_metric.backends.training import Config, LlavaOnevision
 from qsit_metric.files import commit_folder
-from qsit_metric.geometry import Geometry
+from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.prompts import CHATML
 
 from ..errors import RecipeError

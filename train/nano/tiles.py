@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qsit_metric.geometry import Geometry
-from qsit_metric.tiling import plan
+from qsit_metric.pixels.geometry import Geometry
+from qsit_metric.pixels.tiles import plan
 
 from ..data.synthetic.distortions import DISTORTIONS
 from ..data.synthetic.labels import SCALE

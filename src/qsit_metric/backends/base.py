@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-    from ..images import Picture
+    from ..pixels import Picture
     from ..prompts import Prompt, Recipe
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..geometry import Geometry
+from ..pixels.geometry import Geometry
 from .dialogue import IMAGE
 from .files import read_json
 from .template import load_template

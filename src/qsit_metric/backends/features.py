@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ..geometry import Geometry
 from ..model.network import LlavaOnevision
-from ..tiling import Plan, normalise, pack
+from ..pixels.geometry import Geometry
+from ..pixels.tiles import Plan, normalise, pack
 
 
 def image_features(

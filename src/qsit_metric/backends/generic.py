@@ -32,7 +32,7 @@ from .pretrained import first_line, load_model
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..images import Picture
+    from ..pixels import Picture
 
 _log = logging.getLogger("qsit_metric")
 _UNKNOWN_TOKENS = 1024  # the cost of a picture whose processor does not tell

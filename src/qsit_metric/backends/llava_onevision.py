@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ..errors import BackendError, CheckpointError, InputError
-from ..geometry import Geometry
 from ..model import weights
 from ..model.config import FAMILY, Config
 from ..model.network import LlavaOnevision
 from ..model.reading import Prefix, Whole
+from ..pixels.geometry import Geometry
+from ..pixels.tiles import Plan, cut, plan
 from ..prompts import Prompt, Recipe
-from ..tiling import Plan, cut, plan
 from . import placement
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import load_geometry, load_tokenizer
@@ -38,7 +38,7 @@ from .tokenizer import Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..images import Picture
+    from ..pixels import Picture
 
 _QUESTION_TOKENS = 512  # of all questions about one image in one pass
 _TILES_AT_ONCE = {"cpu": 16, "cuda": 64}  # vision-tower batch: past this, memory grows and speed does not

@@ -74,7 +74,7 @@ def resizing() -> tuple[bool, str]:
     import numpy as np
     import torch
 
-    from ..resampling import resize_image, resize_tensor
+    from ..pixels.resize import resize_image, resize_tensor
 
     image = picture(61, 97)
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
@@ -87,8 +87,8 @@ def resizing() -> tuple[bool, str]:
 
 def tiling() -> tuple[bool, str]:
     """Known sizes must give the known numbers of tiles and tokens."""
-    from ..geometry import Geometry
-    from ..tiling import plan
+    from ..pixels.geometry import Geometry
+    from ..pixels.tiles import plan
 
     wrong = []
     for (width, height), expected in _LAYOUTS.items():

@@ -89,7 +89,7 @@ def one_line(message: object) -> str:
 
 def about(path: str, error: QSiTError) -> str:
     """What is wrong with a picture, its path said once."""
-    from ..images.fetch import unusable
+    from ..pixels.fetch import unusable
 
     named = unusable(path, "")
     twice = (error.argument, error.got) == (named.argument, named.got)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .. import console
 from ..errors import InputError
-from ..images.fetch import scheme
-from ..images.suffixes import SUFFIXES
+from ..pixels.fetch import scheme
+from ..pixels.read import SUFFIXES
 
 
 def expand(given: Sequence[str], *, recursive: bool) -> list[str]:

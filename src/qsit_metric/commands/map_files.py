@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import OutputError
 from ..files import write_atomic
-from ..images.fetch import scheme
+from ..pixels.fetch import scheme
 from .inputs import key
 from .records import identity
 

@@ -21,7 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .errors import EvaluationError, UndefinedError
+from ..errors import EvaluationError
+from ..errors import UndefinedError as UndefinedError  # noqa: PLC0414  # exported by the package
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Numbers: TypeAlias = "Iterable[float] | npt.ArrayLike"

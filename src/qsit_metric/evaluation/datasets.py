@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EvaluationError, counted
-from .files import PathLike
+from ..errors import EvaluationError, counted
+from ..files import PathLike
 from .manifest import Item, Manifest, renamed
 from .readers import CSIQ_FOLDERS, FORMATS, read_scores
 

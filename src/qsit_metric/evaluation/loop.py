@@ -5,16 +5,18 @@ The authors' code ignores the EXIF orientation, so `exif` is False by default he
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import QSiTError
+from ..errors import EvaluationError, QSiTError, released
+from ..files import PathLike
 from .correlations import Correlations, correlate
-from .errors import EvaluationError, to_keep
-from .files import PathLike, write_results
-from .manifest import Item, Manifest, number
+from .manifest import FILES, Item, Manifest, number
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -121,6 +123,29 @@ def evaluate(
     return Evaluation(manifest.name, len(good), found, good, bad, manifest.sha256, applied, made)
 
 
+def write_results(path: PathLike, fields: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write results by the file's suffix: the whole record as .json, or its rows as .csv.
+
+    Raises:
+        EvaluationError: Another suffix, or the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() == ".json":
+        FILES.write_json(target, fields)
+    elif target.suffix.lower() == ".csv":
+        FILES.write(target, _csv(rows))
+    else:
+        raise EvaluationError.about("path", str(path), "a name that ends in .csv or .json")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def is_qsit(metric: object) -> bool:
     """Whether a metric is a `QSiT`, not a mere function of a path."""
     return callable(getattr(metric, "score_iter", None))
@@ -158,4 +183,4 @@ def _called(metric: Callable[[str], Any], path: str) -> float | Exception:
         value = metric(path)
         return number(value.item() if hasattr(value, "item") else value)
     except Exception as error:  # noqa: BLE001  # a foreign metric may raise anything; it is kept and reported
-        return to_keep(error)
+        return released(error)

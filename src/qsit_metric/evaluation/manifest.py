@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
-from ..errors import shorten
+from ..errors import DependencyError, refuse, shorten
+from ..errors import EvaluationError as EvaluationError  # noqa: PLC0414  # exported by the package
+from ..files import Files, PathLike
 from ..levels import LEVELS
-from .errors import EvaluationError, refuse
-from .files import FILES, PathLike, read_json_list
+
+FILES = Files(EvaluationError)
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,26 @@ def manifest_rows(path: Path) -> Iterator[Row]:
         EvaluationError: No such file or format.
     """
     return (json_row(place, fields) for place, fields in enumerate(read_json_list(path)))
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """The elements of a JSON list that has some.
+
+    Raises:
+        EvaluationError: No JSON, no list, or an empty one.
+    """
+    expected = "a JSON list with at least one element"
+    content: list[Any] = FILES.json(path, list, expected)
+    if not content:
+        raise EvaluationError.about("path", str(path), expected)
+    return content
+
+
+def missing_package(package: str, path: object) -> DependencyError:
+    """The error of a file format whose package is not installed."""
+    return DependencyError.about(
+        "path", str(path), f"{package} to be installed, which reads this format", "pip install 'qsit-metric[eval]'"
+    )
 
 
 def _contradictory(items: Iterable[Item]) -> dict[str, str]:

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from ..errors import shorten
+from ..errors import EvaluationError, refuse, shorten
+from ..files import PathLike
 from ..prompts import LETTERS
-from .errors import EvaluationError, missing, refuse
-from .files import FILES, PathLike, read_json_list
-from .manifest import check_image
+from .manifest import FILES, check_image, missing_package, read_json_list
 
 Type = Literal["yes-no", "what", "how"]
 Concern = Literal["distortion", "other", "in-context distortion", "in-context other"]
@@ -324,7 +323,7 @@ def _parquet(path: Path, pixels: bool = False) -> Iterator[dict[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing("pyarrow", path) from error
+        raise missing_package("pyarrow", path) from error
     needed = ["question", *_OPTIONS, "question_type", "question_concern", "image"]
     try:
         file = pyarrow.parquet.ParquetFile(path)
@@ -373,7 +372,7 @@ def _named(value: Any, names: Sequence[Any], field: str) -> Any:
 
 
 def _pictures(folder: Path) -> list[str]:
-    from ..images.suffixes import SUFFIXES
+    from ..pixels.read import SUFFIXES
 
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = sorted(path.relative_to(folder).as_posix() for path in files if not path.name.startswith("."))

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..errors import QSiTError
+from ..errors import EvaluationError, QSiTError, released
+from ..files import PathLike
 from ..prompts import LETTERS, multiple_choice
-from .errors import EvaluationError, to_keep
-from .files import PathLike, write_results
-from .loop import Progress
+from .loop import Progress, write_results
 from .qbench import CONCERNS, TYPES, Question
 
 if TYPE_CHECKING:
@@ -280,7 +279,7 @@ def _asked(
     try:
         view = metric.open(root / questions[0].image, exif=exif)
     except QSiTError as error:
-        return [to_keep(error) for _ in questions]
+        return [released(error) for _ in questions]
     with view:
         return list(_answers(view, questions, rule, limit))
 
@@ -293,7 +292,7 @@ def _answers(view: View, questions: Sequence[Question], rule: Rule, limit: int) 
             else:
                 yield view.ask(multiple_choice(one.question, one.choices), max_new_tokens=limit)
         except QSiTError as error:  # noqa: PERF203
-            yield to_keep(error)
+            yield released(error)
 
 
 def _report(

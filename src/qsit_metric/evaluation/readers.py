@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import shorten
+from ..errors import EvaluationError, shorten
+from ..files import PathLike
 from ..levels import LEVELS
-from .errors import EvaluationError, missing
-from .files import FILES, PathLike, read_json_list
-from .manifest import Item, Manifest, Row, json_row, manifest_rows, usable_items
+from .manifest import FILES, Item, Manifest, Row, json_row, manifest_rows, missing_package, read_json_list, usable_items
 
 _TID_LINE = re.compile(rb"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
 _HEAD = 65536
@@ -352,7 +351,7 @@ def excel_rows(path: Path, sheet: str | None = None) -> list[list[Any]]:
     try:
         import openpyxl
     except ImportError as error:
-        raise missing("openpyxl", path) from error
+        raise missing_package("openpyxl", path) from error
     try:
         with path.open("rb") as file:  # a path would have to end in .xlsx
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from .. import metric
 from ..errors import InputError, QSiTError
-from ..images import load
 from ..pipeline import guarded
+from ..pixels import load
 from ..view import opened
 from .hosts import require
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError, QSiTError
-from ..images import Picture
 from ..levels import SCORE_RANGE
+from ..pixels import Picture
 from .windows import Box, MapMethod, MapRequest, Windows
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.errors import shorten
-from qsit_metric.evaluation.errors import EvaluationError
+from qsit_metric.errors import EvaluationError, shorten
 from qsit_metric.evaluation.manifest import check_image
 
 from ...errors import DataError

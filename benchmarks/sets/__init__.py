@@ -1,0 +1,204 @@
+"""The data sets of the benchmarks below one data root: which are there, whole, and how they are loaded.
+
+    for one in status(root): ...            # found, missing or incomplete, with what is absent
+    load_scores("koniq", root)              # a Manifest
+    load_questions("llvisionqa-dev", root)  # the questions, and the folder of their images
+    load_descriptions("lldescribe", root)
+
+Each set lies in a folder below the root as its publisher ships it (`SETS[name].folders`). Q-Align's test parts lie in
+`q-align/`: images in `koniq/`, `spaq/` ..., lists in `test_jsons/`. KonIQ gets its official split if
+`koniq10k_distributions_sets.csv` lies beside its labels. Any `NAME.csv` in the root (columns image, mos) is a set, too,
+with its images in `NAME/` or beside it. Nothing is downloaded here; see `benchmarks.sets.download`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.sets.catalog import SETS, BenchmarkSet, Kind
+from benchmarks.sets.checks import SetStatus, best, differences, inspect, of, without
+from benchmarks.sets.places import Place, Read, below, own, pack, places
+from qsit_metric.evaluation import IQA_SETS, EvaluationError, Manifest, Question, ToDescribe
+from qsit_metric.evaluation.files import PathLike
+
+__all__ = ["SETS", "BenchmarkSet", "SetStatus", "load_descriptions", "load_questions", "load_scores", "rows", "status"]
+
+_LOG = logging.getLogger("qsit_metric")
+
+Sets = Mapping[str, BenchmarkSet]
+
+
+def status(root: PathLike, sets: Sets = SETS) -> list[SetStatus]:
+    """Say of each set, and of each csv in the data root, whether it is there and whole.
+
+    Args:
+        root: The data root.
+        sets: The sets to look for.
+
+    Returns:
+        One record for each of `sets`, in their order, then the csv files by name.
+
+    Raises:
+        EvaluationError: The root is no folder.
+
+    Example:
+        >>> import tempfile
+        >>> {one.state for one in status(tempfile.mkdtemp())}
+        {'missing'}
+    """
+    folder = _root(root)
+    return [_status(record, folder) for record in sets.values()] + [_own(path, folder, sets) for path in _csvs(folder)]
+
+
+def rows(statuses: Iterable[SetStatus]) -> list[dict[str, object]]:
+    """The statuses as rows of a table: set, title, state, rows, images, problem, get."""
+    return [
+        {
+            "set": one.name, "title": one.title, "state": one.state,
+            "rows": f"{one.n} of {one.expected}" if one.expected is not None else str(one.n),
+            "images": one.images, "problem": " ".join(one.problems), "get": one.hint,
+        }
+        for one in statuses
+    ]  # fmt: skip
+
+
+def load_scores(name: str, root: PathLike, *, refused: list[str] | None = None, sets: Sets = SETS) -> Manifest:
+    """Images with their scores, higher is better.
+
+    A set that is not whole is loaded as far as it is there; what differs from the published set is logged.
+
+    Args:
+        name: A key of `sets` of the kind "scores", or the name of a csv in the root.
+        root: The data root.
+        refused: A list that takes the rows that cannot be used, which leaves them out; default: they are an error.
+        sets: The sets that are known.
+
+    Raises:
+        EvaluationError: An unknown name, a set that is not there, or rows that cannot be used.
+        DependencyError: A package is missing that reads the label file.
+
+    Example:
+        >>> load_scores("kadid-test", "data").items[0].split  # doctest: +SKIP
+        'test'
+    """
+    _, read = _load(name, root, "scores", refused, sets)
+    found = of(read.rows, Manifest)
+    return Manifest(name, found.items, found.root)
+
+
+def load_questions(
+    name: str, root: PathLike, *, refused: list[str] | None = None, sets: Sets = SETS
+) -> tuple[list[Question], Path]:
+    """Questions, and the folder of their images; pictures inside parquet files are written into a folder first.
+
+    Args and errors are those of `load_scores`; the kind is "questions".
+    """
+    place, read = _load(name, root, "questions", refused, sets)
+    read = pack(place, read, sets[name].split)
+    return [of(one, Question) for one in of(read.rows, tuple)], read.images
+
+
+def load_descriptions(
+    name: str, root: PathLike, *, refused: list[str] | None = None, sets: Sets = SETS
+) -> tuple[list[ToDescribe], Path]:
+    """Pictures to be described, with golden texts if `golden.json` lies in the set's folder, and their own folder.
+
+    Args and errors are those of `load_scores`; the kind is "descriptions".
+    """
+    _, read = _load(name, root, "descriptions", refused, sets)
+    return [of(one, ToDescribe) for one in of(read.rows, tuple)], read.images
+
+
+def _root(root: PathLike) -> Path:
+    folder = Path(root)
+    if not folder.is_dir():
+        raise EvaluationError.about("root", str(root), "a folder with the data sets", "Pass it as --data-root.")
+    return folder
+
+
+def _csvs(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+
+
+def _status(record: BenchmarkSet, root: Path) -> SetStatus:
+    try:
+        found = places(record, root)
+    except EvaluationError as error:
+        return without(record, "incomplete", (str(error),))
+    if not found:
+        return without(record, "missing", _strange(record, root))
+    shown = best(inspect(record, place) for place in found)
+    if problem := _twice(record, found):
+        return replace(shown, state="incomplete", problems=(problem, *shown.problems))
+    return shown
+
+
+def _twice(record: BenchmarkSet, found: Iterable[Place]) -> str:
+    """Two folders with labels of one set: nobody could tell which was measured."""
+    folders = [str(place.folder) for place in found if place.labels and record.iqa and place.labels.suffix != ".json"]
+    return f"{' and '.join(folders)} are both this set; keep one." if len(folders) > 1 else ""
+
+
+def _strange(record: BenchmarkSet, root: Path) -> tuple[str, ...]:
+    """A folder that has the set's name alone, or a data root that is the set's folder itself."""
+    labels = IQA_SETS[record.iqa].labels if record.iqa else ()
+    if any((root / name).is_file() for name in labels):
+        return (f"{root} is its own folder; pass the folder above it.",)
+    named = below(root, record.folders)
+    return (f"{named[0]} has its name, but nothing of it.",) if named else ()
+
+
+def _own(path: Path, root: Path, sets: Sets) -> SetStatus:
+    """The status of a csv of one's own, of which nothing is published."""
+    shown = replace(inspect(BenchmarkSet(path.stem, path.name, "scores", (), 0), own(path)), expected=None, hint="")
+    if problem := _taken(path, root, sets):
+        return replace(shown, state="incomplete", problems=(problem, *shown.problems))
+    return shown
+
+
+def _taken(path: Path, root: Path, sets: Sets) -> str:
+    """What is wrong with a csv's name."""
+    if path.stem.lower() in sets:
+        return f"{path.name} has the name of a public set; call it otherwise."
+    alike = [other.name for other in _csvs(root) if other.stem.lower() == path.stem.lower()]
+    return f"{' and '.join(alike)} have one name; call them otherwise." if len(alike) > 1 else ""
+
+
+def _load(name: str, root: PathLike, kind: Kind, refused: list[str] | None, sets: Sets) -> tuple[Place, Read]:
+    """Read the best place of a set, and log what differs from the published set."""
+    folder = _root(root)
+    record = sets[name] if name in sets else _own_record(name, folder, kind, sets)
+    if record.kind != kind:
+        raise EvaluationError.about("name", name, f"a set of {kind}; this one is of {record.kind}")
+    place = _chosen(record, folder) if name in sets else own(folder / record.title)
+    read = place.read(refused)
+    for difference in differences(record, read):
+        _LOG.warning("%s: %s", record.title, difference)
+    return place, read
+
+
+def _chosen(record: BenchmarkSet, root: Path) -> Place:
+    found = [place for place in places(record, root) if place.labels]
+    if not found or _twice(record, found):
+        shown = _status(record, root)
+        expected = f"{record.title} in {' or '.join(record.folders) or 'q-align'} below {root}"
+        raise EvaluationError.about("name", record.name, expected, " ".join((*shown.problems, shown.hint)))
+    if len(found) == 1:
+        return found[0]
+    shown = best(inspect(record, place) for place in found)
+    return next(place for place in found if place.folder == shown.folder)
+
+
+def _own_record(name: str, root: Path, kind: Kind, sets: Sets) -> BenchmarkSet:
+    path = next((path for path in _csvs(root) if path.stem == name), None)
+    if path is None or kind != "scores":
+        near = difflib.get_close_matches(str(name), sets, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}?" if near else ""
+        raise EvaluationError.about("name", name, f"one of {', '.join(sets)}, or the name of a csv in {root}", hint)
+    if problem := _taken(path, root, sets):
+        raise EvaluationError.about("name", name, "a name of its own", problem)
+    return BenchmarkSet(path.stem, path.name, "scores", (), 0)

@@ -1,0 +1,44 @@
+"""Former names of modules: who imports one gets the module of today, and is told its name."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_PACKAGE = __package__ or "qsit_metric"
+FORMER = {
+    "creating": "modules.create",
+    "geometry": "pixels.geometry",
+    "images": "pixels",
+    "quality_map": "maps.quality_map",
+    "resampling": "pixels.resize",
+    "tiling": "pixels.tiles",
+    "windows": "maps.windows",
+}
+"""Old name -> new name, both below the package."""
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Finds the former names, after every other finder has found nothing."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, module = name.partition(".")
+        return ModuleSpec(name, self) if package == _PACKAGE and module in FORMER else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = f"{_PACKAGE}.{FORMER[module.__name__.partition('.')[2]]}"
+        warnings.warn(f"{module.__name__} is {new} now", DeprecationWarning, stacklevel=2)
+        sys.modules[module.__name__] = import_module(new)  # the import system hands out what stands here
+
+
+def answer_to_former_names() -> None:
+    """Make the former names importable; once for each process."""
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.append(_Moved())

@@ -1,0 +1,16 @@
+from .geometry import Geometry as Geometry
+from .read import MAX_PIXELS as MAX_PIXELS
+from .read import SUFFIXES as SUFFIXES
+from .read import ImageLike as ImageLike
+from .read import Picture as Picture
+from .read import items as items
+from .read import load as load
+from .read import load_one as load_one
+from .read import many as many
+from .resize import resize_image as resize_image
+from .resize import resize_tensor as resize_tensor
+from .tiles import Plan as Plan
+from .tiles import cut as cut
+from .tiles import normalise as normalise
+from .tiles import pack as pack
+from .tiles import plan as plan
