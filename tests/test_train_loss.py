@@ -67,6 +67,13 @@ def _theirs(theirs, parts, batch: Batch) -> torch.Tensor:
     ).loss
 
 
+def test_weights_stand_in_transformers_order(parts, theirs):
+    """Optimisers keep their moments by the place of a weight: a run of the release before goes on with its own."""
+    assert [name for name, _ in parts.model.named_parameters()] == [
+        published(name) for name, _ in theirs.named_parameters()
+    ]
+
+
 def test_it_equals_transformers_loss_and_gradients(parts, theirs, batch):
     losses = JointModel(parts.model, parts.geometry)(*batch)
     ours = losses.sums.sum() / losses.counts.sum()
