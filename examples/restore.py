@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # `train` is a program of the checkout, which nobody installs
 
 from qsit_metric import QSiT, QSiTLoss  # noqa: E402
-from train.data.synthetic import photographs  # noqa: E402
-from train.data.synthetic.distortions import distort  # noqa: E402
+from train.nano.data import photographs  # noqa: E402
+from train.nano.data.kadid import distort  # noqa: E402
 
 DAMAGE = (("white_noise", 5), ("white_noise", 4))
 WEIGHTS = {"L1": 0.0, "L1 + QSiT": 0.02, "L1 + far too much QSiT": 1.0}

@@ -24,7 +24,7 @@ from benchmarks.options import app_of
 from qsit_metric import QSiT
 from qsit_metric.evaluation import srcc
 from tests.training import SMALL, TEXTS, small_base
-from train.data.synthetic.labels import mean_mos
+from train.nano.data.kadid import mean_mos
 from train.nano.scratch import build_base
 
 SUMMARY: dict[str, Any] = {

@@ -19,7 +19,7 @@ from benchmarks.quadrants import KINDS, LEVELS, Case, Found, cases, look, measur
 from brightness import Brightness
 from conftest import IMAGES
 from qsit_metric import QSiT
-from train.data.synthetic import photographs
+from train.nano.data import photographs
 
 GOLDEN = ("landscape_451x300.png", "landscape_600x400.jpg", "square_512.png")  # cat, coffee, astronaut
 QUICK = ("gaussian_blur", "white_noise", "jpeg")

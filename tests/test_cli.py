@@ -179,6 +179,15 @@ def test_transformers_is_silent_but_the_download_bar_stays():
     assert are_progress_bars_disabled() == before
 
 
+def test_transformers_is_silent_too_if_it_is_imported_later():
+    code = (
+        "import sys; from qsit_metric import console, packages; console.hush();"
+        "early = 'transformers' in sys.modules; packages.check_transformers();"
+        "from transformers.utils import logging; sys.exit(early or logging.is_progress_bar_enabled())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 # ---- score
 
 

@@ -38,7 +38,7 @@ def metric() -> QSiT:
 
 def _degraded(kind: str, level: float) -> Image.Image:
     pytest.importorskip("skimage")
-    from train.data.synthetic.distortions import distort
+    from train.nano.data.kadid import distort
 
     return distort(Image.open(ROCKET).convert("RGB"), kind, level, seed=0)
 
@@ -65,8 +65,8 @@ def test_it_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_tells_a_good_photograph_from_bad_ones(metric: QSiT) -> None:
     pytest.importorskip("skimage")
-    from train.data.synthetic.distortions import distort
-    from train.data.synthetic.photographs import load
+    from train.nano.data.kadid import distort
+    from train.nano.data.photographs import load
 
     good = load("rocket")  # held out
     blurred, noisy = (distort(good, kind, 5, seed=0) for kind in ("gaussian_blur", "white_noise"))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data.synthetic.camera import photographed
-from train.data.synthetic.contents import content
-from train.data.synthetic.distortions import distort
+from train.nano.data.contents import content, photographed
+from train.nano.data.kadid import distort
 
 
 @pytest.fixture(scope="module")

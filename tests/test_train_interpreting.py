@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import shared
+from qsit_metric.errors import DependencyError
 from qsit_metric.prompts import DESCRIBE, LETTERS
 from train.commands.data import build_d2_command
 from train.data.interpreting import (
@@ -27,20 +29,17 @@ from train.data.interpreting import (
     balanced_sample,
     build,
     read_feedback,
+    vocabulary,
 )  # fmt: skip
-from train.data.interpreting.choices import INSTRUCTION, positions
-from train.data.interpreting.describe import QUESTIONS
-from train.data.interpreting.endpoint import Endpoint
-from train.data.interpreting.endpoint_writer import EndpointWriter, parse
-from train.data.interpreting.facts import facts
-from train.data.interpreting.knowledge import KNOWLEDGE
-from train.data.interpreting.places import PLACE_WORDS, PLACES
-from train.data.interpreting.report import kind_of, summary
+from train.data.interpreting.build import INSTRUCTION, kind_of, pathway_questions, positions, summary
+from train.data.interpreting.endpoint import Endpoint, EndpointWriter, parse
+from train.data.interpreting.feedback import facts
 from train.data.interpreting.sampling import TABLE_III, Moments, overall
-from train.data.interpreting.vocabulary import ATTRIBUTES, QUALITY
 from train.data.rows import Refusals, read_llava
 from train.errors import DataError, RunError
 
+ATTRIBUTES, QUALITY, PLACES = vocabulary.attributes(), vocabulary.overall_quality(), vocabulary.places()
+KNOWLEDGE, QUESTIONS = vocabulary.knowledge(), pathway_questions()
 CONCLUSION = "Thus, the quality of the image is poor."
 
 
@@ -271,9 +270,7 @@ class TestFacts:
         aliases = [alias for one in (*ATTRIBUTES, QUALITY) for alias in one.aliases]
         assert len(aliases) == len(set(aliases))
         assert {step.problem for one in ATTRIBUTES for step in one.steps if step.problem} == set(KNOWLEDGE)
-        assert (
-            set(PLACE_WORDS) == set(PLACES) == {other for others in PLACES.values() for other in others} | set(PLACES)
-        )
+        assert set(PLACES) == {other for place in PLACES.values() for other in place.elsewhere} | set(PLACES)
 
     def test_what_questions_take_wrong_answers_from_other_families(self):
         writer = TemplateWriter()
@@ -456,6 +453,18 @@ class TestEndpoint:
         assert body == {"model": "m", "messages": self.hello, "temperature": 0, "max_tokens": 1024}
         [kept] = (tmp_path / "cache").rglob("*.json")
         assert "secret" not in kept.read_text() + repr(endpoint)
+
+    def test_without_a_key_none_is_sent(self, server, tmp_path, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", "of somebody else")
+        server.script = [completion("Hi")]
+        assert self.endpoint(server, tmp_path).ask(self.hello) == "Hi"
+        assert [authorization for _, authorization, _ in server.seen] == [None]
+
+    def test_the_missing_package_is_named(self, server, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "openai", None)
+        with pytest.raises(DependencyError, match=r"pip install 'qsit-metric\[train\]'"):
+            self.endpoint(server, tmp_path).ask(self.hello)
+        assert not server.seen
 
     def test_passing_failures_are_tried_again_with_doubled_pauses(self, server, tmp_path):
         server.script = [raw(500, b"oops"), raw(429, b"", [("Retry-After", "7")]), completion("Hi")]

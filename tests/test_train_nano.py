@@ -21,11 +21,11 @@ from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import cut, plan
 from train.__main__ import build
 from train.data.corruptions import CORRUPTIONS
-from train.data.synthetic.distortions import DISTORTIONS
-from train.data.synthetic.make import read_shots, shoot
-from train.data.synthetic.shots import Degradation, Shot
 from train.errors import DataError, RunError
 from train.mixture import Sizes
+from train.nano.data.dataset import make_picture, read_pictures
+from train.nano.data.kadid import DISTORTIONS
+from train.nano.data.pictures import Degradation, MadePicture
 from train.nano.scratch import count_parameters
 from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
 from train.nano.taking import BEFORE, MODEL, take_over, taken
@@ -42,9 +42,9 @@ def test_the_model_is_small_enough_and_sees_large_photographs_in_detail() -> Non
     assert set(LEFT_OUT) <= set(DISTORTIONS)
 
 
-def _shot(*degradations: Degradation) -> Shot:
-    made, _ = shoot("d1", 0, seed=0)
-    return Shot(made.image, made.name, made.facts, made.tone, degradations)
+def _shot(*degradations: Degradation) -> MadePicture:
+    made, _ = make_picture("d1", 0, seed=0)
+    return MadePicture(made.image, made.name, made.facts, made.tone, degradations)
 
 
 def test_what_is_told_of_a_tile() -> None:
@@ -60,17 +60,17 @@ def test_what_is_told_of_a_tile() -> None:
 
 
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Shot], Path]:
+def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[MadePicture], Path]:
     root, found = tmp_path_factory.mktemp("pictures"), []
     for number in range(4):
-        shot, image = shoot("d1", number, seed=1)
+        shot, image = make_picture("d1", number, seed=1)
         (root / shot.image).parent.mkdir(parents=True, exist_ok=True)
         image.save(root / shot.image)
         found.append(shot)
     return found, root
 
 
-def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[Shot], Path], tmp_path: Path) -> None:
+def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePicture], Path], tmp_path: Path) -> None:
     images, root = [shot.image for shot in shots[0]], shots[1]
     store = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
     for image in images:
@@ -97,7 +97,9 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[Shot], Pa
         Prepared.load(tmp_path, "tiles", NANO.geometry)
 
 
-def test_the_tower_learns_from_windows_anywhere_in_a_picture(shots: tuple[list[Shot], Path], tmp_path: Path) -> None:
+def test_the_tower_learns_from_windows_anywhere_in_a_picture(
+    shots: tuple[list[MadePicture], Path], tmp_path: Path
+) -> None:
     images = [shot.image for shot in shots[0]]
     store = cut_pictures(images, shots[1], NANO.geometry, tmp_path / "tiles", workers=1)
     source = Windows(store, NANO.geometry, shots[0], shots[0][:2], torch.device("cpu"))
@@ -234,16 +236,15 @@ def test_efforts_can_be_written_down() -> None:
 
 
 def test_records_of_pictures_are_refused_where_they_are_not_whole(tmp_path: Path) -> None:
-    from train.data.synthetic.make import make_dataset
-    from train.data.synthetic.sets import Amounts
+    from train.nano.data.dataset import Amounts, make_dataset
 
     made = make_dataset(tmp_path, Amounts(6, 8, 6, 6, 6, 6), workers=1, quiet=True)
-    assert [shot.image for shot in read_shots(tmp_path, "d1")] == [row.image for row in made.rows("d1")]
+    assert [shot.image for shot in read_pictures(tmp_path, "d1")] == [row.image for row in made.rows("d1")]
     with pytest.raises(DataError, match="`set`: got 'd9'"):
-        read_shots(tmp_path, "d9")
+        read_pictures(tmp_path, "d9")
     next((tmp_path / "shots").glob("scoring-*")).unlink()
     with pytest.raises(DataError, match=r"`folder`: .*all pictures of scoring.*is not there"):
-        read_shots(tmp_path, "scoring")
+        read_pictures(tmp_path, "scoring")
 
 
 @pytest.mark.slow
@@ -259,7 +260,7 @@ def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
         folder = tmp_path / "nano" / "without" / kind / "data"
         for name in ("d1", "d2", "d3"):
             named = {kind, *TWINS[kind]}
-            gone = {shot.image for shot in read_shots(tmp_path / "nano" / "data", name)
+            gone = {shot.image for shot in read_pictures(tmp_path / "nano" / "data", name)
                     if named & {one.kind for one in shot.degradations}}  # fmt: skip
             left = {json.loads(line)["image"] for line in (folder / f"{name}.jsonl").read_text().splitlines()}
             assert left

@@ -20,12 +20,11 @@ from train.data.interpreting import KINDS, Feedback, TemplateWriter, balanced_sa
 from train.data.recipe import take
 from train.data.rows import to_jsonl
 from train.data.scoring import Scale, hold_out, scoring_row
-from train.data.synthetic.distortions import DISTORTIONS, distort
-from train.data.synthetic.facts import Facts
-from train.data.synthetic.make import shoot
-from train.data.synthetic.sets import Amounts, rows_of
-from train.data.synthetic.shots import Shot, Tone, draw_degradation, draw_degradations
 from train.mixture import Sizes
+from train.nano.data.dataset import Amounts, make_picture, rows_of
+from train.nano.data.facts import Facts
+from train.nano.data.kadid import DISTORTIONS, distort
+from train.nano.data.pictures import MadePicture, Tone, draw_degradation, draw_degradations
 from train.sweep import plan_step1, plan_step2
 from train.tiny.data import Amounts as TinyAmounts
 from train.tiny.data import make_data
@@ -41,7 +40,7 @@ def regions(image: Image.Image) -> list[int]:
     return np.asarray(image.resize((3, 3), Image.Resampling.BOX)).ravel().tolist()
 
 
-def _shots(name: str, count: int) -> list[Shot]:
+def _shots(name: str, count: int) -> list[MadePicture]:
     rng = np.random.default_rng([7, len(name)])
     facts = (
         Facts("shapes", "two red disks", "grey", shape="disk", shape_colour="red", count="two", place="left"),
@@ -53,7 +52,7 @@ def _shots(name: str, count: int) -> list[Shot]:
         scored = (draw_degradation(rng),) if number % 4 else ()
         made = scored if name in ("d1", "scoring") else draw_degradations(rng, 0.1, 0.2, 0.2)
         tone = Tone(0.35 + 0.01 * number, 0.2, 0.3 + 0.02 * (number % 15))
-        found.append(Shot(f"{name}/{number}.png", "chelsea", facts[number % 3], tone, made))
+        found.append(MadePicture(f"{name}/{number}.png", "chelsea", facts[number % 3], tone, made))
     return found
 
 
@@ -68,7 +67,7 @@ def test_rows_of_the_embedded_model() -> None:
 
 def test_pictures_of_the_embedded_model() -> None:
     for (name, number), expected in PICTURES.items():
-        shot, image = shoot(name, number, seed=3)
+        shot, image = make_picture(name, number, seed=3)
         assert image.size == expected[0]
         assert regions(image) == pytest.approx(expected[1], abs=2), (name, number, shot.name)
 

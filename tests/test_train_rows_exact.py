@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from qsit_metric.prompts import multiple_choice
 from train.data.rows import Row
-from train.data.synthetic.make import shoot
-from train.data.synthetic.rows import feedback
+from train.nano.data.dataset import make_picture
+from train.nano.data.feedback import feedback
 
 ASKED = multiple_choice("Is it sharp?", ("Yes", "No"))
 
@@ -36,12 +36,12 @@ def test_half_of_the_made_choices_are_asked_as_the_metric_asks() -> None:
     import numpy as np
 
     from train.data.interpreting import build
-    from train.data.interpreting.choices import INSTRUCTION
-    from train.data.synthetic.rows import WRITER
-    from train.data.synthetic.sets import _bare
+    from train.data.interpreting.build import INSTRUCTION
+    from train.nano.data.dataset import _bare
+    from train.nano.data.feedback import WRITER
 
     rng = np.random.default_rng(0)
-    said = [feedback(shoot("d2", number, seed=4)[0], rng) for number in range(6)] * 20
+    said = [feedback(make_picture("d2", number, seed=4)[0], rng) for number in range(6)] * 20
     rows = build(said, WRITER, seed=0, limits={"choice": 60})
     choices = [row for row in rows if INSTRUCTION in row.turns[0][0]]
     bare = [_bare(row, rng) for row in choices]

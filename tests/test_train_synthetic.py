@@ -17,23 +17,32 @@ from conftest import shared
 from qsit_metric.evaluation import Question
 from train.data.corruptions import CORRUPTIONS
 from train.data.interpreting import Feedback, Task, build
-from train.data.interpreting.facts import facts
+from train.data.interpreting.feedback import facts
 from train.data.rows import Refusals
-from train.data.synthetic import make, photographs
-from train.data.synthetic.content_rows import content_row
-from train.data.synthetic.contents import CONTENTS, SIZES, content, draw_name
-from train.data.synthetic.distortions import DISTORTIONS, LEVELS, ORDERED, distort, distortion
-from train.data.synthetic.distortions_blur import convolve, disk, gaussian, line
-from train.data.synthetic.distortions_coding import otsu_values
-from train.data.synthetic.facts import KINDS, Facts, dominant_colour
-from train.data.synthetic.labels import PRISTINE, SCALE, TABLE, drawn_mos, mean_mos, means, spreads
-from train.data.synthetic.make import make_dataset, shoot
-from train.data.synthetic.photographs import PHOTOGRAPHS
-from train.data.synthetic.rows import WRITER, feedback, questions, scored
-from train.data.synthetic.sets import Amounts, rows_of
-from train.data.synthetic.shots import ABSENT, SLIGHT, Degradation, Shot, Tone, draw_degradations
-from train.data.synthetic.words import ALL_KNOWLEDGE, BY_NAME, HIDES, PRAISED, SAYINGS, VOCABULARY
 from train.errors import DataError
+from train.nano.data import dataset, photographs
+from train.nano.data.contents import CONTENTS, SIZES, content, draw_name
+from train.nano.data.dataset import Amounts, make_dataset, make_picture, rows_of, scored
+from train.nano.data.distortions import convolve, disk, gaussian, line, otsu_values
+from train.nano.data.facts import KINDS, Facts, dominant_colour
+from train.nano.data.feedback import WRITER, feedback
+from train.nano.data.kadid import (
+    DISTORTIONS,
+    LEVELS,
+    ORDERED,
+    PRISTINE,
+    SCALE,
+    TABLE,
+    distort,
+    distortion,
+    drawn_mos,
+    mean_mos,
+    means,
+    spreads,
+)
+from train.nano.data.photographs import PHOTOGRAPHS
+from train.nano.data.pictures import ABSENT, SLIGHT, Degradation, MadePicture, Tone, draw_degradations, wordings
+from train.nano.data.questions import content_row, questions
 
 # Strengths of level 1 and 5 in the published generator (KADIS-700k).
 ENDS = {
@@ -45,6 +54,10 @@ ENDS = {
     "mean_shift": (0.15, -0.15), "jitter": (0.05, 1), "non_eccentricity_patch": (20, 100), "pixelate": (0.01, 0.5),
     "quantization": (20, 7), "color_block": (2, 10), "high_sharpen": (1, 12), "contrast_change": (0.3, -0.6),
 }  # fmt: skip
+WORDS = wordings()
+VOCABULARY = tuple(WORDS.attributes.values())
+BY_NAME, SAYINGS, HIDES, PRAISED = WORDS.attributes, WORDS.degradations, WORDS.hides, WORDS.praised
+ALL_KNOWLEDGE = WORDS.knowledge
 TONE = Tone(0.45, 0.2, 0.4)
 FACTS = Facts("object", "a cup of coffee", colour="brown", layout="square")
 RNG = np.random.default_rng
@@ -379,7 +392,7 @@ class TestContents:
 
 
 def shot(*degradations, number=0):
-    return Shot(f"{number}.png", "coffee", FACTS, TONE, degradations)
+    return MadePicture(f"{number}.png", "coffee", FACTS, TONE, degradations)
 
 
 EVERY = [Degradation(kind, float(level)) for kind in DISTORTIONS for level in LEVELS]
@@ -404,14 +417,14 @@ class TestRows:
             found = {fact.attribute.name: fact.index for fact in facts(said, VOCABULARY)}
             named = {name for name, _ in said.attributes if name} | {"quality"}
             assert set(found) <= named
-            attribute, step = BY_NAME[one.saying.attribute], found.get(one.saying.attribute)
+            attribute, step = BY_NAME[one.wording.attribute], found.get(one.wording.attribute)
             if one.grade == ABSENT:
                 assert step == (1 if attribute.excluding else 2)
             elif one.grade == SLIGHT:
                 assert step == (None if attribute.excluding else 1)
             else:
                 assert step in ((0, 2) if attribute.excluding else (0,))
-            others = set(found) - {one.saying.attribute, "quality"}
+            others = set(found) - {one.wording.attribute, "quality"}
             hidden = {one.family, *HIDES[one.family]} if one.grade else {one.family}
             assert all(BY_NAME[name].family not in hidden for name in others)
             assert all(found[name] == (1 if BY_NAME[name].excluding else 2) for name in others)
@@ -423,11 +436,13 @@ class TestRows:
 
     def test_every_degradation_has_words_and_knowledge(self):
         assert (
-            {one.saying.attribute for one in EVERY} == set(PRAISED) == {saying.attribute for saying in SAYINGS.values()}
+            {one.wording.attribute for one in EVERY}
+            == set(PRAISED)
+            == {wording.attribute for wording in SAYINGS.values()}
         )
         problems = {step.problem for one in VOCABULARY for step in one.steps if step.problem}
         assert problems <= set(ALL_KNOWLEDGE)
-        assert {BY_NAME[saying.attribute].family for saying in SAYINGS.values()} == set(HIDES)
+        assert {BY_NAME[wording.attribute].family for wording in SAYINGS.values()} == set(HIDES)
 
     @pytest.mark.parametrize("topic", ["causes", "advice", "tools", "consumers", "other"])
     def test_conversations_know_all_problems(self, topic):
@@ -496,10 +511,10 @@ def made(tmp_path_factory):
 
 
 def quick(name, number, seed, form="png"):
-    """A picture of one colour that `shoot` might have made."""
-    degradations = make._drawn(name, RNG([seed, make._SETS.index(name), number]))
+    """A picture of one colour that `make_picture` might have made."""
+    degradations = dataset._drawn(name, RNG([seed, dataset._SETS.index(name), number]))
     path = f"{name}/0000/{number:07d}.{form}"
-    return Shot(path, "coffee", FACTS, TONE, degradations), grey(number % 256, (8, 8))
+    return MadePicture(path, "coffee", FACTS, TONE, degradations), grey(number % 256, (8, 8))
 
 
 class TestMaking:
@@ -520,12 +535,12 @@ class TestMaking:
         assert (len(data.val_scoring), len(data.val_questions)) == (6, 6)
         assert data.record["how"] == {"seed": 1, "form": "png", **asdict(SMALL)}
         with Image.open(folder / "images" / data.rows("d1")[3].image) as image:
-            assert image.convert("RGB") == shoot("d1", 3, 1)[1]
-        shots = [shoot("d1", number, 1)[0] for number in range(8)]
+            assert image.convert("RGB") == make_picture("d1", 3, 1)[1]
+        shots = [make_picture("d1", number, 1)[0] for number in range(8)]
         assert [row.image for row in data.rows("d1")] == [shot.image for shot in shots]
         assert all(row.mos != shot.mos for row, shot in zip(data.rows("d1"), shots, strict=True))
         assert all(SCALE.level(row.mos) in row.turns[0][1] for row in data.rows("d1"))
-        held = [shoot("scoring", number, 1)[0] for number in range(6)]
+        held = [make_picture("scoring", number, 1)[0] for number in range(6)]
         assert [row.mos for row in data.val_scoring] == [shot.mos for shot in held], "judged by the mean"
 
     def test_held_out_photographs_are_not_trained_on(self, made):
@@ -539,9 +554,9 @@ class TestMaking:
 
     def test_a_cut_run_goes_on(self, tmp_path, monkeypatch):
         """Portions of another size and an interruption change nothing; what is there is not made again."""
-        monkeypatch.setattr(make, "shoot", quick)
+        monkeypatch.setattr(dataset, "make_picture", quick)
         whole = make_dataset(tmp_path / "whole", SMALL, 1, 1, quiet=True)
-        monkeypatch.setattr(make, "PORTION", 5)
+        monkeypatch.setattr(dataset, "PORTION", 5)
         taken = []
 
         def cut(portion, number):
@@ -550,14 +565,14 @@ class TestMaking:
                 raise KeyboardInterrupt
             return take(portion, number)
 
-        take = make._take
-        monkeypatch.setattr(make, "_take", cut)
+        take = dataset._saved
+        monkeypatch.setattr(dataset, "_saved", cut)
         with pytest.raises(KeyboardInterrupt):
             make_dataset(tmp_path / "cut", SMALL, 1, 1, quiet=True)
         assert len(list((tmp_path / "cut" / "shots").iterdir())) == 2
         assert not (tmp_path / "cut" / "data").exists()
         again = make_dataset(tmp_path / "cut", SMALL, 1, 1, quiet=True)
-        assert len(taken) - 13 == sum(SMALL.pictures(name) for name in make._SETS) - 8
+        assert len(taken) - 13 == sum(SMALL.pictures(name) for name in dataset._SETS) - 8
         assert again.digest == whole.digest
         count = len(taken)
         assert make_dataset(tmp_path / "cut", SMALL, 1, 1, quiet=True).digest == again.digest
@@ -572,21 +587,21 @@ class TestMaking:
             make_dataset(tmp_path, SMALL, 1, 1, quiet=True)
 
     def test_webp_is_lossless(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(make, "shoot", quick)
-        portions = list(make._portions(tmp_path, SMALL, 1, "webp"))
+        monkeypatch.setattr(dataset, "make_picture", quick)
+        portions = list(dataset._portions(tmp_path, SMALL, 1, "webp"))
         (tmp_path / "shots").mkdir()
-        assert sum(make._done(portions, 1)) == sum(SMALL.pictures(name) for name in make._SETS)
+        assert sum(dataset._done(portions, 1)) == sum(SMALL.pictures(name) for name in dataset._SETS)
         with Image.open(tmp_path / "images" / "d1" / "0000" / "0000003.webp") as image:
             np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.asarray(quick("d1", 3, 1)[1]))
 
     def test_rows_do_not_need_pictures(self):
-        shots = {name: [quick(name, n, 0)[0] for n in range(SMALL.pictures(name))] for name in make._SETS}
+        shots = {name: [quick(name, n, 0)[0] for n in range(SMALL.pictures(name))] for name in dataset._SETS}
         sets, validation = rows_of(shots, SMALL, 0)
         assert (len(sets["d1"]), len(sets["d3"]), len(validation.questions)) == (8, 6, 6)
 
     def test_three_rows_and_four_rounds_for_four_pictures(self):
         amounts = replace(SMALL, d2=100)
-        shots = {name: [quick(name, n, 0)[0] for n in range(amounts.pictures(name))] for name in make._SETS}
+        shots = {name: [quick(name, n, 0)[0] for n in range(amounts.pictures(name))] for name in dataset._SETS}
         kinds = Counter(row.id.split("/")[0].split("-")[0] for row in rows_of(shots, amounts, 0)[0]["d2"])
         assert (kinds["pathway"], kinds["conversation"], kinds["round"]) == (20, 10, 100 + 7)
         assert kinds["what"] + kinds["how"] == 15
@@ -614,10 +629,10 @@ class TestMaking:
         with pytest.raises(DataError, match="`rounds`: got 9, expected no more than pictures of D1, 8"):
             Amounts(d1=8, rounds=9)
         with pytest.raises(DataError, match="`set`: got 'd4'"):
-            shoot("d4", 0, 0)
+            make_picture("d4", 0, 0)
 
     def test_shots_survive_json(self):
-        one = shoot("questions", 1, 0)[0]
-        assert Shot.from_dict(json.loads(json.dumps(one.as_dict()))) == one
+        one = make_picture("questions", 1, 0)[0]
+        assert MadePicture.from_dict(json.loads(json.dumps(one.as_dict()))) == one
         assert isinstance(feedback(one, RNG(0)), Feedback)
         assert Path(one.image).suffix == ".png"

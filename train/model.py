@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from qsit_metric.backends.training import (
     Config,
+    Generation,
     LlavaOnevision,
     LlavaOnevisionBackend,
     Tokenizer,
@@ -89,7 +90,8 @@ class Parts:
     def backend(self) -> LlavaOnevisionBackend:
         """The model as the metric's engine; this freezes it and puts it in eval mode."""
         template = self.scoring.template or CHATML
-        return LlavaOnevisionBackend(self.model, self.tokenizer, template, self.geometry, self.scoring)
+        rules = Generation.load(self.base)
+        return LlavaOnevisionBackend(self.model, self.tokenizer, template, self.geometry, self.scoring, rules)
 
     def save(self, folder: Path, state: Mapping[str, torch.Tensor] | None = None, dtype: Any = None) -> None:
         """Write a folder that `QSiT(folder)` and transformers load.
@@ -150,11 +152,13 @@ def on_disk(name: str) -> str:
 
 
 def _portable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a tokenizer as every release reads them: transformers 5 writes a list where 4.57 wants a mapping.
+    """Settings of a tokenizer as every release reads them; transformers 5 writes what 4.57 does not know.
 
     The chat template has a file of its own; how somebody once loaded the tokenizer is nobody's business.
     """
     kept = {name: value for name, value in settings.items() if name not in _OF_LOADING}
+    if kept.get("tokenizer_class") == "TokenizersBackend":
+        kept["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(kept.get("extra_special_tokens"), list):
         kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
     return kept

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.cost.models import CHECKPOINT, dialogue, stored_geometry
+from benchmarks.cost.models import CHECKPOINT, stored, stored_geometry
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.pipeline import Budget
@@ -61,9 +61,12 @@ class Authors:
     name = "authors"
 
     def __init__(self, model: Any = None) -> None:
+        from transformers import AutoTokenizer
+
         self._model = model
         self._processor = _processor_class().from_pretrained(CHECKPOINT)
-        self._tokenizer, self._template = dialogue()
+        self._tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+        self._template = stored("chat_template.json")["chat_template"]
         self._geometry = stored_geometry()
 
     def pixels(self, image: Image.Image) -> torch.Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-import urllib.error
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,13 +115,14 @@ class EndpointJudge:
 
     def _failed(self, error: Exception) -> EvaluationError:
         cause = error.__cause__
-        if isinstance(cause, urllib.error.HTTPError) and cause.code in _REFUSED:
+        status = getattr(cause, "status_code", None)
+        if status in _REFUSED:
             key = (
                 f"the key in the environment variable {self.api_key_env}"
                 if self.api_key_env
                 else "requests without a key"
             )
-            told = f"endpoint {self.base_url!r}, model {self.model!r}: refuses {key} (HTTP {cause.code})"
+            told = f"endpoint {self.base_url!r}, model {self.model!r}: refuses {key} (HTTP {status})"
             return EvaluationError(f"{told}. What was judged is kept; start the same command again to go on.")
         return EvaluationError(self._without_key(str(error)))
 

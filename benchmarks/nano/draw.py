@@ -21,9 +21,9 @@ from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, png
 from benchmarks.nano.pictures import series
 from benchmarks.nano.training import distortion
 from benchmarks.options import app_of
+from benchmarks.output import FILES
 from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.levels import LEVELS, SCORE_RANGE
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "pristine": ("untouched", COLOURS["ink"]),
     }
 )
-"""Module of a type's degradation -> name and colour."""
+"""Family of a type -> name and colour."""
 _ROWS = MappingProxyType({"gaussian_blur": "Gaussian blur", "white_noise": "white noise", "jpeg": "JPEG"})
 
 
@@ -51,7 +51,7 @@ def family(kind: str) -> str:
         >>> family("lens_blur"), family("pristine")
         ('blur', 'pristine')
     """
-    return kind if kind == "pristine" else distortion(kind).apply.__module__.rpartition("_")[2]
+    return kind if kind == "pristine" else distortion(kind).family
 
 
 def scatter(rows: Sequence[Mapping[str, str]], found: Mapping[str, Any]) -> bytes:
@@ -168,9 +168,8 @@ def draw(results: Path, to: Path) -> None:
         EvaluationError: The folder has no measurement.
     """
     found, rows = read(results)
-    to.mkdir(parents=True, exist_ok=True)
-    write_atomic(to / "nano-scoring.png", scatter(rows, found))
-    write_atomic(to / "nano-strip.png", series_figure(found))
+    FILES.write(to / "nano-scoring.png", scatter(rows, found))
+    FILES.write(to / "nano-strip.png", series_figure(found))
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:

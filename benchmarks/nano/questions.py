@@ -16,7 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.nano.pictures import Picture, make
-from benchmarks.nano.training import QUALITY, VOCABULARY, Facts, Shot, Tone, draw_degradations, questions, tone_of
+from benchmarks.nano.training import (
+    Facts,
+    MadePicture,
+    Tone,
+    draw_degradations,
+    overall_quality,
+    questions,
+    tone_of,
+    wordings,
+)
 from qsit_metric.evaluation import EvaluationError, Question
 
 KINDS = ("what", "yes-no", "how")
@@ -64,10 +73,10 @@ def draw(measured: Mapping[str, Tone], count: int, seed: int) -> list[Asked]:
     return [Asked(one, pictures[one.image]) for one in found]
 
 
-def _shot(name: str, number: int, measured: Mapping[str, Tone], seed: int) -> tuple[Shot, Picture]:
+def _shot(name: str, number: int, measured: Mapping[str, Tone], seed: int) -> tuple[MadePicture, Picture]:
     rng = np.random.default_rng([seed, 2, number])
     degradations = draw_degradations(rng, pristine=_PRISTINE, corrupted=_CORRUPTED, pairs=_PAIRS)
-    shot = Shot(f"{number:05d}/{name}", name, Facts("", ""), measured[name], degradations)
+    shot = MadePicture(f"{number:05d}/{name}", name, Facts("", ""), measured[name], degradations)
     return shot, Picture(name, degradations, int(rng.integers(1 << 31)))
 
 
@@ -123,7 +132,7 @@ def _right(question: Question) -> str:
 def _steps() -> dict[str, str]:
     return {
         word.casefold(): f"{attribute.name} {place}"
-        for attribute in (*VOCABULARY, QUALITY)
+        for attribute in (*wordings().attributes.values(), overall_quality())
         for place, step in enumerate(attribute.steps)
         for word in step.asked
     }

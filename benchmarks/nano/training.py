@@ -5,24 +5,20 @@ labels are its labels.
 """
 
 from train.card import metadata
-from train.data.interpreting.vocabulary import QUALITY
-from train.data.synthetic import photographs
-from train.data.synthetic.distortions import DISTORTIONS, LEVELS, distort, distortion
-from train.data.synthetic.facts import Facts
-from train.data.synthetic.labels import mean_mos
-from train.data.synthetic.rows import questions
-from train.data.synthetic.shots import Degradation, Shot, Tone, draw_degradations, tone_of
-from train.data.synthetic.words import VOCABULARY
+from train.data.interpreting.vocabulary import overall_quality
+from train.nano.data import photographs
+from train.nano.data.facts import Facts
+from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, distortion, mean_mos
+from train.nano.data.pictures import Degradation, MadePicture, Tone, draw_degradations, tone_of, wordings
+from train.nano.data.questions import questions
 from train.processes import alone
 
 __all__ = [
     "DISTORTIONS",
     "LEVELS",
-    "QUALITY",
-    "VOCABULARY",
     "Degradation",
     "Facts",
-    "Shot",
+    "MadePicture",
     "Tone",
     "alone",
     "distort",
@@ -30,7 +26,9 @@ __all__ = [
     "draw_degradations",
     "mean_mos",
     "metadata",
+    "overall_quality",
     "photographs",
     "questions",
     "tone_of",
+    "wordings",
 ]

@@ -11,11 +11,12 @@ from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question
 from qsit_metric.evaluation.loop import Progress, is_qsit, outcomes
 from qsit_metric.evaluation.questions import Rule, check_rule, is_correct
+from qsit_metric.journal import digest
 from qsit_metric.prompts import DESCRIBE, multiple_choice
 
 from .process import Process
 from .results import Results
-from .run import Groups, carry_out, digest, identity
+from .run import Groups, carry_out, identity
 
 if TYPE_CHECKING:
     from qsit_metric import Answer, QSiT

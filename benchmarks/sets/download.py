@@ -11,19 +11,18 @@ the card. File names in the repositories are second-hand, from programs that rea
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.output import FILES
 from benchmarks.sets import SETS, Sets, SetStatus, status
 from benchmarks.sets.hub_files import Brought, bring, digest
 from benchmarks.sets.unpack import Tick, unpack
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import PathLike, read_text, write_atomic
-from qsit_metric.files import locked
+from qsit_metric.files import PathLike, locked
 from qsit_metric.hub.store import Request, cache_folder
 
 _LOG = logging.getLogger("qsit_metric")
@@ -179,16 +178,15 @@ def _copy(path: Path, target: Path) -> None:
     if target.exists():
         hint = "Move it away, or pass another folder."
         raise EvaluationError.about("root", str(target), "the file that the Hub has under this name", hint)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, path.read_bytes())
+    FILES.write(target, path.read_bytes())
 
 
 def _note(source: Source, brought: Brought, path: Path) -> None:
     """Which commit the files are from, for whoever asks later; notes on other files stay."""
     try:
-        noted: dict[str, Any] = json.loads(read_text(path)) if path.is_file() else {}
-    except ValueError:
+        noted: dict[str, Any] = FILES.json(path) if path.is_file() else {}
+    except EvaluationError:
         noted = {}
     fields = {"repo": source.repo, "commit": brought.commit, "licence": brought.licence or source.licence}
     noted |= {name: {**fields, "sha256": digest(file)} for name, file in brought.files.items()}
-    write_atomic(path, json.dumps(noted, indent=1, sort_keys=True) + "\n")
+    FILES.write_json(path, dict(sorted(noted.items())))

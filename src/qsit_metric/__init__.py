@@ -12,7 +12,6 @@ Importing this package is cheap; torch and transformers are imported when a name
 import lazy_loader
 
 from ._moved import answer_to_former_names
-from ._version import __version__
 
 answer_to_former_names()
 

@@ -13,8 +13,18 @@ from types import ModuleType
 _PACKAGE = __package__ or "qsit_metric"
 FORMER = {
     "creating": "modules.create",
+    "evaluation.errors": "errors",
+    "evaluation.fitting": "evaluation.correlations",
+    "evaluation.lldescribe": "evaluation.qbench",
+    "evaluation.llvisionqa": "evaluation.qbench",
+    "evaluation.readers_dmos": "evaluation.readers",
+    "evaluation.rules": "evaluation.questions",
+    "evaluation.sheets": "evaluation.readers",
     "geometry": "pixels.geometry",
     "images": "pixels",
+    "loss": "modules.loss",
+    "map_drawing": "maps.drawing",
+    "module": "modules.differentiable",
     "quality_map": "maps.quality_map",
     "resampling": "pixels.resize",
     "tiling": "pixels.tiles",

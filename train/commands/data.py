@@ -19,10 +19,9 @@ from qsit_metric.levels import LEVELS
 
 from ..data.freeze import freeze_recipe
 from ..data.frozen import Frozen
-from ..data.interpreting.build import KINDS, build
+from ..data.interpreting.build import KINDS, build, summary
 from ..data.interpreting.feedback import read_feedback
 from ..data.interpreting.files import save
-from ..data.interpreting.report import summary
 from ..data.interpreting.templates import TemplateWriter
 from ..data.interpreting.writer import Writer
 from ..data.rows import Refusals
@@ -190,8 +189,7 @@ def _writer(
         return TemplateWriter()
     if not base_url or not model:
         raise DataError.about("base_url, model", (base_url, model), "both, for --writer endpoint")
-    from ..data.interpreting.endpoint import Endpoint
-    from ..data.interpreting.endpoint_writer import EndpointWriter
+    from ..data.interpreting.endpoint import Endpoint, EndpointWriter
 
     return EndpointWriter(Endpoint(base_url, model, cache, key, timeout), workers)
 

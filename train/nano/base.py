@@ -14,11 +14,11 @@ import torch
 from qsit_metric.files import commit_folder, write_atomic
 
 from ..data.frozen import Frozen
-from ..data.synthetic.make import read_shots
-from ..data.synthetic.shots import Shot
 from ..model import load_parts
 from ..prepared import Prepared
 from ..recipe import Model
+from .data.dataset import read_pictures
+from .data.pictures import MadePicture
 from .scratch import Scratch, build_base
 from .spec import Device
 from .tiles import Windows
@@ -49,7 +49,7 @@ def make_tower(
     folder, state = output / "models" / "tower", output / "models" / _STATE
     if folder.is_dir():
         return folder
-    taken, held = read_shots(data, "d1"), read_shots(data, "scoring")
+    taken, held = read_pictures(data, "d1"), read_pictures(data, "scoring")
     blank = output / "models" / "blank"
     if not blank.is_dir():
         build_base(spec, _texts(Frozen.load(data / "data")), blank, lessons.seed, _crops(store, taken, lessons.seed))
@@ -70,7 +70,7 @@ def _texts(rows: Frozen) -> Sequence[str]:
     return [text for name in ("d1", "d2", "d3") for row in rows.rows(name) for turn in row.turns for text in turn]
 
 
-def _crops(store: Prepared, shots: Sequence[Shot], seed: int) -> torch.Tensor:
+def _crops(store: Prepared, shots: Sequence[MadePicture], seed: int) -> torch.Tensor:
     """(N, 3, tile, tile) in -1..1, the second tile of some pictures: the first is the whole, squeezed."""
     picks = np.random.default_rng(seed).integers(0, len(shots), _CROPS)
     pixels, firsts = store.array()

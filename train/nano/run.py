@@ -21,8 +21,6 @@ import torch
 from qsit_metric.files import write_atomic
 
 from ..balance import coarse_sizes
-from ..data.synthetic.make import make_dataset
-from ..data.synthetic.sets import LABELS
 from ..export import export
 from ..folder import Outcome
 from ..loop import train
@@ -35,6 +33,7 @@ from ..sweep.curve import Fit
 from ..sweep.proxy import proxy
 from ..tiny.summary import chance, fitted, history
 from .base import SEEN, make_tower
+from .data.dataset import LABELS, make_dataset
 from .scratch import count_parameters
 from .spec import CPU, FULL, NANO, Device, Effort
 from .stages import Say, Stages, read_json

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-from ..data.synthetic.sets import Amounts
 from ..processes import quick_in_bfloat16
+from .data.dataset import Amounts
 from .scratch import Scratch
 from .tower import Lessons
 

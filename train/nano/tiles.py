@@ -16,11 +16,10 @@ import torch
 from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.pixels.tiles import plan
 
-from ..data.synthetic.distortions import DISTORTIONS
-from ..data.synthetic.labels import SCALE
-from ..data.synthetic.shots import Shot
 from ..errors import DataError
 from ..prepared import Prepared
+from .data.kadid import DISTORTIONS, SCALE
+from .data.pictures import MadePicture
 from .tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
@@ -35,7 +34,7 @@ _MOVED = 0.5  # share of windows that lie between tiles
 _SWAPPED = 0.5  # share of batches whose colours change places, in pictures whose degradation does not tell them apart
 
 
-def target(shot: Shot) -> tuple[int, tuple[float, float]]:
+def target(shot: MadePicture) -> tuple[int, tuple[float, float]]:
     """Index in `KINDS`, and (score, distance from the untouched picture), both 0..1.
 
     Raises:
@@ -71,7 +70,7 @@ class _Table:
     targets: torch.Tensor
 
     @classmethod
-    def of(cls, shots: Sequence[Shot], store: Prepared, firsts: Mapping[str, int], geometry: Geometry) -> _Table:
+    def of(cls, shots: Sequence[MadePicture], store: Prepared, firsts: Mapping[str, int], geometry: Geometry) -> _Table:
         rows: list[tuple[int, int, int, bool, bool]] = []
         for picture, shot in enumerate(shots):
             start, place = firsts[shot.image], store.places[shot.image]
@@ -104,7 +103,12 @@ class Windows:
     values = 1 + len(KINDS)
 
     def __init__(
-        self, store: Prepared, geometry: Geometry, taken: Sequence[Shot], held: Sequence[Shot], device: torch.device
+        self,
+        store: Prepared,
+        geometry: Geometry,
+        taken: Sequence[MadePicture],
+        held: Sequence[MadePicture],
+        device: torch.device,
     ) -> None:
         self._side = geometry.tile
         pixels, firsts = store.array()

@@ -16,11 +16,11 @@ from qsit_metric.files import write_atomic
 
 from ..data.frozen import Frozen, Validation, freeze
 from ..data.rows import Row
-from ..data.synthetic.make import read_shots
-from ..data.synthetic.shots import Shot
 from ..loop import train
 from ..mixture import SETS, Sizes
 from ..recipe import TrainingRecipe
+from .data.dataset import read_pictures
+from .data.pictures import MadePicture
 from .spec import LEFT_OUT, TWINS
 from .stages import Stages
 
@@ -128,7 +128,7 @@ def _without(frozen: Frozen, made: Path, kind: str, folder: Path) -> Frozen:
     """The data without one type of degradation; questions and scores to validate on stay."""
     if (folder / "data.json").is_file():
         return Frozen.load(folder)
-    gone = {shot.image for name in SETS for shot in read_shots(made, name) if shows(shot, kind)}
+    gone = {shot.image for name in SETS for shot in read_pictures(made, name) if shows(shot, kind)}
     sets: dict[str, Sequence[Row]] = {
         name: [row for row in frozen.rows(name) if row.image not in gone] for name in SETS
     }
@@ -137,6 +137,6 @@ def _without(frozen: Frozen, made: Path, kind: str, folder: Path) -> Frozen:
     return freeze(sets, validation, folder, roots=roots, how={"without": kind})
 
 
-def shows(shot: Shot, kind: str) -> bool:
+def shows(shot: MadePicture, kind: str) -> bool:
     """Whether a picture has a type that is left out, or the corruption that looks like it."""
     return any(one.kind in (kind, *TWINS[kind]) for one in shot.degradations)

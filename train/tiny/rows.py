@@ -14,8 +14,8 @@ from qsit_metric.evaluation.qbench import Concern
 from qsit_metric.prompts import LETTERS, multiple_choice
 
 from ..data.interpreting import Feedback, Task, TemplateWriter
-from ..data.interpreting.choices import INSTRUCTION
-from ..data.interpreting.vocabulary import ATTRIBUTES, QUALITY
+from ..data.interpreting.build import INSTRUCTION
+from ..data.interpreting.vocabulary import attributes, overall_quality
 from ..data.interpreting.writer import Draft
 from ..data.rows import Refusals, Row
 from ..data.scoring import Scale
@@ -37,7 +37,7 @@ _ALIKE = {"blur": ("blocks",), "noise": ("blocks",), "blocks": ("blur",), "fade"
 _OTHER = ("contrast", "exposure")  # Q-Bench counts them as "other", not as distortions
 
 _NAMED = {name for name, *_ in _SAID.values()}
-WRITER_ATTRIBUTES = tuple(attribute for attribute in ATTRIBUTES if attribute.name in _NAMED)
+WRITER_ATTRIBUTES = tuple(attribute for attribute in attributes() if attribute.name in _NAMED)
 WRITER = TemplateWriter(WRITER_ATTRIBUTES)
 
 
@@ -137,7 +137,7 @@ def _natural(shot: Shot, draft: Draft) -> Asked:
 def _order() -> dict[str, int]:
     """Place of every option among those that may stand beside it."""
     words = ["Yes", "No"]
-    for attribute in (*WRITER_ATTRIBUTES, QUALITY):
+    for attribute in (*WRITER_ATTRIBUTES, overall_quality()):
         words += [word[:1].upper() + word[1:] for step in attribute.steps for word in step.asked]
     words += sorted({step.problem for attribute in WRITER_ATTRIBUTES for step in attribute.steps if step.problem})
     return {word: place for place, word in enumerate(words)}

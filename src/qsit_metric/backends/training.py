@@ -11,6 +11,7 @@ from .base import Encoded
 from .checkpoint import load_geometry
 from .dialogue import IMAGE
 from .features import projected
+from .generation import Generation
 from .llava_onevision import LlavaOnevisionBackend
 from .tokenizer import Tokenizer
 
@@ -18,6 +19,7 @@ __all__ = [
     "IMAGE",
     "Config",
     "Encoded",
+    "Generation",
     "LlavaOnevision",
     "LlavaOnevisionBackend",
     "Text",

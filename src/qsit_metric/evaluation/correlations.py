@@ -132,7 +132,7 @@ def rmse(predicted: Numbers, mos: Numbers) -> float:
 
 
 def plcc_fitted(predicted: Numbers, mos: Numbers) -> float:
-    """PLCC after the predictions went through the logistic curve that fits the scores best.
+    """Pearson's correlation after the predictions went through the logistic curve that fits the scores best.
 
     The curve has four parameters: two ends, a middle and a width. It may rise or fall; the sign of the result is the
     direction of the curve, so that a fit never hides that a metric says the opposite of people.
@@ -154,7 +154,7 @@ def plcc_fitted(predicted: Numbers, mos: Numbers) -> float:
 
 
 def logistic_curve(x: Array, y: Array) -> Callable[[Array], Array]:
-    """The logistic curve that comes nearest to y.
+    """Fit the logistic curve that comes nearest to y.
 
     Args:
         x: (N,) predicted scores, on any scale; finite, N >= 5.
@@ -190,7 +190,7 @@ STATISTICS: Mapping[str, Callable[[Numbers, Numbers], float]] = {
 
 
 def correlate(predicted: Numbers, mos: Numbers) -> Correlations:
-    """All statistics at once; those that are undefined are None and have a reason.
+    """Compute all statistics; those that are undefined are None and have a reason.
 
     Args:
         predicted: (N,) predicted scores.
@@ -223,7 +223,7 @@ def bootstrap_interval(
     seed: int = 0,
     rounds: int = 1000,
 ) -> tuple[float, float]:
-    """Interval in which a statistic would fall on other images of the same kind: percentile bootstrap over images.
+    """Percentile bootstrap interval of a statistic over images: where it would fall on other images of the same kind.
 
     Args:
         predicted: (N,) predicted scores.
@@ -288,7 +288,7 @@ def _arrays(predicted: Numbers, mos: Numbers) -> tuple[Array, Array]:
 
 
 def _pairs(predicted: Numbers, mos: Numbers) -> tuple[Array, Array]:
-    """Finite arrays of 3 or more, or the reason why not."""
+    """Check that both are finite and have 3 or more values."""
     x, y = _arrays(predicted, mos)
     for name, values in (("predicted", x), ("mos", y)):
         bad = np.flatnonzero(~np.isfinite(values))
@@ -320,7 +320,7 @@ def _pearson(x: Array, y: Array) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Within -1..1, where rounding may have left it by the last digit."""
+    """A correlation within -1..1, which rounding may have left by the last digit."""
     return min(1.0, max(-1.0, _finite(float(value))))
 
 

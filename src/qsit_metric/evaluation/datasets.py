@@ -23,7 +23,7 @@ _LOG = logging.getLogger("qsit_metric")
 
 @dataclass(frozen=True)
 class IQASet:
-    """What is known of a public data set.
+    """Public data set: where its files lie, the scale of its scores, and what its publishers count.
 
     Attributes:
         name: What `read_iqa` takes.

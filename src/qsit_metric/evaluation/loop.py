@@ -1,4 +1,4 @@
-"""A data set through a metric: scores, correlations with people, and every image that failed.
+"""Evaluation of a metric on a data set: scores, correlations with people, and every image that failed.
 
 The authors' code ignores the EXIF orientation, so `exif` is False by default here, unlike in `QSiT.score`.
 """
@@ -29,7 +29,7 @@ _LOG = logging.getLogger("qsit_metric")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a metric gave on a data set.
+    """Scores of a metric on a data set, and their agreement with people.
 
     Attributes:
         name: Name of the data set.
@@ -147,12 +147,12 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def is_qsit(metric: object) -> bool:
-    """Whether a metric is a `QSiT`, not a mere function of a path."""
+    """Tell a `QSiT` from a mere function of a path."""
     return callable(getattr(metric, "score_iter", None))
 
 
 def provenance(metric: Any) -> dict[str, str | None]:
-    """What makes a metric's scores: `QSiT.info`, or the name of a function.
+    """Record of what makes a metric's scores: `QSiT.info`, or the name of a function.
 
     Raises:
         EvaluationError: Something that is no metric.
@@ -168,7 +168,7 @@ def provenance(metric: Any) -> dict[str, str | None]:
 def outcomes(
     metric: Any, manifest: Manifest, exif: bool, timing: Timing | None = None
 ) -> tuple[Iterator[float | Exception], dict[str, str | None]]:
-    """The score or the error of each image as it comes, and what makes them; `timing` is for a `QSiT` only."""
+    """Stream of scores or errors, one for each image, and the record of what makes them; `timing` is for a `QSiT`."""
     made = provenance(metric)
     paths = (str(manifest.path(item)) for item in manifest.items)
     if is_qsit(metric):

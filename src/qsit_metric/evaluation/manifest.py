@@ -234,7 +234,7 @@ def _item_or_reason(row: Row, image: str, mos: str, best: float | None) -> Item 
 
 
 def number(value: Any, name: str = "score") -> float:
-    """A finite number, or text that is one; `name` is what messages call it.
+    """Read a finite number, or text that is one; `name` is what messages call it.
 
     Raises:
         EvaluationError: Anything else.
@@ -288,7 +288,7 @@ def manifest_rows(path: Path) -> Iterator[Row]:
 
 
 def read_json_list(path: Path) -> list[Any]:
-    """The elements of a JSON list that has some.
+    """Read the elements of a JSON list that has some.
 
     Raises:
         EvaluationError: No JSON, no list, or an empty one.

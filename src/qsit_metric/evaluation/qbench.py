@@ -257,7 +257,7 @@ def _file(path: Path, before: int) -> tuple[list[Question], list[str]]:
 
 
 def _usable(rows: Iterable[Any], read: Callable[[int, Any], _T]) -> tuple[list[_T], list[str]]:
-    """What is read of each row, and why nothing is read of the others."""
+    """Read each row; gives what was read, and the reasons of the rows that cannot be used."""
     found: list[_T] = []
     reasons: list[str] = []
     for place, row in enumerate(rows):
@@ -278,7 +278,7 @@ def _in_words_of_the_file(reason: str, names: Mapping[str, str]) -> str:
 
 
 def _question(row: Mapping[str, Any], place: int) -> Question:
-    """From the fields that both formats come down to."""
+    """A question from the fields that both formats come down to."""
     if "reason" in row:
         raise EvaluationError(row["reason"])
     name = str(place if row["id"] is None else row["id"])
@@ -365,7 +365,7 @@ def _suffix(content: bytes | None) -> str:
 
 
 def _named(value: Any, names: Sequence[Any], field: str) -> Any:
-    """Both files count from 0, as numbers or as text."""
+    """The name that a number stands for; both formats count from 0, as numbers or as text."""
     if str(value) not in map(str, range(len(names))):
         raise EvaluationError.about(field, value, f"a number from 0 to {len(names) - 1}")
     return names[int(value)]

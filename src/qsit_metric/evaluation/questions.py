@@ -1,4 +1,4 @@
-"""LLVisionQA through a metric: rules for right replies, accuracy overall, by type and by concern, and what failed.
+"""Evaluation on LLVisionQA: the rules that judge replies, accuracy overall, by type and by concern, and failures.
 
 Sources: `authors` is eval_scripts/qsit_transformers_test_q_bench.py (Q-Future/Q-SiT at 4e4d1df), in our words; `strict`
 and `logits` are ours.
@@ -66,7 +66,7 @@ def authors(reply: str, choices: Sequence[str], answer: int) -> bool:
 
 
 def strict(reply: str, choices: Sequence[str]) -> int | None:
-    """Which option a reply names: the letter with which it begins, else the only option whose text it has.
+    """Index of the option that a reply names: by the letter that it begins with, else the only one whose text it has.
 
     A letter counts at the very beginning, alone or before one of `) . :` or a space, also in parentheses. "A" before
     another word is the article, unless that word begins the option. Texts are compared without regard to case, as
@@ -98,7 +98,7 @@ def strict(reply: str, choices: Sequence[str]) -> int | None:
 
 
 def logits(answer: Answer, choices: Sequence[str]) -> int | None:
-    """Which option the likelihood of the letters chose; for answers of `QSiT.ask(..., choices=choices)`.
+    """Index of the option that the likelihood of the letters chose; for answers of `QSiT.ask(..., choices=choices)`.
 
     Example:
         >>> from qsit_metric import Answer
@@ -153,7 +153,7 @@ class Accuracy(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One question's outcome.
+    """A question, its answer, and whether that is right.
 
     Attributes:
         question: The question.
@@ -168,7 +168,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class QuestionReport:
-    """What a metric gave on a set of questions.
+    """Answers of a metric to a set of questions: accuracies, replies and failures.
 
     Attributes:
         rule: How replies were judged.

@@ -1,4 +1,4 @@
-"""Label files of the IQA sets -> a manifest. Which format a file has is told by its content, not by its name.
+"""Readers of the IQA sets' label files. Which format a file has is told by its content, not by its name.
 
 Formats: the sets' own files as their publishers ship them; Q-Bench's `a3_iqa_databases/jsons/` at f19783e; Q-Align's
 `playground/data/test_jsons/` at 14dfdff and Q-SiT's `training_jsons/` at 4e4d1df (LLaVA conversations).
@@ -46,7 +46,7 @@ _FROM_ID = "gt_score (or -> in id)"
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of label file.
+    """Format of label files.
 
     Attributes:
         name: What `read_scores(format=...)` takes.
@@ -267,13 +267,13 @@ def _sheets(path: Path) -> bytes:
 
 
 def excel_with(sheet: str | None = None) -> Callable[[bytes], bool]:
-    """Whether a head is that of an Excel file; with a sheet of this name, or None: with any."""
+    """Test of a file's head: an Excel file with a sheet of this name, or None: with any sheets."""
     named = re.compile(rb'\bname="%s"' % (sheet or "").encode())
     return lambda first: first.startswith(_ZIP) and (sheet is None or named.search(first) is not None)
 
 
 def matlab_with(*variables: str) -> Callable[[bytes], bool]:
-    """Whether a head is that of a MATLAB file whose first variable has one of these names; none given: any name."""
+    """Test of a file's head: a MATLAB file whose first variable has one of these names; none given: any name."""
     named = re.compile("|".join(variables).encode())
     return lambda first: first.startswith(b"MATLAB") and named.search(_variable(first)) is not None
 

@@ -23,7 +23,7 @@ _ANY = "qsit"
 
 
 def manifest() -> list[Any]:
-    """What lmms-eval can run: each Q-SiT model of the catalog by its name, and any model as `qsit`.
+    """List the models that lmms-eval can run: those of the catalog by their names, and any model as `qsit`.
 
     Returns:
         A `ModelManifest` for each name; loads no model.

@@ -123,7 +123,7 @@ class QSiT(lmms):  # type: ignore[misc]
         return [self._rounds(*request.args) for request in requests]
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """How improbable each continuation is as the whole answer.
+        """Negative log-likelihood of each continuation as the whole answer.
 
         Args:
             requests: Their `args` are (context, continuation or doc_to_target, doc_to_visual, doc_id, task, split).
@@ -161,7 +161,7 @@ class QSiT(lmms):  # type: ignore[misc]
                 return answers
 
     def _likelihoods(self, group: Sequence[Any]) -> Iterator[tuple[float, bool]]:
-        """For continuations of one context: the picture is encoded once."""
+        """Likelihoods of the continuations of one context; the picture is encoded once."""
         context, _, visual, *place = group[0]
         doc, backend = self._doc(*place), self.metric.backend
         answers = [_continuation(args[1](doc) if callable(args[1]) else args[1]) for args in group]

@@ -134,7 +134,7 @@ def qsit_score(img: Tensor, model: str | Path | QSiT = "q-sit-mini", reduction: 
 
 
 def _moved(fn: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
-    """A state where `fn` puts it, but no less precise: a sum in half precision would soon stop growing."""
+    """Move a state where `fn` puts it, but keep its precision: a sum in half precision would soon stop growing."""
     found = fn(state)
     wider = state.is_floating_point() and torch.promote_types(found.dtype, state.dtype) == found.dtype
     return found if wider else state.to(found.device)

@@ -47,7 +47,7 @@ _ORANGE, _BLUE = np.deg2rad((50.0, 252.0))
 
 @dataclass(frozen=True)
 class Legend:
-    """What the scale beside a map says.
+    """Scale beside a map: its heading, ends and ticks.
 
     Attributes:
         heading: Lines above it.
@@ -72,7 +72,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Frame:
-    """A window to be framed.
+    """Frame around a window, and the words in it.
 
     Attributes:
         box: Its left, top, right and bottom edge in pixels of the whole picture.

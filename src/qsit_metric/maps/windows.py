@@ -195,7 +195,7 @@ def window_for(height: int, width: int, tile: int) -> int:
 
 
 def chosen(default: int, window: int | None, stride: int | None, overlap: int | None) -> tuple[int, int]:
-    """Window and stride in pixels, of what a caller asked for.
+    """Window and stride in pixels that follow from what a caller asked for.
 
     Args:
         default: The window if none is asked for.

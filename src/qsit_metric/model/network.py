@@ -136,7 +136,7 @@ class VisionAttention(_Fusable):
 
     def __init__(self, config: Vision) -> None:
         super().__init__()
-        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):  # transformers' order: states of optimisers go by it
+        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):  # the order in which optimizers of old runs know them
             self.add_module(name, Linear(config.hidden, config.hidden))
         self.heads, self.dropout = config.heads, config.dropout
 

@@ -88,6 +88,8 @@ def quick(x: torch.Tensor, *weights: torch.Tensor) -> bool:
     """Whether these are computed by oneDNN."""
     if x.device.type != "cpu" or _ORDINARY.get() or torch.compiler.is_compiling() or _onednn() is None:
         return False
+    if torch.is_autocast_enabled("cpu"):
+        return False  # who trains asked for another type than that of the weights
     if torch.is_grad_enabled() and any(part.requires_grad for part in (x, *weights)):
         return False
     fits = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _bfloat16())

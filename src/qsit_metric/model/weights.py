@@ -135,9 +135,9 @@ def stored(folder: Path) -> dict[str, Stored]:
 
 
 def _files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [folder / "model.safetensors"]
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():  # an index beside a whole file is left over from another export
+        return [whole]
     shards: Mapping[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     return [folder / name for name in sorted(set(shards.values()))]
 

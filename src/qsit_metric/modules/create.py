@@ -65,7 +65,7 @@ def create_metric(
 
 
 class MetricModule(QSiTModule):
-    """What `create_metric` returns; the arguments are explained there.
+    """Metric module with pyiqa's calling convention; `create_metric` explains the arguments.
 
     Attributes:
         metric_name: The name that was asked for.

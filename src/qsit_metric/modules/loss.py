@@ -32,7 +32,7 @@ _LOW, _HIGH = SCORE_RANGE
 
 
 class QSiTLoss(nn.Module):
-    """How far pictures are from looking excellent, or from a target level; lower is better.
+    """Loss that tells how far pictures are from looking excellent, or from a target level; lower is better.
 
     The metric is frozen, always in eval mode, and no part of the module: no parameters, no state, nothing in a
     `state_dict`. A copy shares it, and it follows `.to(device)` of the module or of a parent (not a dtype).
@@ -120,7 +120,7 @@ class QSiTLoss(nn.Module):
             return self.weight * reduced(each, self.reduction)
 
     def extra_repr(self) -> str:
-        """What is not the default, for `print(module)`."""
+        """The settings, for `print(module)`."""
         names = ("weight", "reduction", "target", "objective", "checkpointing", "max_tiles", "crop")
         return ", ".join([repr(self.metric), *(f"{name}={getattr(self, name)!r}" for name in names)])
 
@@ -150,7 +150,7 @@ class QSiTLoss(nn.Module):
         return self.metric.backend.leaner(checkpointing=self.checkpointing, max_tiles=self.max_tiles)
 
     def _check(self) -> None:
-        """Let what the metric cannot do be known before the first batch."""
+        """Refuse what the metric cannot do before the first batch."""
         self._goal()
         if not self._backend().differentiable:
             name = self.metric.backend.name
@@ -178,7 +178,7 @@ class QSiTLoss(nn.Module):
         return torch.stack(cut)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        """Whatever moves a module comes by here; the metric goes where a tensor of its device would."""
+        """Move the metric where `fn` moves tensors of its device; whatever moves a module comes by here."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         here = self.metric.device
         there = fn(torch.empty(0, device=here)).device

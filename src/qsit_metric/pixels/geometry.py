@@ -40,7 +40,7 @@ class Geometry:
         return self.tile // self.patch
 
     def at_most(self, tiles: int) -> Geometry:
-        """The same with no grid that makes more tiles of a picture, the squeezed whole included.
+        """Copy without the grids that make more tiles of a picture, the squeezed whole included.
 
         Raises:
             InputError: No grid is left.

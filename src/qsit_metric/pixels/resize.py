@@ -59,7 +59,7 @@ def _apply(function: Any, *arguments: Any) -> torch.Tensor:
 
 @lru_cache(maxsize=256)
 def taps(length: int, out: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Which source pixels make each output pixel along one axis, and with what fixed-point weight.
+    """Indices and fixed-point weights of the source pixels that make each output pixel, along one axis.
 
     Returns:
         Indices, int64 (K, out), clamped to the axis, and weights, int32 (K, out), scaled by 2**22; K is at most

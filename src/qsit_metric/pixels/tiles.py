@@ -45,7 +45,7 @@ Spread: TypeAlias = "Callable[..., Iterator[Any]]"  # the signature of `map`
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens to one picture. All pairs are (height, width).
+    """Layout of one picture: grid, borders, feature map and cost. All pairs are (height, width).
 
     Attributes:
         size: The picture, in pixels.

@@ -1,20 +1,24 @@
-"""Feedback -> rows of D2. Pure, if the writer is.
+"""Feedback -> rows of D2: pathways, questions, the same with options, conversations. Pure, if the writer is.
 
-Paper: Q-SiT, arXiv 2503.09197, Sec. III-B2 to B5.
+Paper: Q-SiT, arXiv 2503.09197, Sec. III-B2 to B5. Options: the prompt of Q-Instruct, arXiv 2311.06783, App. C.1, and of
+lmms-eval `qbench_dev`; wrong ones as in A-OKVQA (Sec. III-B4); the right letter stands everywhere equally often.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from qsit_metric.prompts import DESCRIBE, LETTERS, multiple_choice
 
 from ...errors import DataError
 from ..rows import Refusals, Row
-from .choices import ask, positions
-from .describe import pathway
 from .feedback import Feedback
+from .templates import closed
+from .vocabulary import read_words
 from .writer import TOPICS, Asked, Draft, Task, Writer
 
 KINDS = ("pathway", "yes_no", "what_how", "choice", "conversation")
@@ -176,3 +180,117 @@ def _checked(kinds: Iterable[str], limits: Mapping[str, int]) -> tuple[set[str],
     if wrong := {name: size for name, size in limits.items() if not isinstance(size, int) or size < 0}:
         raise DataError.about("limits", wrong, "whole numbers of 0 or more")
     return wanted, limits
+
+
+INSTRUCTION = "Answer with the option's letter from the given choices directly."
+
+
+def positions(questions: Sequence[tuple[int, str]], seed: int) -> list[int]:
+    """Decide where the right option of each question stands.
+
+    Questions with equally many options share one rotation, which runs through equal answers first: over all of them,
+    and over those with one answer, the counts of two positions differ by one at most.
+
+    Args:
+        questions: (number of options, right answer) of each.
+        seed: Any whole number; which questions get which position.
+
+    Returns:
+        For each question a position from 0.
+
+    Example:
+        >>> sorted(positions([(2, "Yes")] * 3 + [(2, "No")] * 3, seed=1))
+        [0, 0, 0, 1, 1, 1]
+    """
+    rng = random.Random(f"positions {seed}")
+    order = list(range(len(questions)))
+    rng.shuffle(order)
+    order.sort(key=lambda index: questions[index])
+    placed = [0] * len(questions)
+    turns: dict[int, int] = {}
+    for index in order:
+        count = questions[index][0]
+        turn = turns.get(count, rng.randrange(count))
+        placed[index], turns[count] = turn, (turn + 1) % count
+    return placed
+
+
+def ask(question: str, answer: str, distractors: Sequence[str], position: int, seed: str) -> tuple[str, str]:
+    r"""Write a question with options and the letter of the right one.
+
+    Example:
+        >>> ask("Is it sharp?", "No", ["Yes"], 1, "0")
+        ("Is it sharp?\nA. Yes\nB. No\nAnswer with the option's letter from the given choices directly.", 'B')
+    """
+    options = list(distractors)
+    random.Random(f"options {seed}").shuffle(options)
+    options.insert(position, answer)
+    return multiple_choice(question, options) + INSTRUCTION, LETTERS[position]
+
+
+def pathway_questions() -> tuple[str, ...]:
+    """What is asked before a pathway: the question of the published prompts first."""
+    return (DESCRIBE, *read_words("templates")["pathway"]["questions"])
+
+
+def pathway(feedback: Feedback, seed: str) -> tuple[str, str]:
+    """The description question and its answer.
+
+    Sentences of the feedback stay as they are; a bare phrase is led in by its attribute's name.
+
+    Args:
+        feedback: What the person said.
+        seed: Decides the wording.
+
+    Example:
+        >>> said = Feedback("a.jpg", (("", "The sky is noisy."),), "Thus, the quality of the image is poor.")
+        >>> pathway(said, "0")[1]
+        'The sky is noisy. Thus, the quality of the image is poor.'
+    """
+    rng = random.Random(f"pathway {seed}")
+    sentences = [_sentence(name, text, rng) for name, text in feedback.attributes]
+    return rng.choice(pathway_questions()), " ".join([*sentences, closed(feedback.conclusion)])
+
+
+def _sentence(name: str, text: str, rng: random.Random) -> str:
+    if not name or text[-1] in ".!?":
+        return closed(text)
+    lead = str(rng.choice(read_words("templates")["pathway"]["leads"]))
+    return lead.format(name=name, Name=name[:1].upper() + name[1:], text=text)
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Count rows by kind, yes and no, and right letters by the number of options.
+
+    Args:
+        rows: Rows of `build`; their ids begin with the kind.
+
+    Example:
+        >>> summary([Row("yes_no/000000/0", "a.jpg", (("Is it sharp?", "No"),))])["yes_no"]
+        {'Yes': 0, 'No': 1}
+    """
+    kinds = Counter(kind_of(row) for row in rows)
+    said = Counter(row.turns[0][1] for row in rows if kind_of(row) == "yes_no")
+    letters: dict[str, Counter[str]] = {}
+    for row in rows:
+        if kind_of(row).startswith("choice-"):
+            question, answer = row.turns[0]
+            count = sum(line[1:3] == ". " for line in question.splitlines())
+            letters.setdefault(str(count), Counter())[answer] += 1
+    return {
+        "rows": len(rows),
+        "images": len({row.image for row in rows}),
+        "kinds": dict(sorted(kinds.items())),
+        "yes_no": {answer: said[answer] for answer in ("Yes", "No")},
+        "letters_by_options": {count: dict(sorted(found.items())) for count, found in sorted(letters.items())},
+        "mean_words_pathway": _mean([len(row.turns[0][1].split()) for row in rows if kind_of(row) == "pathway"]),
+    }
+
+
+def kind_of(row: Row) -> str:
+    """The kind of a row of `build`: "pathway", "yes_no", "what", "how", "choice-..." or "conversation-..."."""
+    return row.id.split("/", 1)[0]
+
+
+def _mean(values: Sequence[int]) -> float | None:
+    return round(sum(values) / len(values), 1) if values else None

@@ -1,51 +1,21 @@
 """Our own writer: questions and conversations from templates, without a model and without a network. Pure.
 
 Questions about either pole of an attribute, with either answer, come from the same templates, so that the wording does
-not give the answer away.
+not give the answer away. The templates are a data file, `templates.json`. Conversations: paper Sec. III-B5.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from ..rows import Refusals
-from .facts import Fact, facts
-from .places import PLACES
-from .scale import Attribute
-from .talk import conversation
-from .vocabulary import ATTRIBUTES
+from .feedback import Fact, Feedback, facts
+from .vocabulary import Attribute, knowledge, overall_quality, places, read_words
+from .vocabulary import attributes as all_attributes
 from .writer import Draft, Task
 
-WHOLE = ("the image", "this image", "the picture", "this photo")
-_YES_NO = (
-    "Is {place} {word}?",
-    "Does {place} look {word}?",
-    "Does {place} appear {word}?",
-    "Would you call {place} {word}?",
-    "Can {place} be described as {word}?",
-    "Would you say that {place} is {word}?",
-    "Is it correct that {place} is {word}?",
-    "Do you find {place} {word}?",
-)
-_HOW = (
-    "How is the {noun} of {place}?",
-    "How would you rate the {noun} of {place}?",
-    "How would you describe the {noun} of {place}?",
-    "How do you judge the {noun} of {place}?",
-    "How good or bad is the {noun} of {place}?",
-)
-_WHAT_PROBLEM = (
-    "What distortion can be seen in {place}?",
-    "What kind of degradation does {place} show?",
-    "What lowers the technical quality of {place}?",
-    "What problem affects {place}?",
-)
-_WHAT_PLACE = (
-    "What part of {place} is {word}?",
-    "What area of {place} looks {word}?",
-    "What in {place} appears {word}?",
-)
 _DISTRACTORS = 3
 
 
@@ -53,7 +23,7 @@ class TemplateWriter:
     """Writes from templates.
 
     Args:
-        attributes: The vocabulary; extend `vocabulary.ATTRIBUTES` for feedback with words of its own.
+        attributes: The vocabulary; default: `vocabulary.attributes`. Extend it for feedback with words of its own.
 
     Example:
         >>> from train.data.interpreting import Feedback, Task, TemplateWriter
@@ -65,8 +35,8 @@ class TemplateWriter:
 
     name = "templates"
 
-    def __init__(self, attributes: Sequence[Attribute] = ATTRIBUTES) -> None:
-        self._attributes = tuple(attributes)
+    def __init__(self, attributes: Sequence[Attribute] | None = None) -> None:
+        self._attributes = all_attributes() if attributes is None else tuple(attributes)
 
     def write(self, tasks: Sequence[Task], refusals: Refusals) -> Iterator[list[Draft]]:
         """See `Writer.write`; nothing is ever refused."""
@@ -87,14 +57,15 @@ def _yes_no(fact: Fact, rng: random.Random) -> list[Draft]:
     wrong = [fact.attribute.steps[rng.choice(steps)] for steps in fact.attribute.denied(fact.index)]
     pairs = [(rng.choice(fact.step.asked), "Yes"), *((rng.choice(step.asked), "No") for step in wrong)]
     rng.shuffle(pairs)
-    said = [(rng.choice(_YES_NO).format(place=_place(fact, rng), word=word), answer) for word, answer in pairs]
+    forms = _templates()["yes_no"]
+    said = [(rng.choice(forms).format(place=_place(fact, rng), word=word), answer) for word, answer in pairs]
     return [Draft("yes_no", (turn,)) for turn in said]
 
 
 def _how(known: Sequence[Fact], rng: random.Random) -> Iterator[Draft]:
     for fact in known:
         noun = rng.choice(fact.attribute.nouns)
-        question = rng.choice(_HOW).format(noun=noun, place=_place(fact, rng))
+        question = rng.choice(_templates()["how"]).format(noun=noun, place=_place(fact, rng))
         words = [_short(rng.choice(step.asked)) for step in fact.attribute.steps]
         wrong = tuple(word for index, word in enumerate(words) if index != fact.index)
         yield Draft("how", ((question, words[fact.index]),), wrong)
@@ -108,12 +79,11 @@ def _what_place(known: Sequence[Fact], rng: random.Random) -> Iterator[Draft]:
             continue
         said = {one.place for one in known if one.attribute == fact.attribute}
         differing = [one.place for one in known if one.attribute == fact.attribute and one.index == 2 - fact.index]
-        others = [
-            place for place in PLACES[fact.place] if place in differing or (fact.step.problem and place not in said)
-        ]
+        elsewhere = places()[fact.place].elsewhere
+        others = [place for place in elsewhere if place in differing or (fact.step.problem and place not in said)]
         if others:
             word = rng.choice(fact.step.asked)
-            question = rng.choice(_WHAT_PLACE).format(place=rng.choice(WHOLE), word=word)
+            question = rng.choice(_templates()["what_place"]).format(place=rng.choice(_templates()["whole"]), word=word)
             yield Draft("what", ((question, _short(fact.place)),), tuple(_short(place) for place in others))
 
 
@@ -127,12 +97,12 @@ def _what_problem(known: Sequence[Fact], attributes: Sequence[Attribute], rng: r
     absent = {step.problem for one in attributes if one.family not in seen for step in one.steps if step.problem}
     if absent:
         wrong = rng.sample(sorted(absent), min(_DISTRACTORS, len(absent)))
-        question = rng.choice(_WHAT_PROBLEM).format(place=_place(fact, rng))
+        question = rng.choice(_templates()["what_problem"]).format(place=_place(fact, rng))
         yield Draft("what", ((question, fact.step.problem),), tuple(wrong))
 
 
 def _place(fact: Fact, rng: random.Random) -> str:
-    whole = rng.choice(WHOLE)
+    whole = rng.choice(_templates()["whole"])
     return f"{fact.place} of {whole}" if fact.place else whole
 
 
@@ -144,3 +114,75 @@ def _short(text: str) -> str:
 def _unique(drafts: Sequence[Draft] | Iterator[Draft]) -> list[Draft]:
     """One draft per question text."""
     return list({draft.question: draft for draft in drafts}.values())
+
+
+def conversation(feedback: Feedback, known: Sequence[Fact], topic: str, rng: random.Random) -> Draft:
+    """Write one conversation of three turns that says nothing beyond the feedback and general knowledge.
+
+    Args:
+        feedback: What the person said.
+        known: The facts in it.
+        topic: One of `TOPICS`.
+        rng: Decides the wording.
+    """
+    if topic == "consumers":
+        first, second = _consumers(known, rng)
+    elif topic == "other":
+        first, second = _other(feedback, rng)
+    else:
+        first, second = _problem(known, topic, rng)
+    return dialogue(topic, first, second, feedback.conclusion, rng)
+
+
+def dialogue(topic: str, first: str, second: str, conclusion: str, rng: random.Random) -> Draft:
+    """Put questions before two answers about a topic and a conclusion."""
+    asked = _templates()
+    said = (
+        (rng.choice(asked["openings"][topic]), first),
+        (rng.choice(asked["follow_ups"][topic]), second),
+        (rng.choice(asked["closings"]), closed(conclusion)),
+    )
+    return Draft("conversation", said)
+
+
+def told(turn: Literal["first", "second"], topic: str, text: str, rng: random.Random) -> str:
+    """Make a sentence of a cause, an advice or a tool."""
+    return str(rng.choice(_templates()[turn][topic])).format(text=text)
+
+
+def _problem(known: Sequence[Fact], topic: str, rng: random.Random) -> tuple[str, str]:
+    """The problem that is seen, and what is known about it."""
+    problems = [fact for fact in known if fact.step.problem in knowledge()]
+    if not problems:
+        texts, lead = _templates()["without_problem"][topic], "I see no clear technical distortion here."
+    else:
+        fact = rng.choice(problems)
+        texts = getattr(knowledge()[fact.step.problem], topic)
+        where = f"{fact.place} of the image" if fact.place else "the image"
+        lead = f"{where[:1].upper()}{where[1:]} is {rng.choice(fact.step.asked)}."
+    first, second = rng.sample(texts, 2)
+    return f"{lead} {told('first', topic, first, rng)}", told("second", topic, second, rng)
+
+
+def _consumers(known: Sequence[Fact], rng: random.Random) -> tuple[str, str]:
+    step = next((fact.index for fact in known if fact.attribute == overall_quality()), None)
+    if step is None:
+        step = 0 if any(fact.step.problem for fact in known) else 1
+    first, second = rng.sample(_templates()["consumers"][step], 2)
+    return f"I would recommend it to {first}.", f"It may also suit {second}."
+
+
+def _other(feedback: Feedback, rng: random.Random) -> tuple[str, str]:
+    """What the person said first, then the rest."""
+    said = [f"{name[:1].upper()}{name[1:]}: {text}" if name else text for name, text in feedback.attributes]
+    first, *rest = (closed(text) for text in said)
+    return first, " ".join(rest) if rest else "Nothing else stands out."
+
+
+def closed(text: str) -> str:
+    """A sentence with its full stop."""
+    return text if text[-1] in ".!?" else f"{text}."
+
+
+def _templates() -> Any:
+    return read_words("templates")

@@ -181,6 +181,17 @@ def test_cutting_on_a_device_gives_the_same_bytes(height, width):
     assert torch.equal(there, cut(picture, SMALL))
 
 
+@pytest.mark.parametrize("name", ["large_1800x1350.jpg", "landscape_600x400.jpg", "panorama_1600x200.jpg"])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_scaled_decoding_of_jpeg_cannot_be_used(name, scale):
+    """The reason why every picture is decoded in full: even the small whole gets other pixels."""
+    with Image.open(GOLDEN / "images" / name) as full, Image.open(GOLDEN / "images" / name) as scaled:
+        scaled.draft("RGB", (full.width // scale, full.height // scale))
+        assert scaled.width < full.width
+        whole, other = (resize_image(image.convert("RGB"), (96, 96)) for image in (full, scaled))
+    assert (np.asarray(whole) != np.asarray(other)).any(axis=-1).mean() > 0.1
+
+
 @pytest.mark.gpu
 def test_cutting_on_a_gpu_gives_the_same_bytes():
     picture = load(np.random.default_rng(3).integers(0, 256, (1500, 2001, 3), dtype=np.uint8))

@@ -1,25 +1,87 @@
-"""A made picture and all that is known of it: content, degradations, score; and how one is drawn. Pure."""
+"""A made picture and all that is known of it: content, degradations and their words, score; how it is drawn. Pure.
+
+The words are a data file, `wordings.json`: attributes that the common vocabulary lacks, how each degradation is said,
+which families of attributes it hides, and how often an attribute that is right is praised. That chance was solved by
+simulation of `draw_degradations`, so that each is praised half as often as it is blamed: then its three steps are about
+equally frequent, and the question alone does not tell the answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..corruptions import CORRUPTIONS, corrupt
-from .distortions import DISTORTIONS, distort
+from ...data.corruptions import CORRUPTIONS, corrupt
+from ...data.interpreting.vocabulary import Attribute, Knowledge, attributes, knowledge, read_words
 from .facts import Facts
-from .labels import drawn_mos, mean_mos
-from .words import BY_NAME, HIDES, SAYINGS, Saying
+from .kadid import DISTORTIONS, distort, drawn_mos, mean_mos
 
+FOLDER = Path(__file__).parent
+_UNUSED = ("composition",)  # attributes that feedback on made pictures never speaks of
 ABSENT, SLIGHT, STRONG, SEVERE = range(4)
 _GRADES = ((4.3, ABSENT), (3.3, SLIGHT), (2.1, STRONG))  # lowest score of a grade
 _GRADES_OF_LIGHT = ((4.3, ABSENT), (4.0, SLIGHT), (2.1, STRONG))  # people mind a wrong exposure less than they see it
 # At these severities a corruption is slight, by KADID-10k's scores of the same strength; all others are strong.
 _LIGHT_SEVERITIES = {"jpeg_compression": 2, "brightness": 1, "elastic_transform": 1}
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a degradation is said.
+
+    Attributes:
+        attribute: Name of the attribute that it lowers.
+        words: Adjectives for it.
+        causes: What may have done it; completes "A likely cause is ...".
+    """
+
+    attribute: str
+    words: tuple[str, ...]
+    causes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """The words for made pictures.
+
+    Attributes:
+        attributes: The attributes that feedback speaks of, by name.
+        degradations: How each degradation is said; the two sides of mean_shift and contrast_change end in + and -.
+        hides: Family of a degradation -> families of which nothing can be said any more.
+        praised: Chance that an attribute that is right is said to be so, by its name.
+        knowledge: What is known of each problem, those of the common vocabulary included.
+    """
+
+    attributes: Mapping[str, Attribute]
+    degradations: Mapping[str, Wording]
+    hides: Mapping[str, tuple[str, ...]]
+    praised: Mapping[str, float]
+    knowledge: Mapping[str, Knowledge]
+
+
+@cache
+def wordings() -> Wordings:
+    """Read the words."""
+    read = read_words("wordings", FOLDER)
+    used = (*attributes(), *map(Attribute.from_json, read["attributes"]))
+    said = {
+        kind: Wording(one["attribute"], tuple(one["words"]), tuple(one["causes"]))
+        for kind, one in read["degradations"].items()
+    }
+    own = {problem: Knowledge.from_json(one) for problem, one in read["knowledge"].items()}
+    return Wordings(
+        {one.name: one for one in used if one.name not in _UNUSED},
+        said,
+        {family: tuple(hidden) for family, hidden in read["hides"].items()},
+        read["praised"],
+        {**knowledge(), **own},
+    )
 
 
 @dataclass(frozen=True)
@@ -43,10 +105,10 @@ class Degradation:
         return distort(image, self.kind, self.level, seed)
 
     @property
-    def saying(self) -> Saying:
+    def wording(self) -> Wording:
         """The words for it."""
-        side = "+" if self.level < 3 else "-"
-        return SAYINGS[f"{self.kind}{side}" if f"{self.kind}{side}" in SAYINGS and not self.corruption else self.kind]
+        known, side = wordings().degradations, f"{self.kind}{'+' if self.level < 3 else '-'}"
+        return known[side if side in known and not self.corruption else self.kind]
 
     @property
     def grade(self) -> int:
@@ -63,7 +125,7 @@ class Degradation:
     @property
     def family(self) -> str:
         """Family of its attribute."""
-        return BY_NAME[self.saying.attribute].family
+        return wordings().attributes[self.wording.attribute].family
 
 
 @dataclass(frozen=True)
@@ -76,8 +138,8 @@ class Tone:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture.
+class MadePicture:
+    """A made picture.
 
     Attributes:
         image: Its path below the image root.
@@ -113,7 +175,7 @@ class Shot:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Shot:
+    def from_dict(cls, fields: Mapping[str, Any]) -> MadePicture:
         """The inverse of `as_dict`."""
         found = tuple(Degradation(**one) for one in fields["degradations"])
         return cls(fields["image"], fields["name"], Facts(**fields["facts"]), Tone(**fields["tone"]), found)
@@ -156,7 +218,8 @@ def draw_degradations(
         return (first,)
     while True:
         second = _by_attribute(rng)
-        far = second.family not in (first.family, *HIDES[first.family]) and first.family not in HIDES[second.family]
+        hides = wordings().hides
+        far = second.family not in (first.family, *hides[first.family]) and first.family not in hides[second.family]
         if far:
             return first, second
 
@@ -169,7 +232,7 @@ def _by_attribute(rng: np.random.Generator) -> Degradation:
 def _one_attribute(candidates: Sequence[Degradation], rng: np.random.Generator) -> Degradation:
     groups: dict[str, list[Degradation]] = {}
     for one in candidates:
-        groups.setdefault(one.saying.attribute, []).append(one)
+        groups.setdefault(one.wording.attribute, []).append(one)
     found = groups[sorted(groups)[rng.integers(len(groups))]]
     return found[rng.integers(len(found))]
 

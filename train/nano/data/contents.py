@@ -1,21 +1,25 @@
-"""Pristine pictures: parts of photographs and drawings, with what is known about each. Pure, but for the photographs.
+"""Pristine pictures: parts of photographs and drawings, with what is known about each, and what cameras do to them.
 
 A content is a function of its name, size and generator. Photographs are split by name (`photographs.PHOTOGRAPHS`);
 drawings of the two splits differ by their random numbers only, except that leaves are cut from the split's photographs.
+
+Contents straight from a drawing, or scaled down, are cleaner than any photograph that people call pristine. A model
+that has seen only those takes grain, a camera's sharpening and its JPEG for degradations: `photographed` adds these.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 
+from ...data.corruptions import Floats
 from ...errors import DataError
-from ..corruptions import Floats
-from . import drawing, drawing_scenes, photographs, scenes
+from . import drawings, photographs
 from .facts import Facts, dominant_colour, layout
 from .photographs import PHOTOGRAPHS, Split
 
@@ -34,13 +38,13 @@ Draw = Callable[[np.random.Generator, int, int], "tuple[Floats, Facts]"]
 
 _DRAWINGS: Mapping[str, Draw] = MappingProxyType(
     {
-        "leaves": lambda rng, h, w: (drawing.leaves(rng, h, w), Facts("leaves", "overlapping pieces")),
-        "noise": lambda rng, h, w: (drawing.coloured_noise(rng, h, w), Facts("noise", "cloudy noise")),
-        "gradient": lambda rng, h, w: (drawing.gradient(rng, h, w), Facts("gradient", "a smooth gradient")),
-        "shapes": drawing_scenes.shapes,
-        "writing": drawing_scenes.writing,
-        "landscape": drawing_scenes.landscape,
-        "pattern": drawing_scenes.pattern,
+        "leaves": lambda rng, h, w: (drawings.leaves(rng, h, w), Facts("leaves", "overlapping pieces")),
+        "noise": lambda rng, h, w: (drawings.coloured_noise(rng, h, w), Facts("noise", "cloudy noise")),
+        "gradient": lambda rng, h, w: (drawings.gradient(rng, h, w), Facts("gradient", "a smooth gradient")),
+        "shapes": drawings.shapes,
+        "writing": drawings.writing,
+        "landscape": drawings.landscape,
+        "pattern": drawings.pattern,
     }
 )
 CONTENTS = (*PHOTOGRAPHS, *_DRAWINGS, _PHOTO_LEAVES, _SCENE)
@@ -94,10 +98,10 @@ def content(name: str, size: tuple[int, int], rng: np.random.Generator, split: S
     elif name == _PHOTO_LEAVES:
         image, facts = _photo_leaves(size, rng, split), Facts("leaves", "overlapping pieces")
     elif name == _SCENE:
-        image, facts = scenes.scene(size, rng, split), Facts("leaves", "overlapping pieces")
+        image, facts = photographs.scene(size, rng, split), Facts("leaves", "overlapping pieces")
     else:
         pixels, facts = _DRAWINGS[name](rng, size[1], size[0])
-        image = _image(pixels)
+        image = _image(pixels * 255)
     return Content(image, name, replace(facts, colour=dominant_colour(image), layout=layout(image)))
 
 
@@ -111,16 +115,17 @@ def draw_name(rng: np.random.Generator, size: tuple[int, int], split: Split = "t
 
 
 def _photo_leaves(size: tuple[int, int], rng: np.random.Generator, split: Split) -> Image.Image:
-    fitting = photographs.names(split, size) or photographs.names(split, (384, 256))
+    fitting = photographs.names(split, size) or photographs.names(split, photographs.SMALLEST)
     cut = photographs.crop(fitting[rng.integers(len(fitting))], (384, 256), rng)
     texture = np.asarray(cut, dtype=np.float32) / np.float32(255)
     # Mirrored on, the piece is large enough for every leaf.
     texture = np.pad(texture, ((0, max(0, size[1] - 256)), (0, max(0, size[0] - 384)), (0, 0)), mode="symmetric")
-    return _image(drawing.leaves(rng, size[1], size[0], texture))
+    return _image(drawings.leaves(rng, size[1], size[0], texture) * 255)
 
 
-def _image(pixels: Floats) -> Image.Image:
-    return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+def _image(x: Floats) -> Image.Image:
+    """The picture of values in 0..255."""
+    return Image.fromarray(np.rint(np.clip(x, 0, 255)).astype(np.uint8))
 
 
 def _check(name: str, size: tuple[int, int], split: Split) -> None:
@@ -136,3 +141,74 @@ def _check(name: str, size: tuple[int, int], split: Split) -> None:
     if not photographs.fits(one, size):
         largest = f"{one.width * one.least:.0f}x{one.height * one.least:.0f}"
         raise DataError.about("size", size, f"{largest} pixels at most for {name}, which is not enlarged")
+
+
+_SOFTNESS = (0.25, 0.65)  # deviation of a blur, in pixels; KADID-10k's weakest one has 1
+_GRAIN = (0.5, 4.5)  # deviation, in steps of 1/255; KADID-10k's weakest noise has 8
+_FILM = (1.0, 6.5)  # the same of grain that reaches over pixels, which people mind less
+_SHARPENED = (20, 150)  # percent of an unsharp mask
+_CLARITY = (20, 80)  # the same with a wide radius: it brings out texture, not edges
+_QUALITY = (82, 97)
+_LIGHT = (0.8, 1.35)  # factors of contrast and saturation: slide film, and most cameras, make both stronger
+
+
+def photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture as a camera would give it: each step of its processing in some pictures, none of them strong.
+
+    Args:
+        image: Mode RGB, pristine.
+        rng: Equal generators give equal pictures.
+
+    Returns:
+        A picture of the same size that people would still call pristine.
+
+    Example:
+        >>> photographed(Image.new("RGB", (64, 48), "olive"), np.random.default_rng(0)).size
+        (64, 48)
+    """
+    steps = ((_tone, 0.6), (_clarity, 0.4), (_soften, 0.3), (_grain, 0.55), (_sharpen, 0.5), (_compress, 0.6))
+    for step, share in steps:
+        image = step(image, rng) if rng.random() < share else image
+    return image
+
+
+def _tone(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    for enhance in (ImageEnhance.Color, ImageEnhance.Contrast):
+        image = enhance(image).enhance(float(rng.uniform(*_LIGHT)))
+    return image
+
+
+def _clarity(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.UnsharpMask(float(rng.uniform(4, 25)), int(rng.integers(*_CLARITY)), 0))
+
+
+def _soften(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(*_SOFTNESS))))
+
+
+def _grain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Noise that is the same in all colours, in part, and reaches over a pixel or two, as in film."""
+    x = np.asarray(image, dtype=np.float32)
+    common = rng.standard_normal((*x.shape[:2], 1), dtype=np.float32)
+    noise: Floats = common + np.float32(rng.uniform(0, 0.8)) * rng.standard_normal(x.shape, dtype=np.float32)
+    film = rng.random() < 0.5
+    noise = _neighbours(noise) if film else noise
+    return _image(x + noise * (rng.uniform(*(_FILM if film else _GRAIN)) / noise.std()))
+
+
+def _neighbours(noise: Floats) -> Floats:
+    half = np.float32(0.5)
+    across = noise + half * (np.roll(noise, 1, axis=0) + np.roll(noise, -1, axis=0))
+    found: Floats = across + half * (np.roll(across, 1, axis=1) + np.roll(across, -1, axis=1))
+    return found
+
+
+def _sharpen(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.UnsharpMask(float(rng.uniform(0.5, 1.0)), int(rng.integers(*_SHARPENED)), 0))
+
+
+def _compress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(*_QUALITY)), subsampling=2 if rng.random() < 0.5 else 0)
+    with Image.open(file) as read:
+        return read.convert("RGB")

@@ -1,14 +1,19 @@
-"""The photographs that scikit-image and scikit-learn bring along, with their licences, and crops of them.
+"""The photographs that scikit-image and scikit-learn bring along, with their licences; crops and scenes made of them.
 
 Only files that lie in the installed packages are used (nothing is fetched), and only those whose licence the packages
 state: `skimage/data/_fetchers.py` (scikit-image 0.24 to 0.26), `sklearn/datasets/images/README.txt` (scikit-learn 1.9).
 Left out: the moon, the page, the motorcycle (no licence stated), the clock (blurred), and what is no photograph or too
 small.
+
+A scene puts parts of photographs together, at different depths: sharp things before what is out of focus. Few
+photographs are at hand. Their textures in other colours and light, cut into other forms, and above all the plain,
+unsharp regions that every photograph with a near subject has, keep a model from taking each of these for a fault.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,10 +22,11 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from ...data.corruptions import Floats
 from ...errors import DataError
-from ..corruptions import Floats
+from .drawings import fractal
 
 Split = Literal["train", "held_out"]
 
@@ -42,7 +48,7 @@ class Photograph:
     Attributes:
         file: Its name in the package's folder of pictures.
         subject: What it shows, to be named in an answer; with its article.
-        kind: Kind of subject, a key of `contents.KINDS`.
+        kind: Kind of subject, a key of `facts.KINDS`.
         licence: As the package states it.
         author: Who made or gave it.
         width: In pixels.
@@ -231,3 +237,81 @@ def _read(name: str) -> Image.Image:
         raise DataError.about("photograph", name, f"the file {path.name} in the installed {distribution}", hint)
     with Image.open(path) as image:
         return image.convert("RGB")
+
+
+SMALLEST = (384, 256)
+"""(width, height) of a crop that every photograph is large enough for."""
+_FOCUS = (1.5, 9.0)  # deviation of the blur of what is far away, in pixels
+_UNFOCUSED = 0.7  # share of pictures whose background is out of focus
+_MOST_THINGS = 3
+_COARSE = 48  # side of the noise that soft borders follow
+
+
+def scene(size: tuple[int, int], rng: np.random.Generator, split: Split) -> Image.Image:
+    """A background and some things before it, each a part of a photograph in light of its own.
+
+    Args:
+        size: (width, height).
+        rng: Equal generators give equal pictures.
+        split: Which photographs the parts are of.
+
+    Returns:
+        Mode RGB; some of it is sharp.
+
+    Example:
+        >>> scene((384, 256), np.random.default_rng(0), "train").size
+        (384, 256)
+    """
+    image = _part(size, rng, split)
+    if rng.random() < _UNFOCUSED:
+        image = image.filter(ImageFilter.GaussianBlur(float(np.exp(rng.uniform(*np.log(_FOCUS))))))
+    for _ in range(int(rng.integers(1, _MOST_THINGS + 1))):
+        image = Image.composite(_part(size, rng, split), image, _form(size, rng))
+    return _shaded(image, rng)
+
+
+def _part(size: tuple[int, int], rng: np.random.Generator, split: Split) -> Image.Image:
+    """A part of a photograph that fills the picture; one that is too small is mirrored on."""
+    found = names(split, size) or names(split, SMALLEST)
+    name = found[rng.integers(len(found))]
+    part = restyled(crop(name, size if fits(PHOTOGRAPHS[name], size) else SMALLEST, rng), rng)
+    if part.size == size:
+        return part
+    pixels = np.asarray(part)
+    gaps = [(0, max(0, whole - own)) for whole, own in zip(size[::-1], pixels.shape[:2], strict=True)]
+    while max(high for _, high in gaps) > 0:
+        step = [(0, min(high, side)) for (_, high), side in zip(gaps, pixels.shape[:2], strict=True)]
+        pixels = np.pad(pixels, (*step, (0, 0)), mode="symmetric")
+        gaps = [(0, max(0, whole - own)) for whole, own in zip(size[::-1], pixels.shape[:2], strict=True)]
+    return Image.fromarray(pixels[: size[1], : size[0]])
+
+
+def _form(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    """Where a thing is: a closed line of some waves around a centre, or what lies below a rough horizon."""
+    if rng.random() < 0.25:
+        return _below(size, rng)
+    mask = Image.new("L", (2 * size[0], 2 * size[1]))
+    angles = np.linspace(0, 2 * math.pi, 72, endpoint=False)
+    radius = np.full(72, rng.uniform(0.12, 0.42) * min(size))
+    for wave in range(2, 8):
+        radius = radius * (1 + rng.normal(0, 0.5 / wave) * np.cos(wave * angles + rng.uniform(0, 2 * math.pi)))
+    stretch = np.exp(rng.normal(0, 0.35))
+    x = rng.uniform(0, size[0]) + radius * np.cos(angles) * stretch
+    y = rng.uniform(0, size[1]) + radius * np.sin(angles) / stretch
+    ImageDraw.Draw(mask).polygon([(2 * a, 2 * b) for a, b in zip(x.tolist(), y.tolist(), strict=True)], fill=255)
+    return mask.resize(size, Image.Resampling.BOX)
+
+
+def _below(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    line = fractal(rng, 2, size[0], rng.uniform(0.8, 1.4))[0] * rng.uniform(2, 0.08 * size[1])
+    rows = np.arange(size[1], dtype=np.float32)[:, np.newaxis]
+    cover = np.clip(rows - (line + np.float32(rng.uniform(0.25, 0.85) * size[1])) + 0.5, 0, 1)
+    return Image.fromarray(np.rint(cover * 255).astype(np.uint8))
+
+
+def _shaded(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Light that changes slowly over the picture."""
+    field: Floats = fractal(rng, _COARSE, _COARSE, 1.8) * np.float32(rng.uniform(0, 0.12))
+    light = Image.fromarray(np.clip(np.rint(215 * (1 + field)), 0, 255).astype(np.uint8))
+    wide = light.resize(image.size, Image.Resampling.BICUBIC)
+    return ImageChops.multiply(image, Image.merge("RGB", (wide, wide, wide)))

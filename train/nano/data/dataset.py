@@ -12,25 +12,33 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from qsit_metric.evaluation.manifest import Item
 from qsit_metric.files import write_atomic
 
+from ...data.frozen import Frozen, Validation, freeze
+from ...data.interpreting import Feedback, build
+from ...data.interpreting.build import INSTRUCTION
+from ...data.rows import Row
+from ...data.scoring import scoring_row
 from ...errors import DataError
 from ...processes import alone
-from ..frozen import Frozen, freeze
-from .camera import photographed
-from .contents import SIZES, Content, content, draw_name
+from .contents import SIZES, Content, content, draw_name, photographed
+from .feedback import SOURCE, WRITER, feedback
+from .kadid import SCALE
 from .photographs import Split
-from .sets import Amounts, rows_of
-from .shots import Degradation, Shot, draw_degradation, draw_degradations, tone_of
+from .pictures import Degradation, MadePicture, draw_degradation, draw_degradations, tone_of
+from .questions import content_row, questions
 
+_RECORDS = "shots"  # folder of what is known of each picture
 Format = Literal["png", "webp"]
 PORTION = 50
 _SETS = ("d1", "d2", "d3", "scoring", "questions")
@@ -40,6 +48,49 @@ _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
 # Contents about which much can be asked, and their share in D3 beside the common draw.
 _KNOWN, _KNOWN_SHARE = ("shapes", "shapes", "writing", "landscape"), 0.5
+# Rows of each kind for a hundred pictures of D2, about as the paper has them. Besides, there is a round of questions
+# about every picture, the cheapest way to many questions: a picture costs more than all that is asked about it.
+_KINDS = MappingProxyType({"pathway": 20, "yes_no": 15, "what_how": 15, "choice": 15, "conversation": 10})
+_MOST_QUESTIONS = 9  # in a round
+LABELS = "drawn"
+"""How D1 is labelled, for the record of a run: each picture with a score of its own; "means" in runs without this."""
+# Behind an answer that names the degradation, a yes/no question is answered from that answer, not from the picture; if
+# all yes/no questions came first, they would leave no room for those that name something.
+_NAMING_FIRST = 0.3
+_OF_LEVELS = 0.3  # rounds that ask for the overall quality, too: D1 teaches that already
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is made.
+
+    Attributes:
+        d1: Scoring rows; one picture each.
+        d2: Pictures of D2's own, untouched ones, pairs and corruptions among them; a round of questions about each, and
+            three rows of another kind for four of them.
+        d3: Rows about contents; one picture each.
+        rounds: More rows of D2, with several questions each, about the first pictures of D1.
+        scoring: Scoring rows to validate on, of held-out photographs and new drawings.
+        questions: Questions to validate on, of the same.
+    """
+
+    d1: int = 20000
+    d2: int = 10000
+    d3: int = 10000
+    rounds: int = 10000
+    scoring: int = 500
+    questions: int = 600
+
+    def __post_init__(self) -> None:
+        if min(asdict(self).values()) < 6:
+            raise DataError.about("amounts", tuple(asdict(self).values()), "6 or more of each")
+        if self.rounds > self.d1:
+            raise DataError.about("rounds", self.rounds, f"no more than pictures of D1, {self.d1}")
+
+    def pictures(self, name: str) -> int:
+        """How many pictures a set needs."""
+        count: int = getattr(self, name)
+        return 2 * count + 6 if name == "questions" else count
 
 
 @dataclass(frozen=True)
@@ -55,7 +106,7 @@ class _Portion:
 
     @property
     def record(self) -> Path:
-        return self.folder / "shots" / f"{self.name}-{self.start:07d}.jsonl"
+        return self.folder / _RECORDS / f"{self.name}-{self.start:07d}.jsonl"
 
 
 def make_dataset(
@@ -81,17 +132,17 @@ def make_dataset(
     _check(folder, how, workers)
     if (folder / "data" / "data.json").is_file():
         return Frozen.load(folder / "data")
-    (folder / "shots").mkdir(parents=True, exist_ok=True)
+    (folder / _RECORDS).mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "making.json", json.dumps(how, indent=1) + "\n")
     portions = list(_portions(folder, amounts, seed, form))
     _do([one for one in portions if not one.record.is_file()], workers or os.cpu_count() or 1, quiet)
-    shots = {name: [shot for one in portions if one.name == name for shot in _read(one)] for name in _SETS}
-    sets, validation = rows_of(shots, amounts, seed)
+    pictures = {name: [picture for one in portions if one.name == name for picture in _read(one)] for name in _SETS}
+    sets, validation = rows_of(pictures, amounts, seed)
     roots = {name: Path(*(folder / "images").parts) for name in _SETS}
     return freeze(sets, validation, folder / "data", roots=roots, how=how)
 
 
-def read_shots(folder: Path, name: str) -> list[Shot]:
+def read_pictures(folder: Path, name: str) -> list[MadePicture]:
     """What is known of the pictures of a set that was made.
 
     Args:
@@ -108,10 +159,10 @@ def read_shots(folder: Path, name: str) -> list[Shot]:
     portions = [one for one in _portions(folder, amounts, how["seed"], how["form"]) if one.name == name]
     if missing := [one.record.name for one in portions if not one.record.is_file()]:
         raise DataError.about("folder", str(folder), f"all pictures of {name}", f"{missing[0]} is not there.")
-    return [shot for one in portions for shot in _read(one)]
+    return [picture for one in portions for picture in _read(one)]
 
 
-def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot, Image.Image]:
+def make_picture(name: str, number: int, seed: int, form: Format = "png") -> tuple[MadePicture, Image.Image]:
     """Make one picture of a set, without a file.
 
     Args:
@@ -127,8 +178,8 @@ def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot
         DataError: An unknown set.
 
     Example:
-        >>> shot, image = shoot("d1", 0, seed=0)
-        >>> shot.image, image.mode, 1 <= shot.mos <= 5
+        >>> picture, image = make_picture("d1", 0, seed=0)
+        >>> picture.image, image.mode, 1 <= picture.mos <= 5
         ('d1/0000/0000000.png', 'RGB', True)
     """
     if name not in _SETS:
@@ -140,7 +191,7 @@ def shoot(name: str, number: int, seed: int, form: Format = "png") -> tuple[Shot
     for degradation in degradations:
         image = degradation.apply(image, int(rng.integers(1 << 31)))
     path = f"{name}/{number // 1000:04d}/{number:07d}.{form}"
-    return Shot(path, made.name, made.facts, tone_of(pristine), degradations), image
+    return MadePicture(path, made.name, made.facts, tone_of(pristine), degradations), image
 
 
 @lru_cache(maxsize=1)
@@ -154,13 +205,13 @@ def _made(name: str, group: int, seed: int) -> Content:
     return content(kind, size, rng, split)
 
 
-def _take(portion: _Portion, number: int) -> Shot:
-    shot, image = shoot(portion.name, number, portion.seed, portion.form)
-    target = portion.folder / "images" / shot.image
+def _saved(portion: _Portion, number: int) -> MadePicture:
+    picture, image = make_picture(portion.name, number, portion.seed, portion.form)
+    target = portion.folder / "images" / picture.image
     target.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"lossless": True, "method": 0, "quality": 20}
     image.save(target, **({"compress_level": 1} if portion.form == "png" else options))
-    return shot
+    return picture
 
 
 def _drawn(name: str, rng: np.random.Generator) -> tuple[Degradation, ...]:
@@ -181,17 +232,17 @@ def _portions(folder: Path, amounts: Amounts, seed: int, form: Format) -> Iterat
 
 def _fill(portion: _Portion) -> int:
     """Make the pictures of a portion, then its record."""
-    shots = [_take(portion, number) for number in range(portion.start, portion.stop)]
-    write_atomic(portion.record, "".join(json.dumps(shot.as_dict()) + "\n" for shot in shots))
-    return len(shots)
+    pictures = [_saved(portion, number) for number in range(portion.start, portion.stop)]
+    write_atomic(portion.record, "".join(json.dumps(picture.as_dict()) + "\n" for picture in pictures))
+    return len(pictures)
 
 
-def _read(portion: _Portion) -> list[Shot]:
+def _read(portion: _Portion) -> list[MadePicture]:
     lines = portion.record.read_text(encoding="utf-8").splitlines()
     if len(lines) != portion.stop - portion.start:
         expected = f"{portion.stop - portion.start} lines"
         raise DataError.about("file", str(portion.record), expected, "Remove it, and the pictures are made again.")
-    return [Shot.from_dict(json.loads(line)) for line in lines]
+    return [MadePicture.from_dict(json.loads(line)) for line in lines]
 
 
 def _do(portions: Sequence[_Portion], workers: int, quiet: bool) -> None:
@@ -234,3 +285,72 @@ def _check(folder: Path, how: dict[str, object], workers: int) -> None:
     begun = folder / "making.json"
     if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != how:
         raise DataError.about("folder", str(folder), f"one of {how}", "Name another folder.")
+
+
+def rows_of(
+    pictures: dict[str, list[MadePicture]], amounts: Amounts, seed: int
+) -> tuple[dict[str, list[Row]], Validation]:
+    """Make all rows about the pictures of the five sets. Pure."""
+    rng, opinions = (np.random.default_rng([seed, stream]) for stream in (3, 4))
+    said = [feedback(picture, rng) for picture in pictures["d2"]]
+    limits = {kind: amounts.d2 * share // 100 for kind, share in _KINDS.items()}
+    sets = {
+        "d1": [scored(picture, opinions) for picture in pictures["d1"]],
+        "d2": [
+            *build(said, WRITER, seed=seed, limits=limits),
+            *_rounds([_of_round(picture, rng) for picture in pictures["d2"]], seed + 1, rng),
+            *_rounds([_of_round(picture, rng) for picture in pictures["d1"][: amounts.rounds]], seed + 2, rng),
+        ],
+        "d3": [content_row(picture, number, rng) for number, picture in enumerate(pictures["d3"])],
+    }
+    sets |= {name: [_bare(row, rng) for row in sets[name]] for name in ("d2", "d3")}
+    asked = questions(pictures["questions"], amounts.questions, seed)
+    return sets, Validation(tuple(scored(picture) for picture in pictures["scoring"]), tuple(asked))
+
+
+def scored(picture: MadePicture, rng: np.random.Generator | None = None) -> Row:
+    """A D1 row.
+
+    Args:
+        picture: The picture.
+        rng: Draws the score that people gave this one picture; None takes the mean of its type and level.
+
+    Raises:
+        DataError: The picture has no score.
+    """
+    if picture.mos is None:
+        raise DataError.about("shot", picture.image, "a picture with a score: none or one of KADID-10k's degradations")
+    mos = picture.mos if rng is None else round(picture.drawn_mos(rng), 4)
+    return scoring_row(Item(picture.image, mos, picture.image), SCALE, SOURCE)
+
+
+def _of_round(picture: MadePicture, rng: np.random.Generator) -> Feedback:
+    """Feedback for a round about a picture."""
+    return feedback(picture, rng, level=bool(rng.random() < _OF_LEVELS))
+
+
+def _rounds(said: Sequence[Feedback], seed: int, rng: np.random.Generator) -> list[Row]:
+    """Rows with several questions about a picture; in three of ten those that name something come first."""
+    asked: dict[str, list[Row]] = {}
+    for row in build(said, WRITER, ["yes_no", "what_how"], seed=seed):
+        asked.setdefault(row.image, []).append(row)
+    found = []
+    for number, rows in enumerate(asked.values()):
+        order = [rows[pick] for pick in rng.permutation(len(rows))]
+        if rng.random() < _NAMING_FIRST:
+            order.sort(key=lambda row: row.id.startswith("yes_no"))
+        turns = tuple(turn for row in order[:_MOST_QUESTIONS] for turn in row.turns)
+        found.append(replace(order[0], id=f"round-{seed}/{number:06d}", turns=turns))
+    return found
+
+
+def _bare(row: Row, rng: np.random.Generator) -> Row:
+    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
+
+    A model that starts from nothing takes a question without it for a free one.
+    """
+    turns = [
+        (question.removesuffix(INSTRUCTION) if rng.random() < 0.5 else question, answer)
+        for question, answer in row.turns
+    ]
+    return replace(row, turns=tuple(turns))

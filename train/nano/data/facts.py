@@ -1,4 +1,4 @@
-"""What is known about the content of a picture. Pure."""
+"""Facts about the content of a picture: what it shows, its main colour, its layout. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
-from ..corruptions import Floats
+from ...data.corruptions import Floats
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "grey", "black", "white")
 KINDS: Mapping[str, str] = MappingProxyType(
@@ -35,13 +35,14 @@ KINDS: Mapping[str, str] = MappingProxyType(
 
 SHAPES = ("disk", "square", "triangle", "ring")
 PLACES = ("left", "right", "top", "bottom", "middle")
+LAYOUTS = ("wider than high", "higher than wide", "square")
 COUNTS = ("one", "two", "three", "four", "five")
 _CLEAR = 0.45  # share of the pixels that the dominant colour has at least, and twice as many as the next
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known; "" is what is not known, or does not apply.
+    """What a picture shows; "" is what is not known, or does not apply.
 
     Attributes:
         kind: A key of `KINDS`.
