@@ -23,14 +23,28 @@ from typer.testing import CliRunner
 from conftest import GOLDEN, IMAGES
 from hub_server import HubServer
 from qsit_metric import QSiT, Score, __version__, console
-from qsit_metric.cli import app
-from qsit_metric.commands import checks, doctor, inputs, options, records, shelf, table
+from qsit_metric.cli import app, doctor, inputs, models, options, score, scores
 from qsit_metric.errors import BackendError, InputError
 from qsit_metric.hub.store import Stored, on_disk
 
 TIED = str(GOLDEN / "tied")
 LEVELS = ["bad", "poor", "fair", "good", "excellent"]
-HEADER = ["path", "score", "unit", "level", *LEVELS, "note", "model", "revision", "recipe", "dtype", "exif"]
+HEADER = [
+    "path",
+    "score",
+    "unit",
+    "level",
+    *LEVELS,
+    "note",
+    "model",
+    "revision",
+    "recipe",
+    "dtype",
+    "exif",
+    "size",
+    "modified",
+    "sha256",
+]
 
 
 def make_pictures(folder: Path, count: int) -> list[str]:
@@ -498,7 +512,7 @@ def test_models_says_what_is_on_disk(tmp_path, monkeypatch):
 def test_every_state_has_words():
     record, sha = on_disk("no/such/cache")[0].record, "0123456789abcdef" * 2
     words = {
-        state: shelf.state(Stored(record, state, 2_000_000_000, Path("x"), sha))
+        state: models.state(Stored(record, state, 2_000_000_000, Path("x"), sha))
         for state in ("embedded", "complete", "pinned", "partial", "absent")
     }
     assert words == {
@@ -589,13 +603,13 @@ def test_doctor_reports_a_model_that_does_not_load_and_never_downloads(tmp_path)
 def test_doctor_survives_a_torch_that_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "cannot be imported" in doctor.devices()["none"]
-    assert checks.run(options.ModelOptions(), None)[0].ok is False
+    assert doctor.checks(options.ModelOptions())[0].ok is False
 
 
 def test_the_layouts_that_doctor_knows_are_the_golden_ones():
     images = json.loads((GOLDEN / "tied.expected.json").read_text())["images"].values()
     golden = {tuple(one["size"]): (one["tiles"], one["input_tokens"] - 68) for one in images}  # 68 tokens of text
-    assert checks._LAYOUTS.items() <= golden.items()
+    assert doctor._LAYOUTS.items() <= golden.items()
 
 
 # ---- the small parts
@@ -614,13 +628,13 @@ def test_a_table_on_a_terminal_without_unicode(monkeypatch):
 
 
 def test_markup_in_file_names_is_not_obeyed():
-    record = records.Record("[bold]x[/bold] :smile:.png", 3.0, 0.5, "fair", {"bad": 0.5, "fair": 0.5})
+    record = scores.Record("[bold]x[/bold] :smile:.png", 3.0, 0.5, "fair", {"bad": 0.5, "fair": 0.5})
     with console.out().capture() as captured:
-        table.show([record])
+        score.show([record])
     assert "[bold]x[/bold] :smile:.png" in captured.get()
 
 
 def test_errors_are_one_line_whatever_they_contain():
-    from qsit_metric.commands.frame import one_line
+    from qsit_metric.cli.command import one_line
 
     assert one_line(BackendError("two\nlines \x1b[2J")) == "two lines \\x1b[2J"

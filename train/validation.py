@@ -20,12 +20,12 @@ import torch
 from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
-from qsit_metric.asking import Questions
 from qsit_metric.backends.training import Encoded, LlavaOnevisionBackend, Tokenizer, projected
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
 from qsit_metric.evaluation.questions import is_correct
 from qsit_metric.pixels.tiles import normalise, plan
 from qsit_metric.prompts import LETTERS, Recipe, multiple_choice, recipe_named
+from qsit_metric.questions import Questions
 from qsit_metric.results import level_names, scores
 
 from .batches import Batch, Collator, Reader, RowDataset, RowSet, stream

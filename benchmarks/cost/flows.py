@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks.cost.models import CHECKPOINT, stored, stored_geometry
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.pipeline import Budget
+from qsit_metric.batching import Budget
 from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import cut, normalise, plan
 from qsit_metric.prompts import AUTHORS

@@ -20,8 +20,8 @@ from .run import Groups, carry_out, identity
 
 if TYPE_CHECKING:
     from qsit_metric import Answer, QSiT
-    from qsit_metric.pipeline import Timing
-    from qsit_metric.view import View
+    from qsit_metric.batching import Timing
+    from qsit_metric.metric import View
 
 
 def score_run(
@@ -142,7 +142,7 @@ def question_run(
     )
 
     def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
-        from qsit_metric.view import opened
+        from qsit_metric.metric import opened
 
         paths = (root / questions[group[0]].image for group in todo)
         for group, view in zip(todo, opened(metric, paths, exif=exif, timing=timing), strict=True):
@@ -246,7 +246,7 @@ def describe_run(
     )
 
     def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
-        from qsit_metric.view import opened
+        from qsit_metric.metric import opened
 
         places = [place for group in todo for place in group]
         views = opened(metric, (root / ids[place] for place in places), exif=exif, timing=timing)

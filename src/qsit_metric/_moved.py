@@ -12,6 +12,7 @@ from types import ModuleType
 
 _PACKAGE = __package__ or "qsit_metric"
 FORMER = {
+    "asking": "questions",
     "creating": "modules.create",
     "evaluation.errors": "errors",
     "evaluation.fitting": "evaluation.correlations",
@@ -25,9 +26,12 @@ FORMER = {
     "loss": "modules.loss",
     "map_drawing": "maps.drawing",
     "module": "modules.differentiable",
+    "pipeline": "batching",
     "quality_map": "maps.quality_map",
     "resampling": "pixels.resize",
+    "tensors": "gradients",
     "tiling": "pixels.tiles",
+    "view": "metric",
     "windows": "maps.windows",
 }
 """Old name -> new name, both below the package."""

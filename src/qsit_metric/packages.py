@@ -70,7 +70,7 @@ def hush() -> None:
     """Switch off what transformers says to developers, also if it is imported later; the Hub's download bar stays."""
     global _hushed  # noqa: PLW0603  # as global as the logging of transformers itself
     _hushed = True
-    if "transformers" in sys.modules:
+    if sys.modules.get("transformers"):
         _silence()
 
 
