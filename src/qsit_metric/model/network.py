@@ -200,6 +200,12 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([VisionLayer(config) for _ in range(config.layers)])
 
+    def forward(self, x: torch.Tensor, depth: int, recompute: bool = False) -> torch.Tensor:
+        """(tiles, patches, hidden) -> the same, behind `depth` layers."""
+        for layer in self.layers[:depth]:
+            x = _run(layer, recompute, x)
+        return x
+
 
 class VisionModel(nn.Module):
     """SigLIP without its pooling head; the post-norm is carried along, and not read."""
@@ -229,10 +235,8 @@ class VisionTower(nn.Module):
         Returns:
             (tiles, patches, hidden).
         """
-        x: torch.Tensor = self.vision_model.embeddings(tiles)
-        for layer in self.vision_model.encoder.layers[:depth]:
-            x = _run(layer, recompute, x)
-        return x
+        inner = self.vision_model
+        return inner.encoder(inner.embeddings(tiles), depth, recompute)  # type: ignore[no-any-return]
 
 
 class Projector(nn.Module):
