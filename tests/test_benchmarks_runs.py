@@ -24,10 +24,10 @@ from benchmarks.runs.results import awaited
 from benchmarks.runs.run import Run
 from conftest import IMAGES
 from qsit_metric import QSiTError, console
+from qsit_metric.batching import Timing, ahead
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question, evaluate, evaluate_questions
-from qsit_metric.evaluation.questions import RULES
-from qsit_metric.pipeline import Timing, ahead
-from qsit_metric.view import opened
+from qsit_metric.evaluation.multiple_choice import RULES
+from qsit_metric.metric import opened
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("tiny_7x5.png", "gray_256.png", "tile_384.png", "rgba_300.png")

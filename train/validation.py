@@ -20,15 +20,15 @@ import torch
 from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
-from qsit_metric.asking import Questions
 from qsit_metric.backends.base import Encoded
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.backends.vision import projected, tower_states
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
-from qsit_metric.evaluation.questions import is_correct
+from qsit_metric.evaluation.multiple_choice import is_correct
 from qsit_metric.pixels.tiles import normalise, plan
 from qsit_metric.prompts import LETTERS, Recipe, multiple_choice, recipe_named
+from qsit_metric.questions import Questions
 from qsit_metric.results import level_names, scores
 
 from .batches import Batch, Collator, Reader, RowDataset, RowSet, stream

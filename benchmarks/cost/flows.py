@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.cost.models import CHECKPOINT, dialogue, stored_geometry
+from benchmarks.cost.models import CHECKPOINT, stored, stored_geometry
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.pipeline import Budget
+from qsit_metric.batching import Budget
 from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import cut, normalise, plan
 from qsit_metric.prompts import AUTHORS
@@ -51,9 +51,12 @@ class Authors:
     name = "authors"
 
     def __init__(self, model: Any = None) -> None:
+        from transformers import AutoTokenizer
+
         self._model = model
         self._processor = _processor_class().from_pretrained(CHECKPOINT)
-        self._tokenizer, self._template = dialogue()
+        self._tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+        self._template = stored("chat_template.json")["chat_template"]
         self._geometry = stored_geometry()
 
     def pixels(self, image: Image.Image) -> torch.Tensor:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from qsit_metric.backends.checkpoint import load_tokenizer
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.pixels.geometry import Geometry
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "tied"
@@ -95,11 +97,9 @@ def stored_geometry() -> Geometry:
     return Geometry.from_configs(stored("config.json"), stored("preprocessor_config.json"))
 
 
-def dialogue() -> tuple[Any, str]:
+def dialogue() -> tuple[Tokenizer, str]:
     """Its tokenizer and chat template."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(CHECKPOINT), stored("chat_template.json")["chat_template"]
+    return load_tokenizer(CHECKPOINT, None)
 
 
 def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmarks.runs import Process, Results
 from benchmarks.runs.run import Groups, carry_out
+from qsit_metric.batching import Timing
 from qsit_metric.errors import shorten
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress
 from qsit_metric.journal import digest
-from qsit_metric.pipeline import Timing
 
 from .judges import Judge, Unjudged
 from .prompts import PROMPTS, messages, needs_golden, rating

@@ -18,7 +18,7 @@ from benchmarks.nano.questions import Asked
 from qsit_metric import Answer, QSiT
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import Question
-from qsit_metric.evaluation.questions import Rule, is_correct
+from qsit_metric.evaluation.multiple_choice import Rule, is_correct
 from qsit_metric.journal import Journal
 from qsit_metric.prompts import multiple_choice
 from qsit_metric.results import Score

@@ -20,7 +20,7 @@ from .results import FILES, RUN_FILE, Results, parts
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from qsit_metric.pipeline import Timing
+    from qsit_metric.batching import Timing
 
 _HINT = "If its list differs (sha256), images, scores or texts have changed. Name another folder, or remove this one."
 
@@ -173,7 +173,7 @@ def carry_out(
 
 
 def _timing() -> Timing:
-    from qsit_metric.pipeline import Timing  # brings torch, which metrics that are functions need not have
+    from qsit_metric.batching import Timing  # brings torch, which metrics that are functions need not have
 
     return Timing()
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import OutputError
-from ..files import write_atomic
-from ..pixels.fetch import scheme
-from .inputs import key
-from .records import identity
+from ..files import Files
+from ..journal import check_same
+from .inputs import is_url, key
+from .scores import identity
 
 if TYPE_CHECKING:
     from ..maps import QualityMap
@@ -29,6 +29,7 @@ FORMATS = ("png", "npz", "json")
 ASKED = "asked"
 _MARK = ".map"
 _TEXT = "qsit"
+_FILES = Files(OutputError, "--output", parents=True)
 
 
 def targets(paths: Sequence[str], given: Sequence[str], output: Path | None, shown: str | None) -> dict[str, Path]:
@@ -72,13 +73,7 @@ def write(found: QualityMap, record: Mapping[str, Any], target: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    content = _WRITERS[target.suffix.lower()](found, record)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, content)
-    except OSError as error:
-        said = f"The system says: {error.strerror or error}."
-        raise OutputError.about("--output", str(target), "a file that can be written", said) from error
+    _FILES.write(target, _WRITERS[target.suffix.lower()](found, record))
 
 
 def known(target: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -98,18 +93,9 @@ def known(target: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
         held = dict(json.loads(_READERS[target.suffix.lower()](target)))
     except (OSError, ValueError, KeyError, TypeError, SyntaxError, EOFError, zipfile.BadZipFile) as error:
         raise OutputError.about("--output", str(target), "a new file, or a map", hint) from error
-    mine, theirs = ({"path": one.get("path"), ASKED: one.get(ASKED), **identity(one)} for one in (record, held))
-    for name, value in mine.items():
-        if theirs[name] != value:
-            expected = f"a map made as now ({name} {_said(value)}), but it has {name} {_said(theirs[name])}"
-            raise OutputError.about("--output", str(target), expected, hint)
+    theirs, mine = ({"path": one.get("path"), **(one.get(ASKED) or {}), **identity(one)} for one in (held, record))
+    check_same(target, theirs, mine, _FILES, what="a map", hint=hint)
     return held
-
-
-def _said(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name}={one}" for name, one in value.items() if one is not None)
-    return str(value) if value not in ("", None) else "none"
 
 
 def _is_file(output: Path, count: int) -> bool:
@@ -127,7 +113,7 @@ def _is_file(output: Path, count: int) -> bool:
 
 def _name(path: str, given: Sequence[str]) -> str:
     """Its place below the folder that was given, else its own name."""
-    if scheme(path):
+    if is_url(path):
         parts = urlsplit(path)
         return re.sub(r"[^\w.-]+", "_", Path(unquote(parts.path)).name or parts.netloc)
     whole = Path(key(path))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
 from rich.text import Text
 
 from .. import console
 from ..errors import OutputError, QSiTError
 from ..files import to_json
 from . import map_files
-from .frame import FAILED, about
+from .command import FAILED, about, options_of
 from .inputs import expand, key
-from .options import ModelOptions
-from .scoring import provenance
+from .options import JsonLines, ModelOptions, Paths, Recursive, TrustNames
+from .scores import is_same, provenance, stamp_fields, stamp_of, take_stamp
 
 if TYPE_CHECKING:
     from ..maps import MapRequest
@@ -25,41 +26,57 @@ if TYPE_CHECKING:
 _ALIKE = 0.25  # of the scale 1..5: smaller differences between windows are not worth a word
 
 
-@dataclass(frozen=True)
-class MapWish:
-    """What `qsit map` was asked for.
+def map_(
+    ctx: typer.Context,
+    *,
+    paths: Paths,
+    recursive: Recursive = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PLACE",
+            help="A .png, .npz or .json file for one picture, a folder for many. A map that is there, made in the same "
+            "way, is kept, so a run that was stopped goes on where it was.",
+        ),
+    ] = None,
+    shown: Annotated[
+        Literal["png", "npz", "json"] | None, typer.Option("--format", help="Of the files in a folder (default: png).")
+    ] = None,
+    method: Annotated[
+        Literal["windows", "saliency"],
+        typer.Option("--method", help="Score windows of the picture, or sum the gradient of its score over windows."),
+    ] = "windows",
+    window: Annotated[
+        int | None,
+        typer.Option("--window", metavar="N", help="Side of a window in pixels (default: by model, size)."),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", metavar="N", help="Pixels between windows (default: half a window).")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option("--overlap", metavar="N", help="Pixels that windows share, instead of --stride.")
+    ] = None,
+    trust_names: TrustNames = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    as_json: JsonLines = False,
+) -> int:
+    """Say where pictures are bad, and draw it.
 
-    Attributes:
-        paths: As written on the command line.
-        recursive: Look into folders of folders.
-        output: A file for one picture, a folder for many, or None.
-        shown: "png", "npz", "json" or None, which is what the output's name says.
-        overwrite: Make maps that are there anew.
-        as_json: JSON lines on stdout, not words.
+    Orange is bad and blue is good; the frame is around the worst window.
     """
+    from ..maps import MapRequest
 
-    paths: Sequence[str]
-    recursive: bool
-    output: Path | None
-    shown: str | None
-    overwrite: bool
-    as_json: bool
-
-
-def quality_maps(wish: MapWish, wanted: MapRequest, options: ModelOptions) -> int:
-    """Make the maps one by one, so that each is there as soon as it is computed.
-
-    Returns:
-        The exit code.
-    """
-    found = expand(wish.paths, recursive=wish.recursive)
-    paths = [path for path in found if path in wish.paths or not map_files.is_map(path)]
-    files = map_files.targets(paths, wish.paths, wish.output, wish.shown)
+    # One by one, so that each map is there as soon as it is computed.
+    options, wanted = options_of(ctx, ModelOptions), MapRequest(method, window, stride, overlap)
+    pictures = [path for path in expand(paths, recursive=recursive) if path in paths or not map_files.is_map(path)]
+    files = map_files.targets(pictures, paths, output, shown)
     metric = options.load()
     made = {map_files.ASKED: asdict(wanted), **provenance(metric, exif=not options.no_exif)}
-    kept = {} if wish.overwrite else _kept(files, made)
+    kept = {} if overwrite else _kept(files, made, trust_names)
     failed = 0
-    for path in paths:
+    for path in pictures:
         try:
             record = kept.get(path) or _made(metric, path, wanted, made, files.get(path))
         except OutputError:
@@ -68,25 +85,28 @@ def quality_maps(wish: MapWish, wanted: MapRequest, options: ModelOptions) -> in
             console.say(f"failed: {about(path, error)}", "red")
             failed += 1
             continue
-        if wish.as_json:
+        if as_json:
             console.write(to_json(record) + "\n")
         else:
             console.out().print(Text(f"{console.printable(path)}: {in_words(record)}"), soft_wrap=True)
-    if wish.output:
-        count = len(paths) - failed - len(kept)
-        console.say(f"{console.printable(str(wish.output))}: {count} added, {len(kept)} were there already")
+    if output:
+        count = len(pictures) - failed - len(kept)
+        console.say(f"{console.printable(str(output))}: {count} added, {len(kept)} were there already")
     return FAILED if failed else 0
 
 
-def _kept(files: Mapping[str, Path], made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _kept(files: Mapping[str, Path], made: Mapping[str, Any], trust_names: bool) -> dict[str, dict[str, Any]]:
     """Maps that are there already; all files are looked at before anything is computed."""
     held = {path: map_files.known(target, {"path": key(path), **made}) for path, target in files.items()}
-    return {path: record for path, record in held.items() if record is not None}
+    return {
+        path: record for path, record in held.items() if record and (trust_names or is_same(path, stamp_of(record)))
+    }
 
 
 def _made(metric: QSiT, path: str, wanted: MapRequest, made: Mapping[str, Any], target: Path | None) -> dict[str, Any]:
+    stamp = take_stamp(path)
     found = metric.map(path, **asdict(wanted), exif=bool(made["exif"]))
-    record = {"path": key(path), **found.as_dict(), **made}
+    record = {"path": key(path), **found.as_dict(), **made, **stamp_fields(stamp)}
     if target is not None:
         map_files.write(found, record, target)
     return record

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.text import Text
 
 from .. import console
 from ..files import to_json
+from .options import CacheDir, Json, Revision, Token
 
 if TYPE_CHECKING:
     from ..hub.store import Stored
 
 
-def models(cache_dir: str | None, as_json: bool) -> None:
-    """List the catalog and what this machine holds of it; no network."""
+def models(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """List the known models and what is on this disk; uses no network."""
     from ..hub.store import on_disk
 
     found = on_disk(cache_dir)
@@ -31,8 +33,14 @@ def models(cache_dir: str | None, as_json: bool) -> None:
             console.out().print(Text(f"{stored.record.name}: {stored.folder}"), soft_wrap=True)
 
 
-def download(name: str, revision: str | None, cache_dir: str | None, token: str | None, as_json: bool) -> None:
-    """Fetch a model into the cache, or find it there."""
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `qsit models` lists, or OWNER/REPO.")],
+    revision: Revision = None,
+    cache_dir: CacheDir = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a model from the Hub into the cache, for use without a network."""
     from ..hub import resolve
 
     found = resolve(name, revision=revision, cache_dir=cache_dir, token=token)

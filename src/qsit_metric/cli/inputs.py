@@ -10,8 +10,6 @@ from pathlib import Path
 
 from .. import console
 from ..errors import InputError
-from ..pixels.fetch import scheme
-from ..pixels.read import SUFFIXES
 
 
 def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
@@ -44,7 +42,14 @@ def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
 
 def key(path: str) -> str:
     """What makes two ways to write a path the same picture; result files hold it, so they may be read from anywhere."""
-    return path if scheme(path) else os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "a/../b"
+    return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "a/../b"
+
+
+def is_url(path: str) -> bool:
+    """Whether a picture is fetched from somewhere, and not a file."""
+    from ..pixels.fetch import scheme  # brings what decodes pictures, which a help text can do without
+
+    return scheme(path) is not None
 
 
 def _entries(given: Sequence[str]) -> Iterator[str]:
@@ -57,7 +62,7 @@ def _entries(given: Sequence[str]) -> Iterator[str]:
 
 
 def _pictures(entry: str, recursive: bool) -> Iterable[str]:
-    if scheme(entry):
+    if is_url(entry):
         return [entry]
     # A quoted "~/photos/*.jpg" was not expanded by the shell; Path.expanduser fails on "~draft.jpg", this does not.
     place = entry if os.path.lexists(entry) else os.path.expanduser(entry)  # noqa: PTH111
@@ -73,6 +78,8 @@ def _pictures(entry: str, recursive: bool) -> Iterable[str]:
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
     # Names that start with a dot are skipped: macOS leaves "._photo.jpg" beside every photo on foreign disks.
+    from ..pixels.read import SUFFIXES
+
     found: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))

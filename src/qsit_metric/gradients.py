@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .batching import Budget, batches, compute, gather, guarded, prepare
 from .errors import BackendError, InputError
 from .levels import expect, finite
-from .pipeline import Budget, batches, compute, computing, gather, guarded
-from .pixels import Picture, load
+from .pixels import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def level_logits(
     x: torch.Tensor, backend: Backend, prompt: Prompt, budget: Budget, *, check: bool = True
 ) -> torch.Tensor:
-    """What the model says of each picture before the softmax; differentiable in `x` if `x` requires grad.
+    """Compute the logits of the level words for each picture; differentiable in `x` if `x` requires grad.
 
     Args:
         x: (N, 3, H, W) RGB in [0, 1], floating point, or uint8.
@@ -51,12 +51,12 @@ def level_logits(
     pixels = steady.enter(x) if half else x
 
     def run(prepared: list[Prepared]) -> list[torch.Tensor]:
-        with computing(backend.device, grad):
-            rows = backend.logits([(image, prompt) for image in backend.encode(prepared)])
+        rows = backend.logits([(image, prompt) for image in backend.encode(prepared)])
         return [finite(row) for row in rows] if check else rows
 
-    stream = (_prepared(image, backend, grad, check) for image in pixels)
-    found = gather((row for batch in batches(stream, budget) for row in compute(batch, run)), "raise", single=False)
+    stream = (prepare(backend, image if check else _unchecked(image), grad=grad) for image in pixels)
+    computed = (row for batch in batches(stream, budget) for row in compute(batch, run, backend.device, grad))
+    found = gather(computed, "raise", single=False)
     if not found:
         return x.new_zeros((0, len(prompt.words)), dtype=torch.float32)
     rows = torch.stack(found).to(x.device)
@@ -64,7 +64,7 @@ def level_logits(
 
 
 def score_gradient(picture: Picture, backend: Backend, prompt: Prompt, budget: Budget) -> NDArray[np.float64]:
-    """The size of the gradient of a picture's score, at each pixel.
+    """Compute the size of the gradient of a picture's score, at each pixel.
 
     Args:
         picture: The picture.
@@ -101,19 +101,14 @@ def _unit(pixels: Image.Image | torch.Tensor, device: torch.device) -> torch.Ten
     return pixels.detach().to(device).clone() / 255
 
 
-def _prepared(image: torch.Tensor, backend: Backend, grad: bool, check: bool) -> Prepared:
-    with guarded(), computing(backend.device, grad):
-        return backend.prepare(load(image) if check else _unchecked(image))
-
-
 def _unchecked(image: torch.Tensor) -> Picture:
-    """As `load`, without a look at the values."""
+    """A picture as `load` makes it, without a look at the values."""
     numbers = image if image.dtype == torch.float64 else image.float()
     return Picture(numbers * 255, "<tensor>")
 
 
 class _Steady:
-    """Keeps the gradients inside a float16 model at one size, whatever the loss behind it is weighed with.
+    """Keeper of the gradients' size inside a float16 model, whatever the loss behind it is weighed with.
 
     A loss weight of 0.01 over a batch of 8 alone would let most of them vanish below float16's smallest number. They
     are made larger where they enter the model and as much smaller where they leave it, by a power of two, which is
@@ -126,12 +121,12 @@ class _Steady:
         self.factor: torch.Tensor | None = None
 
     def leave(self, logits: torch.Tensor) -> torch.Tensor:
-        """Around what leaves the model, where its gradient enters."""
+        """Wrap what leaves the model, where its gradient enters."""
         result: torch.Tensor = _Enlarge.apply(logits, self)  # type: ignore[no-untyped-call]
         return result
 
     def enter(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Around what enters the model, where its gradient leaves."""
+        """Wrap what enters the model, where its gradient leaves."""
         wide = pixels if pixels.dtype == torch.float64 else pixels.float()
         result: torch.Tensor = _Reduce.apply(wide, self)  # type: ignore[no-untyped-call]
         return result

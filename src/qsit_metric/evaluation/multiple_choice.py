@@ -20,9 +20,8 @@ from .loop import Progress, write_results
 from .qbench import CONCERNS, TYPES, Question
 
 if TYPE_CHECKING:
-    from ..metric import QSiT
+    from ..metric import QSiT, View
     from ..results import Answer
-    from ..view import View
 
 _LOG = logging.getLogger("qsit_metric")
 

@@ -1,8 +1,9 @@
-"""From a stream of images to batches: prepared ahead in threads, cut by a budget of tiles and tokens."""
+"""Batches of images: read and prepared ahead in threads, cut by a budget of tiles and tokens, computed under guard."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import time
@@ -14,8 +15,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from .backends.base import Prepared
+from .backends.base import Backend, Prepared
 from .errors import BackendError, InputError, QSiTError, released
+from .pixels import Picture, load
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +31,7 @@ _BUDGETS = {"cpu": (16, 8192), "cuda": (96, 32768), "mps": (32, 16384)}
 
 @dataclass(frozen=True)
 class Budget:
-    """What one batch may cost; a single image that costs more is a batch of its own.
+    """Limits of one batch; a single image that costs more is a batch of its own.
 
     Attributes:
         tiles: Vision-tower inputs.
@@ -46,7 +48,7 @@ class Budget:
 
     @classmethod
     def for_device(cls, device: torch.device, patches: int = _PATCHES) -> Budget:
-        """The default for a kind of device.
+        """Make the default for a kind of device.
 
         Args:
             device: Where the model is.
@@ -62,7 +64,7 @@ class Budget:
 
 @dataclass
 class Timing:
-    """What a stream of pictures costs its consumer; for measurements.
+    """Stopwatch of a stream of pictures: how long its consumer waits; for measurements.
 
     Attributes:
         waited: Seconds so far in which nothing was computed, since no batch was read, decoded and prepared yet.
@@ -87,6 +89,52 @@ class Timing:
             finally:
                 self.waited += time.perf_counter() - start
             yield item
+
+
+def results(
+    backend: Backend,
+    images: Iterable[Any],
+    run: Callable[[list[Prepared]], Sequence[R]],
+    budget: Budget,
+    *,
+    exif: bool = True,
+    timing: Timing | None = None,
+) -> Iterator[R | QSiTError]:
+    """Results of a stream of images, in order: read and prepared ahead, computed a batch at a time.
+
+    Args:
+        backend: What prepares them.
+        images: Any iterable of images; it is read a few images ahead.
+        run: Prepared images of one batch -> a result for each.
+        budget: Tiles and tokens of one batch.
+        exif: Apply the EXIF orientation.
+        timing: Takes the time that the model waits for pictures.
+
+    Yields:
+        The result of each image, or its error.
+    """
+    prepared = ahead(images, lambda image: prepare(backend, image, exif=exif))
+    for batch in (timing or Timing()).watch(batches(prepared, budget)):
+        yield from compute(batch, run, backend.device)
+
+
+def prepare(backend: Backend, image: Any, *, exif: bool = True, grad: bool = False) -> Prepared:
+    """Read an image and make it ready for a model; safe to call from many threads.
+
+    Args:
+        backend: Whose model it is.
+        image: Anything that `qsit_metric.pixels.load` takes, or a `Picture`.
+        exif: Apply the EXIF orientation.
+        grad: Keep the gradient of a tensor.
+
+    Raises:
+        ImageError: It cannot be read or used.
+        BackendError: The backend failed.
+    """
+    with computing(backend.device, grad):
+        picture = image if isinstance(image, Picture) else load(image, exif=exif)
+        made = backend.prepare(picture)
+        return dataclasses.replace(made, note=picture.note, source=picture.source, size=picture.size)
 
 
 def ahead(items: Iterable[T], work: Callable[[T], R], workers: int | None = None) -> Iterator[R | QSiTError]:
@@ -114,27 +162,6 @@ def ahead(items: Iterable[T], work: Callable[[T], R], workers: int | None = None
                 future.cancel()
 
 
-def gather(stream: Iterable[Any], errors: Errors, single: bool) -> Any:
-    """Collect results: the only one of a single image, or a list.
-
-    With `errors="raise"` the first error is raised; it carries its place and what came before it, so nothing is lost.
-    """
-    done: list[Any] = []
-    for result in stream:
-        if isinstance(result, QSiTError) and errors == "raise":
-            if not single:
-                result.index, result.done = len(done), done
-            raise result
-        done.append(result)
-    return done[0] if single else done
-
-
-def check_errors(errors: object) -> None:
-    """Refuse an unknown error policy before anything is computed."""
-    if errors not in ("raise", "return"):
-        raise InputError.about("errors", errors, "'raise' or 'return'")
-
-
 def _caught(work: Callable[[T], R], item: T) -> R | QSiTError:
     try:
         return work(item)
@@ -158,21 +185,28 @@ def batches(stream: Iterable[Prepared | QSiTError], budget: Budget) -> Iterator[
         yield batch
 
 
-def compute(batch: Sequence[Prepared | QSiTError], run: Callable[[list[Prepared]], Sequence[R]]) -> list[R | QSiTError]:
+def compute(
+    batch: Sequence[Prepared | QSiTError],
+    run: Callable[[list[Prepared]], Sequence[R]],
+    device: torch.device,
+    grad: bool = False,
+) -> list[R | QSiTError]:
     """Run a batch and put results and errors where their images were.
 
     A batch that fails, for want of memory or for one image's sake, is halved until it is clear which images fail.
     """
     good = [item for item in batch if isinstance(item, Prepared)]
-    results = iter(_run(good, run))
-    return [next(results) if isinstance(item, Prepared) else item for item in batch]
+    found = iter(_run(good, run, device, grad))
+    return [next(found) if isinstance(item, Prepared) else item for item in batch]
 
 
-def _run(batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]]) -> Sequence[R | QSiTError]:
+def _run(
+    batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]], device: torch.device, grad: bool
+) -> Sequence[R | QSiTError]:
     if not batch:
         return []
     try:
-        with guarded():
+        with computing(device, grad):
             return run(batch)
     except QSiTError as error:
         failure = released(error)
@@ -181,7 +215,28 @@ def _run(batch: list[Prepared], run: Callable[[list[Prepared]], Sequence[R]]) ->
     if isinstance(failure, OutOfMemory) and torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2
-    return [*_run(batch[:half], run), *_run(batch[half:], run)]
+    return [*_run(batch[:half], run, device, grad), *_run(batch[half:], run, device, grad)]
+
+
+def gather(stream: Iterable[Any], errors: Errors, single: bool) -> Any:
+    """Collect results: the only one of a single image, or a list.
+
+    With `errors="raise"` the first error is raised; it carries its place and what came before it, so nothing is lost.
+    """
+    done: list[Any] = []
+    for result in stream:
+        if isinstance(result, QSiTError) and errors == "raise":
+            if not single:
+                result.index, result.done = len(done), done
+            raise result
+        done.append(result)
+    return done[0] if single else done
+
+
+def check_errors(errors: object) -> None:
+    """Refuse an unknown error policy before anything is computed."""
+    if errors not in ("raise", "return"):
+        raise InputError.about("errors", errors, "'raise' or 'return'")
 
 
 class OutOfMemory(BackendError):
@@ -190,14 +245,17 @@ class OutOfMemory(BackendError):
 
 @contextlib.contextmanager
 def computing(device: torch.device, grad: bool = False) -> Iterator[None]:
-    """No gradient unless asked for, and no ambient autocast: a score does not depend on the caller's context."""
-    with torch.set_grad_enabled(grad), torch.autocast(device.type, enabled=False):
+    """Context of every computation: no gradient unless asked for, no ambient autocast, none but our own errors.
+
+    A score does not depend on the caller's context; grad mode is local to a thread.
+    """
+    with guarded(), torch.set_grad_enabled(grad), torch.autocast(device.type, enabled=False):
         yield
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Let nothing but our own errors out of a backend's computation."""
+    """Context that lets nothing but our own errors out of a backend."""
     try:
         yield
     except QSiTError:
