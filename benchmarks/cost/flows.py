@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -40,15 +39,6 @@ class Result:
 
     score: float
     answers: tuple[tuple[int, ...], ...] = ()
-
-
-def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture with large shapes, fine detail and noise, the same on every machine."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    shapes = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
-    noise = rng.integers(-24, 25, (height, width, 3), dtype=np.int16)
-    return Image.fromarray((shapes + noise).clip(0, 255).astype(np.uint8))
 
 
 class Authors:
