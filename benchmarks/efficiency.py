@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -25,16 +26,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.cost.child import in_child
+from benchmarks.cost.child import Checkout, in_child
 from benchmarks.cost.clock import Rounds, interleaved, memory_of, peak_tflops
 from benchmarks.cost.counting import tflop
-from benchmarks.cost.flows import Authors, Ours, Result, photo
-from benchmarks.cost.models import DTYPES, SHAPES, build_backend
+from benchmarks.cost.flows import Authors, Ours, Result
+from benchmarks.cost.mixed import LARGEST, SMALLEST, apart, compare, photo
+from benchmarks.cost.models import DTYPES, SHAPES, build_backend, save_checkpoint
 from benchmarks.cost.report import RESULTS, Report, Row, compared, conditions, measured, timed
 
 KINDS = ("pixels", "memory", "score", "session", "throughput")  # in the order in which they run
 PIXEL_TARGETS = {"1024x768": 8.0, "4000x3000": 3.0}
 TARGETS = {"score": 1 / 1.05, "session": 3.5, "memory": 1.0}  # for models of a real size
+RIVAL = {"q-sit-nano": 1.5}  # pictures a second to those of another checkout; other models are not to be slower
 _PIXEL_REPEATS = 7  # times those of the other tasks: a picture takes milliseconds
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -162,6 +165,26 @@ def session_memory(flow: str, device: str, dtype: str, shape: str, size: str, th
     return found or (math.nan, math.nan)
 
 
+def compared_with(
+    rival: Checkout, model: str, device: str, dtype: str, images: int, repeats: int, threads: int
+) -> list[Row]:
+    """Pictures a second and peak memory of both checkouts on photographs of many sizes, the rival first."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = str(Path(model).resolve()) if Path(model).is_dir() else model
+        if model in SHAPES:
+            name = str(save_checkpoint(SHAPES[model], DTYPES[dtype], Path(folder) / model))
+        settings = {"device": device, "dtype": dtype, "images": images, "repeats": repeats, "threads": threads}
+        theirs, ours = compare(name, [rival, Checkout()], **settings)  # type: ignore[arg-type]
+    sizes = "x".join(map(str, SMALLEST)) + "-" + "x".join(map(str, LARGEST))
+    flows = {rival.name: theirs, "ours": ours}
+    rates = [measured(f"mixed, {model}", sizes, n, one.rates, unit="images/s") for n, one in flows.items()]
+    peaks = [measured(f"memory, {model}", sizes, n, [one.peak], unit="MiB") for n, one in flows.items()]
+    for row in (*rates, *peaks):
+        row.batch = images
+    rates[1].gap, rates[1].target, peaks[1].target = apart(theirs.scores, ours.scores), RIVAL.get(model, 1.0), 1.0
+    return [*compared(rates), *compared(peaks)]
+
+
 def _rates(size: str, name: str, count: int, rounds: Rounds[list[float]]) -> Row:
     """Pictures a second, and how far the scores of the first pictures are from the authors'."""
     row = measured("throughput", size, name, [count / t for t in rounds.times[name]], unit="images/s")
@@ -197,6 +220,7 @@ def _jpegs(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
 
 _BATCHES = {"cuda": "1,2,4,8,16,32"}
 _IMAGES = {"cuda": 64}
+_MIXED = 32
 
 
 def main(
@@ -211,11 +235,27 @@ def main(
     images: Annotated[int, typer.Option(help="Files of the throughput; 0 takes what suits the device.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
     output: Annotated[Path | None, typer.Option(help="The CSV; it is replaced.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another checkout: compare photographs of many sizes with it, and nothing else."),
+    ] = None,
+    python: Annotated[str, typer.Option(help="Interpreter of the other checkout.")] = sys.executable,
+    models: Annotated[
+        str, typer.Option(help="Of that comparison: names, folders, or shapes (random weights).")
+    ] = "q-sit-nano,mini",
 ) -> None:
     """Measure this package against the authors' flow and say which targets are met."""
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device)
+    if against is not None:
+        rival, named = Checkout(against, python), _listed(models)
+        path = output or RESULTS / f"efficiency-against-{rival.name}-{place.type}-{dtype}.csv"
+        report = Report(path, conditions(place, dtype, ", ".join(named)))
+        for model in named:
+            report.add(compared_with(rival, model, str(place), dtype, images or _MIXED, repeats, threads))
+        report.show()
+        return
     settings = Settings(
         device=place,
         dtype=_one_of(dtype, DTYPES, "--dtype"),

@@ -29,8 +29,8 @@ from benchmarks.cost.clock import MIB, interleaved, memory_of
 from benchmarks.cost.counting import count_step, empty_model
 from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
 from benchmarks.cost.report import RESULTS, Conditions, busy_note, conditions, csv_text
+from benchmarks.output import FILES
 from qsit_metric import QSiT, QSiTLoss
-from qsit_metric.evaluation.files import write_atomic
 
 if TYPE_CHECKING:
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
@@ -157,8 +157,8 @@ def main(
         lines += measured(model, place, dtype, size, repeats)
     made = conditions(place, dtype, measure)
     name = "loss-step" if place.type == "cpu" else f"loss-step-{place.type}"
-    write_atomic(output / f"{name}.csv", to_csv(lines, made))
-    write_atomic(output / f"{name}.md", to_page(lines, made))
+    FILES.write(output / f"{name}.csv", to_csv(lines, made))
+    FILES.write(output / f"{name}.md", to_page(lines, made))
     _show(lines)
 
 

@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
+from qsit_metric.files import Files
+
+FILES = Files(EvaluationError, parents=True)
+"""How results are read and written: whole, into a folder that is made if it is not there."""
 
 _FLOAT = ".3f"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -85,11 +88,10 @@ def save(table: Table, folder: Path) -> list[Path]:
     Raises:
         EvaluationError: A file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {".csv": csv_text(table), ".json": json_text(table), ".md": markdown(table)}
     paths = [folder / f"{table.name}{suffix}" for suffix in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        write_atomic(path, content)
+        FILES.write(path, content)
     return paths
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from benchmarks.output import Table, cells, conditions, markdown, right_columns, save
+from benchmarks.output import FILES, Table, cells, conditions, markdown, right_columns, save
 from benchmarks.statistics import Residual
 from qsit_metric import console
 from qsit_metric.console import printable
 from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.pixels import load
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def write_html(page: Page, path: Path, title: str) -> None:
     Raises:
         EvaluationError: The file cannot be written.
     """
-    write_atomic(path, report(page.tables, page.figures, page.furthest, title, answers=page.answers))
+    FILES.write(path, report(page.tables, page.figures, page.furthest, title, answers=page.answers))
     console.say(f"written: {path}")
 
 

@@ -12,8 +12,6 @@ OUT/quadrants.csv, .json and .md, and OUT/quadrants-cases.csv has each case; equ
 
 from __future__ import annotations
 
-import csv
-import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +29,7 @@ from benchmarks.options import app_of
 from benchmarks.output import Table, markdown, save
 from benchmarks.statistics import wilson
 from qsit_metric import QSiT, QualityMap, console
-from qsit_metric.evaluation.files import write_atomic
+from qsit_metric.evaluation.loop import write_results
 from qsit_metric.pixels import load
 
 KINDS = (
@@ -189,17 +187,9 @@ def _row(kind: str, level: int | None, found: Sequence[Found], people: float | N
     }  # fmt: skip
 
 
-def _cases_csv(found: Sequence[Found]) -> str:
-    text = io.StringIO()
-    rows = [
-        {**asdict(one.case), "quadrant": NAMES[one.case.quadrant], "found": one.hit, "worst": NAMES[one.worst],
-         "score": one.score, **dict(zip(NAMES, one.means, strict=True))}
-        for one in found
-    ]  # fmt: skip
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _case_row(one: Found) -> dict[str, object]:
+    named = {"quadrant": NAMES[one.case.quadrant], "found": one.hit, "worst": NAMES[one.worst], "score": one.score}
+    return {**asdict(one.case), **named, **dict(zip(NAMES, one.means, strict=True))}
 
 
 def figure(metric: QSiT) -> Image.Image:
@@ -245,7 +235,7 @@ def main(
     made = {**info, "photographs": len(names), "window": window, "stride": stride, "seed": seed}
     result = table(found, made)
     save(result, output)
-    write_atomic(output / "quadrants-cases.csv", _cases_csv(found))
+    write_results(output / "quadrants-cases.csv", {}, [_case_row(one) for one in found])
     console.write(markdown(result))
 
 

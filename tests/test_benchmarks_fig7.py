@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the
 
 from benchmarks.cost import clock as clocks
 from benchmarks.cost.counting import Counter, Counts, tflop
-from benchmarks.cost.flows import photo
+from benchmarks.cost.mixed import photo
 from benchmarks.cost.models import SHAPES, Shape, _qwen2, build_backend, dialogue, model_config, stored, stored_geometry
 from benchmarks.output import save
 from benchmarks.paper import printed

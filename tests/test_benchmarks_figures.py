@@ -199,7 +199,7 @@ def test_fits_that_are_not_there_are_named(tmp_path):
     with pytest.raises(EvaluationError, match=r"fit\.json"):
         read_fits([tmp_path])
     (tmp_path / "fit.json").write_text("{")
-    with pytest.raises(EvaluationError, match="JSON files"):
+    with pytest.raises(EvaluationError, match="a JSON file"):
         read_fits([tmp_path])
     with pytest.raises(EvaluationError, match="<no fits>"):
         mix([])

@@ -242,11 +242,11 @@ def test_a_torn_line_is_judged_again_and_another_judge_gets_another_folder(serve
     part.write_text(part.read_text()[:-20])
     assert run(judge(server), described, out, rounds=1).complete
     assert len(server.seen) == 6 + 1
-    with pytest.raises(EvaluationError, match="results of the same run.*rounds 1 \\(now 2\\)"):
+    with pytest.raises(EvaluationError, match=r"results of a run made as now \(.*rounds 2\), but it has .*rounds 1\."):
         run(judge(server), described, out, rounds=2)
-    with pytest.raises(EvaluationError, match="results of the same list.*images, scores or texts have changed"):
+    with pytest.raises(EvaluationError, match="but it has sha256 .*images, scores or texts have changed"):
         run(judge(server), described, out, {**GOLDEN, "a.jpg": "Other."}, rounds=1)
-    with pytest.raises(EvaluationError, match="judge.model m"):
+    with pytest.raises(EvaluationError, match="but it has judge.model m"):
         run(EndpointJudge(server.url, "n"), described, out, rounds=1)
 
 

@@ -24,13 +24,14 @@ from benchmarks.nano import draw as drawing
 from benchmarks.nano import measure as run
 from benchmarks.nano import pictures, speed, statistics
 from benchmarks.nano import questions as asking
-from benchmarks.nano.evaluate import Log, Replied, Scored
+from benchmarks.nano.evaluate import Replied, Scored
 from benchmarks.nano.pictures import MONOTONE, Case, Picture, cases
 from benchmarks.nano.questions import Asked, draw, text_only, tones
 from benchmarks.nano.statistics import Target, answering, monotone, over_photographs, scoring, targets, wilson
 from benchmarks.options import app_of
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError, Question, plcc
+from qsit_metric.journal import Journal
 from tests.training import small_base
 from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, mean_mos
 from train.nano.data.pictures import Degradation
@@ -329,7 +330,7 @@ def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path,
     )
     run.measure(metric, settings(photos, whole), silent)
     assert "| no D3 | 0.500 | 0.500 | 7 | 0.500 | 6 | - |" in (whole / "nano.md").read_text(encoding="utf-8")
-    with pytest.raises(EvaluationError, match=r"made with seed 0 \(now 1\)"):
+    with pytest.raises(EvaluationError, match=r"made as now \(seed 1\), but it has seed 0"):
         run.measure(metric, settings(photos, whole, seed=1), silent)
     (whole / "ablation.json").write_text('{"rows": [{"name": "no D3"}]}')
     with pytest.raises(EvaluationError, match=r"ablation\.json.*srcc"):
@@ -347,15 +348,16 @@ def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path,
 
 def test_a_log_of_something_else_is_left_as_it_is(tmp_path):
     path = tmp_path / "scores.jsonl"
-    Log(path, {"seed": 0}).add([{"key": "a", "score": 1.0}])
-    assert Log(path, {"seed": 0}).done == {"a": {"key": "a", "score": 1.0}}
+    path.write_text('{"seed": 0}\n{"key": "a", "score": 1.0}\n')  # as it was written before there was a journal
+    with Journal(path, {"seed": 0}, run.FILES) as log:
+        assert log.done == {"a": {"key": "a", "score": 1.0}}
     before = path.read_bytes()
-    with pytest.raises(EvaluationError, match="now 1"):
-        Log(path, {"seed": 1})
+    with pytest.raises(EvaluationError, match="made as now .seed 1., but it has seed 0"):
+        Journal(path, {"seed": 1}, run.FILES)
     assert path.read_bytes() == before
     path.write_text("photograph,score\n")
-    with pytest.raises(EvaluationError, match="lines of JSON"):
-        Log(path, {"seed": 0})
+    with pytest.raises(EvaluationError, match="a result of a run"):
+        Journal(path, {"seed": 0}, run.FILES)
 
 
 def test_a_picture_that_cannot_be_used_is_reported_and_does_not_sink_the_others(metric, photos, tmp_path):

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the
 
 from benchmarks.runs import score_run
 from qsit_metric.evaluation import Item, Manifest, Question, correlate
-from qsit_metric.evaluation.questions import authors, strict
+from qsit_metric.evaluation.multiple_choice import authors, strict
 from qsit_metric.prompts import LETTERS, multiple_choice
 
 CLOSING = "Answer with the option's letter from the given choices directly.\n"

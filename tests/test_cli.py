@@ -23,14 +23,29 @@ from typer.testing import CliRunner
 from conftest import GOLDEN, IMAGES
 from hub_server import HubServer
 from qsit_metric import QSiT, Score, __version__, console
-from qsit_metric.cli import app
-from qsit_metric.commands import checks, doctor, inputs, options, records, shelf, table
+from qsit_metric.cli import app, doctor, inputs, models, options, score, scores
 from qsit_metric.errors import BackendError, InputError
-from qsit_metric.hub.store import Stored, on_disk
+from qsit_metric.files import Stamp
+from qsit_metric.hub.cache import Stored, on_disk
 
 TIED = str(GOLDEN / "tied")
 LEVELS = ["bad", "poor", "fair", "good", "excellent"]
-HEADER = ["path", "score", "unit", "level", *LEVELS, "note", "model", "revision", "recipe", "dtype", "exif"]
+HEADER = [
+    "path",
+    "score",
+    "unit",
+    "level",
+    *LEVELS,
+    "note",
+    "model",
+    "revision",
+    "recipe",
+    "dtype",
+    "exif",
+    "size",
+    "modified",
+    "sha256",
+]
 
 
 def make_pictures(folder: Path, count: int) -> list[str]:
@@ -179,6 +194,15 @@ def test_transformers_is_silent_but_the_download_bar_stays():
     assert are_progress_bars_disabled() == before
 
 
+def test_transformers_is_silent_too_if_it_is_imported_later():
+    code = (
+        "import sys; from qsit_metric import console, packages; console.hush();"
+        "early = 'transformers' in sys.modules; packages.check_transformers();"
+        "from transformers.utils import logging; sys.exit(early or logging.is_progress_bar_enabled())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 # ---- score
 
 
@@ -187,7 +211,8 @@ def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     made = {"model": TIED, "repo": None, "revision": tied.info["revision"], "recipe": "authors", "dtype": "float32"}
     made |= {"exif": True, "qsit_metric": __version__}
-    expected = [{"path": path, **tied.score(path).as_dict(), **made} for path in pictures]
+    stamps = {path: dataclasses.asdict(Stamp.of(Path(path))) for path in pictures}
+    expected = [{"path": path, **tied.score(path).as_dict(), **made, **stamps[path]} for path in pictures]
     assert [set(line) for line in lines] == [set(line) for line in expected]
     assert len({round(line["score"], 3) for line in lines}) > 1, "pictures that all score alike would prove nothing"
     for line, want in zip(lines, expected, strict=True):
@@ -489,7 +514,7 @@ def test_models_says_what_is_on_disk(tmp_path, monkeypatch):
 def test_every_state_has_words():
     record, sha = on_disk("no/such/cache")[0].record, "0123456789abcdef" * 2
     words = {
-        state: shelf.state(Stored(record, state, 2_000_000_000, Path("x"), sha))
+        state: models.state(Stored(record, state, 2_000_000_000, Path("x"), sha))
         for state in ("embedded", "complete", "pinned", "partial", "absent")
     }
     assert words == {
@@ -580,13 +605,13 @@ def test_doctor_reports_a_model_that_does_not_load_and_never_downloads(tmp_path)
 def test_doctor_survives_a_torch_that_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "cannot be imported" in doctor.devices()["none"]
-    assert checks.run(options.ModelOptions(), None)[0].ok is False
+    assert doctor.checks(options.ModelOptions())[0].ok is False
 
 
 def test_the_layouts_that_doctor_knows_are_the_golden_ones():
     images = json.loads((GOLDEN / "tied.expected.json").read_text())["images"].values()
     golden = {tuple(one["size"]): (one["tiles"], one["input_tokens"] - 68) for one in images}  # 68 tokens of text
-    assert checks._LAYOUTS.items() <= golden.items()
+    assert doctor._LAYOUTS.items() <= golden.items()
 
 
 # ---- the small parts
@@ -605,13 +630,13 @@ def test_a_table_on_a_terminal_without_unicode(monkeypatch):
 
 
 def test_markup_in_file_names_is_not_obeyed():
-    record = records.Record("[bold]x[/bold] :smile:.png", 3.0, 0.5, "fair", {"bad": 0.5, "fair": 0.5})
+    record = scores.Record("[bold]x[/bold] :smile:.png", 3.0, 0.5, "fair", {"bad": 0.5, "fair": 0.5})
     with console.out().capture() as captured:
-        table.show([record])
+        score.show([record])
     assert "[bold]x[/bold] :smile:.png" in captured.get()
 
 
 def test_errors_are_one_line_whatever_they_contain():
-    from qsit_metric.commands.frame import one_line
+    from qsit_metric.cli.command import one_line
 
     assert one_line(BackendError("two\nlines \x1b[2J")) == "two lines \\x1b[2J"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from brightness import Brightness
 from qsit_metric import QSiT
-from qsit_metric.commands import options
+from qsit_metric.cli import options
 from test_cli import TIED, clean_environment, qsit  # noqa: F401  # the environment is cleaned for each test
 
 
@@ -113,15 +113,24 @@ def test_maps_among_the_pictures_are_not_mapped(photos):
     assert str(given) in qsit("map", given).stdout, "unless one is named"
 
 
+def test_a_map_of_a_picture_that_was_replaced_is_made_again(photos, tmp_path, metric):
+    out = tmp_path / "maps"
+    qsit("map", photos, "-r", "-o", out)
+    first = next(path for path in sorted(photos.iterdir()) if path.suffix == ".png")
+    Image.open(first).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((70, 60)).save(first)
+    before = (out / f"{first.name}.map.png").read_bytes()
+    assert "0 added" in qsit("map", photos, "-r", "-o", out, "--trust-names").stderr
+    assert "1 added" in qsit("map", photos, "-r", "-o", out).stderr
+    assert (out / f"{first.name}.map.png").read_bytes() != before
+    assert "0 added" in qsit("map", photos, "-r", "-o", out).stderr
+
+
 def test_a_map_that_was_made_otherwise_is_refused_before_anything_is_computed(photos, tmp_path, metric):
     out = tmp_path / "maps"
     qsit("map", photos, "-r", "-o", out, "--window", "48")
     metric.backend.batches.clear()
     error = qsit("map", photos, "-r", "-o", out, "--window", "24", code=2).stderr
-    assert (
-        "expected a map made as now (asked method=windows window=24), but it has asked method=windows window=48"
-        in error
-    )
+    assert "expected a map made as now (window 24), but it has window 48. --overwrite replaces it." in error
     assert error.endswith("--overwrite replaces it.\n")
     assert metric.backend.batches == []
     assert "made as now (exif False), but it has exif True" in qsit(
@@ -207,7 +216,7 @@ def test_a_folder_that_cannot_be_written(photos, tmp_path):
 
 
 def test_urls_have_file_names():
-    from qsit_metric.commands.map_files import _name
+    from qsit_metric.cli.map_files import _name
 
     assert _name("https://example.org/a%20b.jpg?size=2", []) == "a_b.jpg"
     assert _name("https://example.org", []) == "example.org"

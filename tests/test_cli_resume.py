@@ -10,25 +10,28 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from conftest import GOLDEN
-from qsit_metric import QSiT
-from qsit_metric.commands import resultfile
-from qsit_metric.commands.inputs import key
-from qsit_metric.commands.records import FORMATS, Record, identity
-from qsit_metric.commands.resultfile import ResultFile
+from qsit_metric import QSiT, journal
+from qsit_metric.cli import scores
+from qsit_metric.cli.inputs import key
+from qsit_metric.cli.scores import FORMATS, Record, ScoreFile, identity
 from qsit_metric.errors import OutputError, QSiTError
+from qsit_metric.files import Stamp
 from test_cli import HEADER, LEVELS, child, child_environment, make_pictures, qsit, rows
 
 TIED = str(GOLDEN / "tied")
 MADE = {"model": "m", "repo": None, "revision": None, "recipe": "authors", "dtype": "float32", "exif": True}
 MADE |= {"qsit_metric": "0.1.0"}
 NAMES = ["plain.png", 'odd, "quoted"\nname\r.png', "käse \udcff.png", "日本.png"]
+STAMP = Stamp(12345, "2026-01-02T03:04:05.678900Z", "ab" * 32)
 KILLED = -signal.SIGKILL
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and file locks of POSIX")
@@ -40,7 +43,7 @@ def record(path: str, score: float = 3.25, note: str | None = None) -> Record:
 
 def write(path: Path, names: list[str], made: dict[str, object] = MADE) -> list[str]:
     """One run: score what is not there yet. Returns what it added."""
-    with ResultFile(path) as file:
+    with ScoreFile(path) as file:
         file.begin(made, LEVELS)
         todo = [name for name in names if key(name) not in file.done]
         for name in todo:
@@ -56,14 +59,15 @@ def write(path: Path, names: list[str], made: dict[str, object] = MADE) -> list[
     path=st.text(st.characters(exclude_characters="\0"), min_size=1).filter(lambda text: not _lone_surrogate(text)),
     values=st.lists(st.floats(0, 1), min_size=6, max_size=6),
     note=st.none() | st.just("first of 12 frames"),
+    stamp=st.none() | st.just(STAMP),
 )
-@example(path="a\rb.png", values=[0.2] * 6, note=None)
-@example(path='a,"\n".png', values=[0.0] * 6, note="first of 2 frames")
+@example(path="a\rb.png", values=[0.2] * 6, note=None, stamp=None)
+@example(path='a,"\n".png', values=[0.0] * 6, note="first of 2 frames", stamp=STAMP)
 @settings(max_examples=100, deadline=None)
-def test_a_record_comes_back_as_it_was_written(name, path, values, note):
-    form = FORMATS[name]
+def test_a_record_comes_back_as_it_was_written(name, path, values, note, stamp):
+    form = FORMATS[name]()
     probs = dict(zip(LEVELS, (round(value, 4) for value in values), strict=False))
-    before = Record(path, round(1 + 4 * values[5], 4), round(values[5], 4), "good", probs, note)
+    before = Record(path, round(1 + 4 * values[5], 4), round(values[5], 4), "good", probs, note, stamp)
     text = form.header(LEVELS) + form.line(before, MADE)
     content = text.encode("utf-8", "surrogateescape")
     assert form.whole(content) == len(content)
@@ -90,8 +94,8 @@ def test_a_file_that_breaks_off_at_any_byte_is_mended(tmp_path, suffix, monkeypa
         path.write_bytes(whole[:length])
         added = write(path, NAMES)
         assert path.read_bytes() == whole, f"cut at {length}"
-        complete = FORMATS[suffix[1:]].whole(whole[:length])
-        kept = len(list(FORMATS[suffix[1:]].read(whole[:complete]))) if complete else 0
+        complete = FORMATS[suffix[1:]]().whole(whole[:length])
+        kept = len(list(FORMATS[suffix[1:]]().read(whole[:complete]))) if complete else 0
         assert added == NAMES[kept:], "what was whole is not scored again"
 
 
@@ -135,7 +139,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, name, cont
     with pytest.raises(
         OutputError, match=rf"expected a {path.suffix} file that `qsit score` wrote. It was left as it is"
     ):
-        ResultFile(path)
+        ScoreFile(path)
     assert path.read_bytes() == content
 
 
@@ -155,12 +159,12 @@ def test_scores_of_another_model_are_never_mixed_in(tmp_path, suffix, field):
 def test_other_levels_are_another_file(tmp_path):
     path = tmp_path / "out.csv"
     write(path, ["a.png"])
-    with ResultFile(path) as file, pytest.raises(OutputError, match="with the levels of this model \\(poor, good\\)"):
+    with ScoreFile(path) as file, pytest.raises(OutputError, match="with the levels of this model \\(poor, good\\)"):
         file.begin(MADE, ["poor", "good"])
-    (tmp_path / "empty.csv").write_text(FORMATS["csv"].header(LEVELS))
-    with ResultFile(tmp_path / "empty.csv") as file:
+    (tmp_path / "empty.csv").write_text(FORMATS["csv"]().header(LEVELS))
+    with ScoreFile(tmp_path / "empty.csv") as file:
         file.begin(MADE, ["poor", "good"])
-    assert (tmp_path / "empty.csv").read_text() == FORMATS["csv"].header(["poor", "good"])
+    assert (tmp_path / "empty.csv").read_text() == FORMATS["csv"]().header(["poor", "good"])
 
 
 def test_an_empty_file_is_a_beginning(tmp_path):
@@ -191,13 +195,13 @@ def test_a_file_in_use_is_refused_at_once(tmp_path):
 @posix
 def test_two_runs_that_begin_a_file_at_the_same_time(tmp_path):
     path = tmp_path / "out.csv"
-    with ResultFile(path) as first, ResultFile(path) as second:
+    with ScoreFile(path) as first, ScoreFile(path) as second:
         first.begin(MADE, LEVELS)
         with pytest.raises(OutputError, match="no other run is writing"):
             second.begin(MADE, LEVELS)
         first.add(record("a.png"))
     assert len(rows(path.read_text())) == 1
-    with ResultFile(tmp_path / "late.csv") as late:
+    with ScoreFile(tmp_path / "late.csv") as late:
         write(tmp_path / "late.csv", ["a.png"])
         late.begin(MADE, LEVELS)
         assert list(late.done) == [key("a.png")], "what the other run wrote meanwhile counts"
@@ -221,7 +225,7 @@ def test_a_full_disk_is_said_and_mended(tmp_path):
     path = tmp_path / "out.csv"
     write(path, NAMES[:2])
     whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    with ResultFile(path) as file:
+    with ScoreFile(path) as file:
         file.begin(MADE, LEVELS)
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
         try:
@@ -248,9 +252,9 @@ def test_a_disk_that_does_not_save_is_said(tmp_path, monkeypatch):
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(OutputError, match="expected a file that can be written"):
-        ResultFile(tmp_path / "folder.csv")
+        ScoreFile(tmp_path / "folder.csv")
     with pytest.raises(QSiTError, match="Make the folder"):
-        ResultFile(tmp_path / "no" / "out.csv")
+        ScoreFile(tmp_path / "no" / "out.csv")
 
 
 # ---- the command
@@ -259,7 +263,7 @@ def test_places_that_cannot_be_written(tmp_path):
 @pytest.fixture
 def loaded(tied, monkeypatch):
     """The model is loaded once for all of these tests."""
-    monkeypatch.setattr("qsit_metric.commands.options.ModelOptions.load", lambda self: tied)
+    monkeypatch.setattr("qsit_metric.cli.options.ModelOptions.load", lambda self: tied)
     return tied
 
 
@@ -294,11 +298,113 @@ def test_a_later_run_scores_only_what_is_new_or_failed(tmp_path, loaded, suffix,
     assert asked == [], "a limit counts for what was scored earlier, too"
 
 
+# ---- pictures that were replaced
+
+
+def make_older(path: Path) -> None:
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+
+
+def scores_in(output: Path) -> list[tuple[str, float]]:
+    """Names and scores, in the file's order."""
+    if output.suffix == ".csv":
+        return [(Path(row["path"]).name, float(row["score"])) for row in rows(output.read_text())]
+    lines = map(json.loads, output.read_text().splitlines())
+    return [(Path(line["path"]).name, round(line["score"], 4)) for line in lines]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_picture_that_was_replaced_is_scored_again(tmp_path, loaded, suffix):
+    pictures, output = make_pictures(tmp_path / "pictures", 3), tmp_path / f"out{suffix}"
+    qsit("score", *pictures, "-o", output)
+    first = scores_in(output)
+    Path(pictures[1]).write_bytes(Path(pictures[2]).read_bytes())
+    result = qsit("score", *pictures, "-o", output, "--json")
+    assert "1 added, 2 were there already; 1 of a picture that was replaced" in result.stderr
+    assert scores_in(output) == [*first, ("001.png", first[2][1])]
+    shown = {Path(line["path"]).name: line["score"] for line in map(json.loads, result.stdout.splitlines())}
+    assert shown == pytest.approx({"000.png": first[0][1], "001.png": first[2][1], "002.png": first[2][1]}, abs=1e-4)
+    result = qsit("score", *pictures, "-o", output)
+    assert "0 added, 3 were there already" in result.stderr
+    assert "replaced" not in result.stderr
+    assert len(scores_in(output)) == 4, "the last line of a picture counts"
+
+
+def test_a_picture_of_the_same_size_and_another_time_is_told_by_its_content(tmp_path, loaded):
+    folder, output = tmp_path / "pictures", tmp_path / "out.csv"
+    folder.mkdir()
+    for name, grey in (("a.bmp", 40), ("b.bmp", 40), ("c.bmp", 200)):
+        Image.new("L", (32, 32), grey).save(folder / name)
+    qsit("score", folder, "-o", output)
+    make_older(folder / "a.bmp")
+    size = (folder / "b.bmp").stat().st_size
+    (folder / "b.bmp").write_bytes((folder / "c.bmp").read_bytes())
+    assert (folder / "b.bmp").stat().st_size == size
+    make_older(folder / "b.bmp")
+    assert "1 added, 2 were there already" in qsit("score", folder, "-o", output).stderr
+    assert [name for name, _ in scores_in(output)] == ["a.bmp", "b.bmp", "c.bmp", "b.bmp"]
+
+
+def test_names_may_be_trusted(tmp_path, loaded):
+    pictures, output = make_pictures(tmp_path / "pictures", 2), tmp_path / "out.csv"
+    qsit("score", *pictures, "-o", output)
+    Path(pictures[0]).write_bytes(Path(pictures[1]).read_bytes())
+    before = output.read_bytes()
+    assert "0 added, 2 were there already" in qsit("score", *pictures, "-o", output, "--trust-names").stderr
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_file_from_before_there_were_stamps_goes_on_as_it_is(tmp_path, loaded, suffix):
+    pictures, output = make_pictures(tmp_path / "pictures", 3), tmp_path / f"out{suffix}"
+    qsit("score", *pictures[:2], "-o", output)
+    if suffix == ".csv":
+        old = [",".join(line.split(",")[:-3]) for line in output.read_text().splitlines()]
+    else:
+        stamp = ("size", "modified", "sha256")
+        lines = map(json.loads, output.read_text().splitlines())
+        old = [json.dumps({name: value for name, value in line.items() if name not in stamp}) for line in lines]
+    output.write_text("".join(line + "\n" for line in old))
+    before = output.read_text()
+    Path(pictures[0]).write_bytes(Path(pictures[1]).read_bytes())
+    assert "1 added, 2 were there already" in qsit("score", *pictures, "-o", output).stderr
+    after = output.read_text()
+    assert after.startswith(before)
+    assert "0 added, 3 were there already" in qsit("score", *pictures, "-o", output).stderr
+    if suffix == ".csv":
+        assert {len(row) for row in csv.reader(io.StringIO(after))} == {len(HEADER) - 3}
+
+
+def test_a_picture_that_changes_while_it_is_scored_is_scored_again_later(tmp_path, loaded, monkeypatch):
+    pictures, output = make_pictures(tmp_path / "pictures", 2), tmp_path / "out.csv"
+    replace, old, new = Path(pictures[0]), Path(pictures[0]).read_bytes(), Path(pictures[1]).read_bytes()
+    submit = ThreadPoolExecutor.submit
+
+    def late(pool, work, *arguments):
+        if work is scores.take_stamp and arguments[0] == pictures[0]:  # it is hashed after it was replaced
+            replace.write_bytes(new)
+        return submit(pool, work, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadPoolExecutor, "submit", late)
+        qsit("score", *pictures, "-o", output)
+    assert rows(output.read_text())[0]["size"] == str(len(old))
+    assert "1 added, 1 were there already" in qsit("score", *pictures, "-o", output).stderr
+    assert scores_in(output)[2] == ("000.png", scores_in(output)[1][1])
+
+
+def test_a_picture_that_is_gone_keeps_its_score(tmp_path, loaded):
+    pictures, output = make_pictures(tmp_path / "pictures", 2), tmp_path / "out.csv"
+    qsit("score", *pictures, "-o", output)
+    Path(pictures[0]).unlink()
+    assert "0 added, 2 were there already" in qsit("score", *pictures, "-o", output).stderr
+
+
 def test_each_batch_is_on_the_disk_before_the_next_is_computed(tmp_path, loaded, monkeypatch):
     pictures, events = make_pictures(tmp_path / "pictures", 30), []
-    add, fsync = ResultFile.add, os.fsync
-    monkeypatch.setattr(ResultFile, "add", lambda self, record: (events.append("add"), add(self, record)))
-    monkeypatch.setattr(resultfile.os, "fsync", lambda descriptor: (events.append("fsync"), fsync(descriptor)))
+    add, fsync = ScoreFile.add, os.fsync
+    monkeypatch.setattr(ScoreFile, "add", lambda self, record: (events.append("add"), add(self, record)))
+    monkeypatch.setattr(journal.os, "fsync", lambda descriptor: (events.append("fsync"), fsync(descriptor)))
     logits = loaded.backend.logits
     monkeypatch.setattr(loaded.backend, "logits", lambda requests: (events.append(len(requests)), logits(requests))[1])
     qsit("score", *pictures, "-o", tmp_path / "out.csv")
@@ -327,7 +433,7 @@ def test_a_killed_run_loses_at_most_a_batch_and_is_gone_on_with(tmp_path):
     assert process.wait() == KILLED, process.stderr.read()
     process.stderr.close()
     before = output.read_text()
-    kept = [row["path"] for row in rows(before[: FORMATS["csv"].whole(before.encode())])]
+    kept = [row["path"] for row in rows(before[: FORMATS["csv"]().whole(before.encode())])]
     assert kept == pictures[: len(kept)]
     assert 9 <= len(kept) < len(pictures), "the kill came in the middle"
     for path in kept:  # whoever scored these again would fail
@@ -339,7 +445,7 @@ def test_a_killed_run_loses_at_most_a_batch_and_is_gone_on_with(tmp_path):
     assert f"{len(pictures) - len(kept)} added, {len(kept)} were there already" in done.stderr
     assert "\x1b" not in done.stderr
     after = output.read_text()
-    assert after.startswith(before[: FORMATS["csv"].whole(before.encode())])
+    assert after.startswith(before[: FORMATS["csv"]().whole(before.encode())])
     assert [row["path"] for row in rows(after)] == pictures
     assert all(float(row["score"]) > 1 for row in rows(after))
 
@@ -404,4 +510,4 @@ def test_a_pipe_that_was_closed_before_anything_was_written(arguments):
 
 
 def test_the_header_of_the_file_is_that_of_stdout():
-    assert next(csv.reader(io.StringIO(FORMATS["csv"].header(LEVELS)))) == HEADER
+    assert next(csv.reader(io.StringIO(FORMATS["csv"]().header(LEVELS)))) == HEADER

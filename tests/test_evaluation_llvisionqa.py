@@ -21,7 +21,7 @@ from qsit_metric.evaluation import (
     read_llvisionqa,
     write_llvisionqa,
 )
-from qsit_metric.evaluation import questions as rules
+from qsit_metric.evaluation import multiple_choice as rules
 from qsit_metric.evaluation.qbench import CONCERNS, PUBLISHED, TYPES
 from qsit_metric.prompts import LETTERS
 

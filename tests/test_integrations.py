@@ -13,7 +13,7 @@ import qsit_metric
 from conftest import HERE
 from qsit_metric import packages
 from qsit_metric.errors import DependencyError
-from qsit_metric.integrations.hosts import require
+from qsit_metric.packages import require
 
 FOLDER = Path(qsit_metric.__file__).parent / "integrations"
 PYPROJECT = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")

@@ -16,8 +16,8 @@ from conftest import IMAGES
 from qsit_metric import QSiT, QSiTLoss
 from qsit_metric.backends.base import Backend
 from qsit_metric.errors import BackendError, InputError
+from qsit_metric.gradients import level_logits
 from qsit_metric.pixels import load
-from qsit_metric.tensors import level_logits
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from brightness import Brightness
 from conftest import IMAGES
 from qsit_metric import Budget, QSiT, QSiTError, QualityMap, Score
 from qsit_metric.errors import BackendError, ImageError, InputError
-from qsit_metric.maps import Box, MapRequest, Windows, quality_map
+from qsit_metric.maps import Box, MapRequest, Windows, map_quality
 from qsit_metric.pixels import Picture
 from training import small_base
 
@@ -189,10 +189,10 @@ def test_a_map_needs_a_score_function_and_no_model():
             yield Score(1 + 4 * np.asarray(picture.pixels).mean() / 255, {})
 
     picture = Picture(Image.fromarray(dark_corner()), "dark.png")
-    found = quality_map(picture, MapRequest(window=32, stride=32), 32, darkness, lambda _: pytest.fail("no gradient"))
+    found = map_quality(picture, MapRequest(window=32, stride=32), 32, darkness, lambda _: pytest.fail("no gradient"))
     assert found.worst == Box(0, 64, 32, 96)
     assert found.worst_value == pytest.approx(1 + 4 * dark_corner()[64:, :32].mean() / 255)
-    slope = quality_map(
+    slope = map_quality(
         picture, MapRequest("saliency", 32, 32), 32, darkness, lambda one: np.ones((one.height, one.width))
     )
     assert slope.values.tolist() == np.full((3, 4), 1024).tolist()

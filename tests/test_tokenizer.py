@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,25 @@ def test_a_special_token_that_the_file_has_as_text_is_special(tmp_path):
         tmp_path / "folder", files={WHOLE: {"added_tokens": [{**token, "special": False} for token in tokens]}}
     )
     assert Tokenizer.load(folder).decode([64, 463, 460]) == "a"
+
+
+def test_what_the_file_says_of_splitting_holds(tmp_path):
+    """As up to 4.57; transformers 5 takes Qwen2's own rule whatever the file says."""
+    pieces = json.loads((GOLDEN / "tied" / WHOLE).read_text())["pre_tokenizer"]
+    pieces["pretokenizers"][0]["pattern"] = {"Regex": "sh|arp"}
+    folder = built(tmp_path / "folder", files={WHOLE: {"pre_tokenizer": pieces}})
+    ours, usual = Tokenizer.load(folder), Tokenizer.load(GOLDEN / "tied")
+    assert ours.encode("Is it sharp?") != usual.encode("Is it sharp?")
+    assert ours.decode(ours.encode("Is it sharp?")) == "Is it sharp?"
+    if not NEWER:
+        agree(ours, theirs(folder))
+
+
+def test_it_travels_to_other_processes():
+    ours = Tokenizer.load(GOLDEN / "tied")
+    other = pickle.loads(pickle.dumps(ours))
+    assert [other.encode(text) for text in TEXTS] == [ours.encode(text) for text in TEXTS]
+    assert (other.named, other.extra, len(other)) == (ours.named, ours.extra, len(ours))
 
 
 @cache

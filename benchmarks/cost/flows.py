@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.cost.models import CHECKPOINT, dialogue, stored_geometry
+from benchmarks.cost.models import CHECKPOINT, stored, stored_geometry
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.pipeline import Budget
+from qsit_metric.batching import Budget
 from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import cut, normalise, plan
 from qsit_metric.prompts import AUTHORS
@@ -42,15 +41,6 @@ class Result:
     answers: tuple[tuple[int, ...], ...] = ()
 
 
-def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture with large shapes, fine detail and noise, the same on every machine."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    shapes = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
-    noise = rng.integers(-24, 25, (height, width, 3), dtype=np.int16)
-    return Image.fromarray((shapes + noise).clip(0, 255).astype(np.uint8))
-
-
 class Authors:
     """The authors' flow on the installed transformers.
 
@@ -61,9 +51,12 @@ class Authors:
     name = "authors"
 
     def __init__(self, model: Any = None) -> None:
+        from transformers import AutoTokenizer
+
         self._model = model
         self._processor = _processor_class().from_pretrained(CHECKPOINT)
-        self._tokenizer, self._template = dialogue()
+        self._tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+        self._template = stored("chat_template.json")["chat_template"]
         self._geometry = stored_geometry()
 
     def pixels(self, image: Image.Image) -> torch.Tensor:

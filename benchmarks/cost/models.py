@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from qsit_metric.backends.checkpoint import load_tokenizer
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.pixels.geometry import Geometry
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "tied"
@@ -63,6 +66,26 @@ def build_backend(shape: Shape, dtype: torch.dtype, device: torch.device) -> Lla
     return LlavaOnevisionBackend(model, *dialogue(), stored_geometry())
 
 
+def save_checkpoint(shape: Shape, dtype: torch.dtype, folder: Path) -> Path:
+    """A random model of this shape as a checkpoint folder, for who can only load one.
+
+    Args:
+        shape: Its sizes.
+        dtype: Of the weights.
+        folder: Is made; the tokenizer and the settings are those of `CHECKPOINT`.
+    """
+    from safetensors.torch import save_file
+
+    raw = shaped_config(stored("config.json"), shape)
+    shutil.copytree(CHECKPOINT, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "config.json").write_text(json.dumps(raw, indent=1), encoding="utf-8")
+    weights = build_model(stored("config.json"), shape, dtype, torch.device("cpu")).state_dict()
+    if raw["tie_word_embeddings"]:
+        del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 def stored(name: str) -> dict[str, Any]:
     """A JSON file of the stored checkpoint."""
     content: dict[str, Any] = json.loads((CHECKPOINT / name).read_text(encoding="utf-8"))
@@ -74,11 +97,9 @@ def stored_geometry() -> Geometry:
     return Geometry.from_configs(stored("config.json"), stored("preprocessor_config.json"))
 
 
-def dialogue() -> tuple[Any, str]:
+def dialogue() -> tuple[Tokenizer, str]:
     """Its tokenizer and chat template."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(CHECKPOINT), stored("chat_template.json")["chat_template"]
+    return load_tokenizer(CHECKPOINT, None)
 
 
 def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:
@@ -117,10 +138,15 @@ def model_config(raw: dict[str, Any], shape: Shape) -> Any:
     """The `LlavaOnevisionConfig` of a shape."""
     from transformers import LlavaOnevisionConfig
 
+    return LlavaOnevisionConfig(**shaped_config(raw, shape))
+
+
+def shaped_config(raw: dict[str, Any], shape: Shape) -> dict[str, Any]:
+    """The content of a shape's config.json; such a model never stops generating early."""
     vision, text = {**raw["vision_config"], **shape.vision}, {**raw["text_config"], **shape.text}
     text["eos_token_id"] = None
     tied = bool(text["tie_word_embeddings"])
-    return LlavaOnevisionConfig(**{**raw, "vision_config": vision, "text_config": text, "tie_word_embeddings": tied})
+    return {**raw, "vision_config": vision, "text_config": text, "tie_word_embeddings": tied}
 
 
 def _fill_parameters(model: nn.Module, std: float) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cost.clock import BUSY, Rounds
-from qsit_metric.evaluation.files import write_atomic
+from benchmarks.output import FILES
 
 T = TypeVar("T")
 
@@ -161,8 +161,7 @@ class Report:
     def add(self, rows: Sequence[Row]) -> None:
         """Keep rows and replace the file in one step, so that a kill leaves the old or the new one."""
         self.rows.extend(rows)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, csv_text([row.cells() for row in self.rows], asdict(self.conditions)))
+        FILES.write(self.path, csv_text([row.cells() for row in self.rows], asdict(self.conditions)))
 
     def show(self, console: Console | None = None) -> None:
         """Print the table, and which targets are met."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from benchmarks.output import FILES
 from qsit_metric.errors import DependencyError
-from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,11 +68,7 @@ def save_png(figure: Figure, path: Path) -> Path:
     Raises:
         EvaluationError: The file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvaluationError.about("path", str(path), "a folder that can be made", f"{error}.") from error
-    write_atomic(path, png(figure))
+    FILES.write(path, png(figure))
     return path
 
 

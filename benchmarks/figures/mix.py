@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures.canvas import COLOURS, new_figure
+from benchmarks.output import FILES
 from benchmarks.paper import number, printed
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import read_text
 from train.sweep.curve import Fit, Point
 from train.sweep.figure import panel
 
@@ -56,11 +55,7 @@ def read_fits(paths: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         EvaluationError: No such file, or no JSON.
     """
-    files = [path / "fit.json" if path.is_dir() else path for path in paths]
-    try:
-        return [json.loads(read_text(path)) for path in files]
-    except json.JSONDecodeError as error:
-        raise EvaluationError.about("paths", [str(path) for path in files], "JSON files", f"{error}.") from error
+    return [FILES.json(path / "fit.json" if path.is_dir() else path) for path in paths]
 
 
 def _fit(one: Mapping[str, Any]) -> tuple[Fit, list[Point]]:

@@ -6,21 +6,29 @@ picture. The published tables do not say which model judged them, so scores by d
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import os
-import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import urlsplit
 
-from qsit_metric.evaluation import EvaluationError
+from qsit_metric.errors import DependencyError, EvaluationError, shorten
+
+if TYPE_CHECKING:
+    import openai
 
 Messages = Sequence[Mapping[str, str]]
 
 _TEMPERATURE = 0
 _MAX_TOKENS = 256  # a rating takes three; models that think aloud before it take more
 _REFUSED = (401, 403)
+_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # states of the server that pass
+_LONGEST_PAUSE = 60.0
 
 
 class Unjudged(EvaluationError):
@@ -69,7 +77,8 @@ class EndpointJudge:
         options: Further fields of each request.
 
     Raises:
-        DataError: An address that is not http(s), no model, or a variable that is not set.
+        EvaluationError: An address that is not http(s), no model, or a variable that is not set.
+        DependencyError: The package openai is not installed.
     """
 
     base_url: str
@@ -84,9 +93,20 @@ class EndpointJudge:
     deterministic = False  # hosted models answer differently at temperature 0, too
 
     def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise EvaluationError.about("base_url", self.base_url, "an address such as http://localhost:8000/v1")
+        if not find_spec("openai"):
+            raise DependencyError("The package openai asks the judge: pip install 'qsit-metric[bench]'")
+        if not self.model:
+            raise EvaluationError.about("model", self.model, "the name of a model at the endpoint")
+        if self.api_key_env and not os.environ.get(self.api_key_env):
+            raise EvaluationError.about("api_key_env", self.api_key_env, "an environment variable that is set")
         if not 1 <= self.workers <= 64:
             raise EvaluationError.about("workers", self.workers, "1 to 64")
-        self._endpoint(Path())  # refuses what it cannot use
+        if self.attempts < 1 or self.timeout <= 0 or self.pause < 0:
+            given = (self.attempts, self.timeout, self.pause)
+            raise EvaluationError.about("attempts, timeout, pause", given, "at least 1, more than 0, and 0 or more")
 
     @property
     def facts(self) -> dict[str, object]:
@@ -95,41 +115,82 @@ class EndpointJudge:
 
     def reply(self, messages: Messages) -> str:
         """See `Judge.reply`."""
-        from train.data.interpreting.endpoint import BadReply
-        from train.errors import RunError
+        import openai
 
-        # The client keeps replies by their question; rounds are to differ, and the run keeps them all.
-        with tempfile.TemporaryDirectory(prefix="judge-") as cache:
+        last: Exception | None = None
+        for attempt in range(self.attempts):
+            if attempt:
+                time.sleep(min(_LONGEST_PAUSE, max(self.pause * 2 ** (attempt - 1), _asked_pause(last))))
             try:
-                return str(self._endpoint(Path(cache)).ask(messages))
-            except BadReply as error:
-                raise Unjudged(self._without_key(str(error))) from None
-            except RunError as error:
-                raise self._failed(error) from None
+                return _content(json.loads(self._ask(messages)))
+            except openai.APIStatusError as error:
+                if error.status_code not in _AGAIN:
+                    raise self._refused(error) from None
+                last = error
+            except (openai.APIConnectionError, json.JSONDecodeError) as error:
+                last = error
+        if isinstance(last, json.JSONDecodeError):
+            raise Unjudged(f"the reply is no JSON ({last})")
+        raise self._failed(f"{(last and last.__cause__) or last}, {self.attempts} times")
 
-    def _endpoint(self, cache: Path) -> Any:
-        from train.data.interpreting.endpoint import Endpoint
+    def _ask(self, messages: Messages) -> str:
+        from openai import Omit
 
-        shared = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name != "workers"}
-        return Endpoint(cache=cache, **shared)
+        # The client insists on a key, the endpoint may not.
+        headers: Any = {} if self.api_key_env else {"Authorization": Omit()}
+        found = self._client.chat.completions.with_raw_response.create(
+            model=self.model, messages=cast(Any, list(messages)), extra_body=dict(self.options), extra_headers=headers
+        )
+        return str(found.text)
 
-    def _failed(self, error: Exception) -> EvaluationError:
-        cause = error.__cause__
-        status = getattr(cause, "status_code", None)
-        if status in _REFUSED:
-            key = (
-                f"the key in the environment variable {self.api_key_env}"
-                if self.api_key_env
-                else "requests without a key"
-            )
-            told = f"endpoint {self.base_url!r}, model {self.model!r}: refuses {key} (HTTP {status})"
-            return EvaluationError(f"{told}. What was judged is kept; start the same command again to go on.")
-        return EvaluationError(self._without_key(str(error)))
+    @cached_property
+    def _client(self) -> openai.OpenAI:
+        import openai
 
-    def _without_key(self, text: str) -> str:
-        """A server may send the key back in what it says."""
-        key = os.environ.get(self.api_key_env or "", "").strip()
-        return text.replace(key, "***") if key else text
+        # A redirect would send the key to another address. How often is tried is said here, and a reply that is no
+        # JSON is tried again, too.
+        return openai.OpenAI(
+            api_key=self._key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=0,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        )  # fmt: skip
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self.api_key_env or "", "").strip()
+
+    def _refused(self, error: openai.APIStatusError) -> EvaluationError:
+        code = error.status_code
+        if code not in _REFUSED:
+            return self._failed(f"HTTP {code}: {error.response.text[:500]}")
+        named = f"the key in the environment variable {self.api_key_env}"
+        return self._failed(f"refuses {named if self.api_key_env else 'requests without a key'} (HTTP {code})")
+
+    def _failed(self, what: str) -> EvaluationError:
+        """The end of a run; a server may send the key back in what it says."""
+        said = what.replace(self._key, "***") if self._key else what
+        hint = "What was judged is kept; start the same command again to go on."
+        return EvaluationError(f"endpoint {self.base_url!r}, model {self.model!r}: {shorten(f'<{said}>')}. {hint}")
+
+
+def _content(reply: Any) -> str:
+    """The text of a chat completion.
+
+    Raises:
+        Unjudged: It is none, or was cut.
+    """
+    try:
+        text, reason = reply["choices"][0]["message"]["content"], reply["choices"][0].get("finish_reason")
+    except (TypeError, KeyError, IndexError, AttributeError):
+        raise Unjudged(f"no choices[0].message.content in {shorten(reply)}") from None
+    if not isinstance(text, str) or reason == "length":
+        raise Unjudged("the reply was cut at `max_tokens`" if reason == "length" else f"content is {shorten(text)}")
+    return text
+
+
+def _asked_pause(error: Any) -> float:
+    """Seconds that the server asks for."""
+    said = error.response.headers.get("Retry-After", "") if hasattr(error, "response") else ""
+    return float(said) if said.isdigit() else 0.0
 
 
 class LocalJudge:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import Process, Results
-from benchmarks.runs.run import Groups, carry_out, digest
+from benchmarks.runs.run import Groups, carry_out
+from qsit_metric.batching import Timing
 from qsit_metric.errors import shorten
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress
-from qsit_metric.pipeline import Timing
+from qsit_metric.journal import digest
 
 from .judges import Judge, Unjudged
 from .prompts import PROMPTS, messages, needs_golden, rating

@@ -21,9 +21,9 @@ from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, png
 from benchmarks.nano.pictures import series
 from benchmarks.nano.training import distortion
 from benchmarks.options import app_of
+from benchmarks.output import FILES
 from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.levels import LEVELS, SCORE_RANGE
 
 if TYPE_CHECKING:
@@ -168,9 +168,8 @@ def draw(results: Path, to: Path) -> None:
         EvaluationError: The folder has no measurement.
     """
     found, rows = read(results)
-    to.mkdir(parents=True, exist_ok=True)
-    write_atomic(to / "nano-scoring.png", scatter(rows, found))
-    write_atomic(to / "nano-strip.png", series_figure(found))
+    FILES.write(to / "nano-scoring.png", scatter(rows, found))
+    FILES.write(to / "nano-strip.png", series_figure(found))
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:

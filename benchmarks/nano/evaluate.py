@@ -5,9 +5,7 @@ Each question is asked about the picture and about a grey one in its place, by l
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,9 +17,9 @@ from benchmarks.nano.pictures import Case, Made, pictures, series
 from benchmarks.nano.questions import Asked
 from qsit_metric import Answer, QSiT
 from qsit_metric.errors import QSiTError
-from qsit_metric.evaluation import EvaluationError, Question
-from qsit_metric.evaluation.questions import Rule, is_correct
-from qsit_metric.files import write_atomic
+from qsit_metric.evaluation import Question
+from qsit_metric.evaluation.multiple_choice import Rule, is_correct
+from qsit_metric.journal import Journal
 from qsit_metric.prompts import multiple_choice
 from qsit_metric.results import Score
 
@@ -30,58 +28,6 @@ _GREY = (128, 128, 128)
 _KEPT = 16  # pictures after which results go to the disk
 
 Tick = Callable[[int], object]
-
-
-class Log:
-    """The lines of one measurement; the first says what they were made with.
-
-    Args:
-        path: The file; made if it is not there, and a last line that is torn is cut off.
-        made: What must agree for two lines to stand in one file.
-
-    Attributes:
-        done: The lines that are there, by their "key".
-
-    Raises:
-        EvaluationError: The file was made with something else, or is none of these.
-    """
-
-    def __init__(self, path: Path, made: Mapping[str, Any]) -> None:
-        self._path = path
-        self.done: dict[str, dict[str, Any]] = {}
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, json.dumps(dict(made)) + "\n")
-            return
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        lines = self._read(content[:whole])
-        if not lines or lines[0] != dict(made):
-            raise self._foreign(lines[0] if lines else {}, made)
-        os.truncate(path, whole)
-        self.done = {line["key"]: line for line in lines[1:]}
-
-    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Append lines, each with a "key" of its own; they are on the disk when this returns."""
-        new = [dict(line) for line in lines]
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in new))
-            file.flush()
-            os.fsync(file.fileno())
-        self.done |= {line["key"]: line for line in new}
-
-    def _read(self, content: bytes) -> list[dict[str, Any]]:
-        try:
-            lines = [json.loads(line) for line in content.decode("utf-8").splitlines()]
-        except ValueError as error:
-            raise EvaluationError.about("--output", str(self._path), "lines of JSON", "Name another folder.") from error
-        return lines
-
-    def _foreign(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> EvaluationError:
-        names = [name for name in ours if theirs.get(name) != ours[name]]
-        shown = ", ".join(f"{name} {theirs.get(name)} (now {ours[name]})" for name in names) or "nothing that is known"
-        expected = "a folder with results of the same run"
-        return EvaluationError.about("--output", str(self._path), expected, f"It was made with {shown}.")
 
 
 @dataclass(frozen=True)
@@ -95,7 +41,7 @@ class Scored:
 
 
 def score_cases(
-    metric: QSiT, cases: Sequence[Case], folder: Path, seed: int, log: Log, workers: int, tick: Tick
+    metric: QSiT, cases: Sequence[Case], folder: Path, seed: int, log: Journal, workers: int, tick: Tick
 ) -> list[Scored]:
     """Score what has no score yet.
 
@@ -115,7 +61,7 @@ def score_cases(
     tick(len(cases) - len(open_cases))
     stream = pictures(folder, [case.picture(seed) for case in open_cases], workers)
     for batch in _batched(zip(open_cases, stream, strict=True)):
-        log.add(_lines(metric, batch))
+        log.add(*_lines(metric, batch))
         tick(len(batch))
     return [_scored(case, log.done[case.key]) for case in cases]
 
@@ -164,7 +110,7 @@ class Replied:
 
 
 def ask_all(
-    metric: QSiT, asked: Sequence[Asked], folder: Path, log: Log, workers: int, limit: int, tick: Tick
+    metric: QSiT, asked: Sequence[Asked], folder: Path, log: Journal, workers: int, limit: int, tick: Tick
 ) -> list[Replied]:
     """Ask what has no reply yet.
 
@@ -183,7 +129,7 @@ def ask_all(
     rest = [one for one in asked if one.question.id not in log.done]
     tick(len(asked) - len(rest))
     for one, made in zip(rest, pictures(folder, [one.picture for one in rest], workers), strict=True):
-        log.add([{"key": one.question.id, **_replies(metric, one.question, made, limit)}])
+        log.add({"key": one.question.id, **_replies(metric, one.question, made, limit)})
         tick(1)
     lines = [log.done[one.question.id] for one in asked]
     return [Replied(one, line["seen"], line["hidden"], line["error"]) for one, line in zip(asked, lines, strict=True)]

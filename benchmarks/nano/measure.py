@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,18 +11,21 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks import output
 from benchmarks.cost.report import conditions
 from benchmarks.nano import report
-from benchmarks.nano.evaluate import Log, Replied, Scored, Tick, ask_all, score_cases, score_series
+from benchmarks.nano.evaluate import Replied, Scored, Tick, ask_all, score_cases, score_series
 from benchmarks.nano.pictures import cases, fingerprint, photographs
 from benchmarks.nano.questions import draw, tones
 from benchmarks.nano.speed import measure_speed
 from benchmarks.nano.statistics import answering, monotone, scoring, targets
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic, write_results
-from qsit_metric.files import locked
+from qsit_metric.evaluation.loop import write_results
+from qsit_metric.files import Files, locked
+from qsit_metric.journal import Journal
 
+FILES = Files(EvaluationError, "--output")
 _LOGS = "progress"
 Step = Callable[[str, int], AbstractContextManager[Tick]]
 
@@ -78,11 +80,10 @@ def measure(metric: QSiT, settings: Settings, step: Step) -> dict[str, Any]:
     with locked(logs / "lock") as held:
         if not held:
             raise EvaluationError.about("--output", str(settings.output), "a folder that no other run is writing")
-        with step("scores", len(wanted)) as tick:
-            log = Log(logs / "scores.jsonl", identity)
+        with step("scores", len(wanted)) as tick, Journal(logs / "scores.jsonl", identity, FILES) as log:
             scored = score_cases(metric, wanted, settings.photos, settings.seed, log, settings.workers, tick)
-        with step("questions", len(asked)) as tick:
-            log = Log(logs / "questions.jsonl", {**identity, "questions": len(asked), "limit": settings.limit})
+        asking = {**identity, "questions": len(asked), "limit": settings.limit}
+        with step("questions", len(asked)) as tick, Journal(logs / "questions.jsonl", asking, FILES) as log:
             replied = ask_all(metric, asked, settings.photos, log, settings.workers, settings.limit, tick)
         with step("speed", 1) as tick:
             speed = _speed(metric, settings.photos / names[0], logs, identity) if settings.speed else None
@@ -99,12 +100,12 @@ def provenance(metric: QSiT) -> dict[str, str | None]:
 
 def _speed(metric: QSiT, photograph: Path, logs: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Measured once for each output folder."""
-    log = Log(logs / "speed.jsonl", identity)
-    if "speed" not in log.done:
-        model = Path(str(metric.info["model"]))
-        name = str(model.resolve()) if model.is_dir() else str(model)
-        log.add([{"key": "speed", **measure_speed(name, str(metric.device), photograph)}])
-    return {name: value for name, value in log.done["speed"].items() if name != "key"}
+    with Journal(logs / "speed.jsonl", identity, FILES) as log:
+        if "speed" not in log.done:
+            model = Path(str(metric.info["model"]))
+            name = str(model.resolve()) if model.is_dir() else str(model)
+            log.add({"key": "speed", **measure_speed(name, str(metric.device), photograph)})
+        return {name: value for name, value in log.done["speed"].items() if name != "key"}
 
 
 def _written(
@@ -137,8 +138,8 @@ def _written(
     out, rows = settings.output, report.score_rows(scored)
     write_results(out / "nano-scores.csv", {}, rows)
     write_results(out / "nano-questions.csv", {}, report.question_rows(replied))
-    write_atomic(out / "nano.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_atomic(out / "nano.md", report.markdown(found))
+    output.FILES.write_json(out / "nano.json", found)
+    output.FILES.write(out / "nano.md", report.markdown(found))
     return found
 
 

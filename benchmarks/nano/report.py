@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from benchmarks.nano.evaluate import RULES, Replied, Scored
 from benchmarks.nano.questions import KINDS, text_only
 from benchmarks.nano.training import LEVELS
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.files import Files
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "ablation.json": ("name", "srcc", "plcc", "n", "accuracy", "questions", "seconds"),
@@ -73,9 +73,9 @@ def extras(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _extra(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = Files(EvaluationError, "file").json(path)["rows"]
         return [{name: row[name] for name in columns} for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         expected = f'{{"rows": [...]}} with {", ".join(columns)} in each'
         raise EvaluationError.about("file", str(path), expected) from error
 

@@ -8,7 +8,6 @@ card is made of both.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,10 @@ from benchmarks.nano.report import markdown
 from benchmarks.nano.training import metadata
 from benchmarks.nano.training import photographs as shipped
 from benchmarks.options import app_of
+from benchmarks.output import FILES
 from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.files import commit_folder, write_atomic
+from qsit_metric.files import commit_folder
 from qsit_metric.hub import fingerprint
 
 _USE = """```python
@@ -188,7 +188,7 @@ def main(
 ) -> None:
     """Put the model, its card, its results and figures into the checkout."""
     model = run / "q-sit-nano"
-    measured, summary = read(results / "nano.json"), read(run / "summary.json")
+    measured, summary = FILES.json(results / "nano.json"), FILES.json(run / "summary.json")
     if measured["made"]["revision"] != fingerprint(model):
         hint = "Run `python -m benchmarks.nano` with the exported model."
         raise EvaluationError.about("RESULTS", str(results), f"measurements of {model}", hint)
@@ -199,23 +199,10 @@ def main(
         (_RESULTS / name).unlink(missing_ok=True)  # else one of other weights would stay
         if (results / name).is_file():
             shutil.copyfile(results / name, _RESULTS / name)
-    write_atomic(_RESULTS / "summary.json", json.dumps(summary, indent=1) + "\n")
-    _place(model, card(measured, summary, read(model / "training.json")["recipe"]))
+    FILES.write_json(_RESULTS / "summary.json", summary)
+    _place(model, card(measured, summary, FILES.json(model / "training.json")["recipe"]))
     _draw(run, results)
     console.say(f"the model is in {_WEIGHTS / 'q-sit-nano'}, figures in {_PICTURES}")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        EvaluationError: There is none.
-    """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except (OSError, ValueError) as error:
-        raise EvaluationError.about("file", str(path), "a JSON file", f"{error}.") from error
 
 
 def _place(model: Path, text: str) -> None:
@@ -232,11 +219,10 @@ def _place(model: Path, text: str) -> None:
 
 
 def _draw(run: Path, results: Path) -> None:
-    _PICTURES.mkdir(parents=True, exist_ok=True)
     draw(results, _PICTURES)
     for step in (1, 2):
         if (curve := run / f"step{step}" / "fit.png").is_file():
-            write_atomic(_PICTURES / f"nano-step{step}.png", curve.read_bytes())
+            FILES.write(_PICTURES / f"nano-step{step}.png", curve.read_bytes())
 
 
 if __name__ == "__main__":

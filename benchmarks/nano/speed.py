@@ -98,7 +98,7 @@ def many(model: str, device: str, path: str, repeats: int) -> dict[str, Any]:
     from PIL import Image
 
     from benchmarks.cost.clock import interleaved
-    from qsit_metric.pipeline import Budget
+    from qsit_metric.batching import Budget
     from qsit_metric.pixels import load as read
 
     with Image.open(path) as file:

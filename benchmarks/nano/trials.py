@@ -8,7 +8,6 @@ OUT/ablation.json and OUT/leave-one-out.json, which `benchmarks.nano` puts into 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +20,9 @@ from benchmarks.nano.pictures import Case, Picture, cases, photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
 from benchmarks.nano.training import LEVELS
 from benchmarks.options import app_of
+from benchmarks.output import FILES
 from qsit_metric import QSiT, console
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
-from qsit_metric.evaluation.files import write_atomic
 
 _AT_ONCE = 16
 
@@ -39,7 +38,6 @@ def main(
 ) -> None:
     """Measure the ablations and the runs that leave a type out."""
     names = photographs(photos)
-    output.mkdir(parents=True, exist_ok=True)
     rows = _ablations(run)
     models = {name: QSiT(run / "ablations" / name / "last", device="cpu") for name in rows}
     sample = [case for case in cases(names, images, seed) if case.sampled]
@@ -57,7 +55,7 @@ def _ablations(run: Path) -> dict[str, Mapping[str, Any]]:
     path = run / "ablations.json"
     if not path.is_file():
         raise EvaluationError.about("RUN", str(run), f"a folder with {path.name}", "`python -m train nano` writes it.")
-    return {row["folder"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    return {row["folder"]: row for row in FILES.json(path)["rows"]}
 
 
 def _left(run: Path) -> list[tuple[str, Path]]:
@@ -122,7 +120,7 @@ def _batches(stream: Iterator[Image.Image] | Any) -> Iterator[list[Image.Image]]
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    write_atomic(path, json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n")
+    FILES.write_json(path, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -3,127 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import Any
 
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
-from qsit_metric.files import close_in_children, lock
+from qsit_metric.files import Files
+from qsit_metric.journal import read_rows
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-_SYNC = 1.0  # seconds after which lines are not only with the system but on the disk, too
-
+FILES = Files(EvaluationError, "folder", parents=True)
 Row = dict[str, Any]
-
-
-class Part:
-    """The file that one process appends to; locked while it is open.
-
-    Args:
-        path: The file; made if it is not there.
-
-    Raises:
-        EvaluationError: Another run writes it, or it cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._synced = time.monotonic()
-        try:
-            self._file: FileIO = path.open("a+b", buffering=0)
-        except OSError as error:
-            raise unwritable(path, error) from error
-        try:
-            close_in_children(cast("IO[Any]", self._file))
-            self._hold()
-            os.truncate(path, _whole(path.read_bytes()))
-        except OSError as error:
-            self._file.close()
-            raise unwritable(path, error) from error
-        except EvaluationError:
-            self._file.close()
-            raise
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append one line; a kill of this process no longer loses it.
-
-        Raises:
-            EvaluationError: The disk is full, or fails.
-        """
-        data = memoryview((json.dumps(dict(row), allow_nan=False) + "\n").encode())
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-            if time.monotonic() - self._synced > _SYNC:
-                self._sync()
-        except OSError as error:
-            raise unwritable(self._path, error) from error
-
-    def _hold(self) -> None:
-        try:
-            held = lock(self._file.fileno())
-        except OSError:  # a file system without locks
-            held = True
-        if not held:
-            hint = "Wait for that run, or end it: one run writes to a folder at a time."
-            raise EvaluationError.about("folder", str(self._path), "a file that no other run is writing", hint)
-
-    def _sync(self) -> None:
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with self._file:
-                self._sync()
-        except OSError as failure:
-            raise unwritable(self._path, failure) from failure
-
-
-def read_part(path: Path) -> Iterator[Row]:
-    """The whole lines of a file that may still be growing.
-
-    Raises:
-        EvaluationError: It cannot be read, or a line is none of a run's.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        hint = f"The system says: {error.strerror or error}."
-        raise EvaluationError.about("folder", str(path), "a readable file", hint) from error
-    for number, text in enumerate(content[: _whole(content)].splitlines(), start=1):
-        try:
-            row = json.loads(text)
-            row["id"], row["place"], row["error"]
-        except (ValueError, KeyError, TypeError) as error:
-            shown = f"<line {number} of {path}>"
-            raise EvaluationError.about("folder", shown, "a result of a run", "Remove that line.") from error
-        yield row
-
-
-def unwritable(path: Path, error: OSError) -> EvaluationError:
-    """The error of a file that takes no more."""
-    hint = f"The system says: {error.strerror or error}. What was written stays; a later run goes on."
-    return EvaluationError.about("folder", str(path), "a file that can be written", hint)
-
-
-def _whole(content: bytes) -> int:
-    """How many bytes are whole lines."""
-    return content.rfind(b"\n") + 1
-
 
 RUN_FILE, MERGED_FILE = "run.json", "results.jsonl"
 _PAUSE = 0.5
@@ -191,7 +82,7 @@ class Results:
             EvaluationError: It is no run's folder, or a file in it is damaged.
         """
         run = read_run(folder)
-        lines = [row for path in parts(folder) for row in read_part(path)]
+        lines = [row for path in parts(folder) for row in read_rows(path, FILES, "id")]
         rows = sorted(_resolved(lines).values(), key=lambda row: int(row["place"]))
         return cls(folder, run, tuple(rows), len(lines) - len(rows), Pace.of(lines))
 
@@ -230,7 +121,7 @@ class Results:
             expected = f"a run that has all its {self.total} results"
             raise EvaluationError.about("folder", str(self.folder), expected, f"{len(self.rows)} are there.")
         path = self.folder / MERGED_FILE
-        write_atomic(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows))
+        FILES.write(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows))
         return path
 
 
@@ -256,11 +147,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         EvaluationError: There is none, or it is something else.
     """
-    path = folder / RUN_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = FILES.json(folder / RUN_FILE)
         int(found["n"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (EvaluationError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError.about("folder", str(folder), f"a run's folder, with a {RUN_FILE}") from error
     return dict(found)
 

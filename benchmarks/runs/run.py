@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,19 +10,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from benchmarks.output import flat
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
 from qsit_metric.evaluation.loop import Progress, is_qsit, provenance
-from qsit_metric.files import locked
+from qsit_metric.journal import Journal, Marker, plain
 
 from .process import Process
-from .results import RUN_FILE, Part, Results, parts, read_run, unwritable
+from .results import FILES, RUN_FILE, Results, parts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from qsit_metric.pipeline import Timing
+    from qsit_metric.batching import Timing
+
+_HINT = "If its list differs (sha256), images, scores or texts have changed. Name another folder, or remove this one."
 
 
 def identity(kind: str, metric: Any, name: str, sha256: str, ids: Sequence[str], **settings: Any) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def identity(kind: str, metric: Any, name: str, sha256: str, ids: Sequence[str],
         "kind": kind, "set": name, "n": len(ids), "sha256": sha256, "made": made_by(metric), "recipe": recipe,
         **settings,
     }  # fmt: skip
-    return dict(json.loads(json.dumps(found)))
+    return dict(plain(found))
 
 
 def made_by(metric: Any) -> dict[str, str | None]:
@@ -61,31 +59,6 @@ def made_by(metric: Any) -> dict[str, str | None]:
         made["device"] = str(made["device"]).partition(":")[0]
     return made
 
-
-def check_same(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder of something else.
-
-    Raises:
-        EvaluationError: They differ; the message says in what.
-    """
-    before, now = dict(flat(theirs)), dict(flat(ours))
-    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-    if names == ["sha256"]:
-        hashes = f"(sha256 {str(before['sha256'])[:12]}, now {str(now['sha256'])[:12]})"
-        changed = f"Its images, scores or texts have changed since {hashes}. Name another folder, or remove this one."
-        raise EvaluationError.about("folder", str(folder), "a folder with results of the same list", changed)
-    if names:
-        shown = ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in names)
-        hint = f"It was made with {shown}. Name another folder, or remove this one."
-        raise EvaluationError.about("folder", str(folder), "a folder with results of the same run", hint)
-
-
-def digest(fields: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of a list of plain records."""
-    return hashlib.sha256(json.dumps(list(fields), sort_keys=True).encode()).hexdigest()
-
-
-_PATIENCE = 10.0  # seconds that processes which start together wait for each other's run.json
 
 Groups = Sequence[Sequence[int]]
 Work: TypeAlias = "Callable[[Groups, Timing | None], Iterable[Mapping[str, Any]]]"
@@ -111,12 +84,10 @@ class Run:
     def __init__(self, folder: Path, identity: Mapping[str, Any], process: Process | None = None) -> None:
         self.folder = folder
         self.process = process or Process.current()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _begin(folder, identity)
-        except OSError as error:
-            raise unwritable(folder, error) from error
-        self._part = Part(folder / f"part-{self.process.rank:05d}.jsonl")
+        if parts(folder) and not (folder / RUN_FILE).is_file():
+            raise EvaluationError.about("folder", str(folder), f"a new folder, or one with a {RUN_FILE}")
+        Marker(folder / RUN_FILE, identity, FILES, what="the results of a run", hint=_HINT, bare=True).claim()
+        self._part = Journal(folder / f"part-{self.process.rank:05d}.jsonl", None, FILES, key="id")
 
     def missing(self, ids: Sequence[str], groups: Groups, retry_failed: bool = False) -> list[list[int]]:
         """What this process has to do.
@@ -202,7 +173,7 @@ def carry_out(
 
 
 def _timing() -> Timing:
-    from qsit_metric.pipeline import Timing  # brings torch, which metrics that are functions need not have
+    from qsit_metric.batching import Timing  # brings torch, which metrics that are functions need not have
 
     return Timing()
 
@@ -222,22 +193,3 @@ class _Clock:
 
     def _now(self) -> tuple[float, float]:
         return time.perf_counter(), self._timing.waited if self._timing else 0.0
-
-
-def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Write `run.json`, or agree with the one that is there; processes that start together do so one by one."""
-    end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end:
-        with locked(folder / ".lock") as held:
-            if held:
-                return _agree(folder, identity)
-        time.sleep(0.02)
-    raise EvaluationError.about("folder", str(folder), "a folder that another process has not locked")
-
-
-def _agree(folder: Path, identity: Mapping[str, Any]) -> None:
-    if not (folder / RUN_FILE).is_file():
-        if parts(folder):
-            raise EvaluationError.about("folder", str(folder), f"a new folder, or one with a {RUN_FILE}")
-        write_atomic(folder / RUN_FILE, json.dumps(dict(identity), indent=1, ensure_ascii=False) + "\n")
-    check_same(folder, read_run(folder), identity)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, Question
 from qsit_metric.evaluation.loop import Progress, is_qsit, outcomes
-from qsit_metric.evaluation.questions import Rule, check_rule, is_correct
+from qsit_metric.evaluation.multiple_choice import Rule, check_rule, is_correct
+from qsit_metric.journal import digest
 from qsit_metric.prompts import DESCRIBE, multiple_choice
 
 from .process import Process
 from .results import Results
-from .run import Groups, carry_out, digest, identity
+from .run import Groups, carry_out, identity
 
 if TYPE_CHECKING:
     from qsit_metric import Answer, QSiT
-    from qsit_metric.pipeline import Timing
-    from qsit_metric.view import View
+    from qsit_metric.batching import Timing
+    from qsit_metric.metric import View
 
 
 def score_run(
@@ -113,8 +114,8 @@ def question_run(
         questions: What `read_llvisionqa` gives; each id once.
         root: Folder of the images.
         folder: Of this model on this set.
-        rules: How answers are judged, see `qsit_metric.evaluation.questions`. "authors" and "strict" read one and the
-            same written reply.
+        rules: How answers are judged, see `qsit_metric.evaluation.multiple_choice`. "authors" and "strict" read one and
+            the same written reply.
         name: Of the set.
         exif: See `score_run`.
         max_new_tokens: Limit of a written reply; the authors' is 200.
@@ -141,7 +142,7 @@ def question_run(
     )
 
     def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
-        from qsit_metric.view import opened
+        from qsit_metric.metric import opened
 
         paths = (root / questions[group[0]].image for group in todo)
         for group, view in zip(todo, opened(metric, paths, exif=exif, timing=timing), strict=True):
@@ -245,7 +246,7 @@ def describe_run(
     )
 
     def work(todo: Groups, timing: Timing | None) -> Iterator[dict[str, Any]]:
-        from qsit_metric.view import opened
+        from qsit_metric.metric import opened
 
         places = [place for group in todo for place in group]
         views = opened(metric, (root / ids[place] for place in places), exif=exif, timing=timing)

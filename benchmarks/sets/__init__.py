@@ -23,7 +23,7 @@ from benchmarks.sets.catalog import SETS, BenchmarkSet, Kind
 from benchmarks.sets.checks import SetStatus, best, differences, inspect, of, without
 from benchmarks.sets.places import Place, Read, below, own, pack, places
 from qsit_metric.evaluation import IQA_SETS, EvaluationError, Manifest, Question, ToDescribe
-from qsit_metric.evaluation.files import PathLike
+from qsit_metric.files import PathLike
 
 __all__ = ["SETS", "BenchmarkSet", "SetStatus", "load_descriptions", "load_questions", "load_scores", "rows", "status"]
 

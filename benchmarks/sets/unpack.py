@@ -12,9 +12,9 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from benchmarks.output import FILES
 from qsit_metric.errors import refuse, shorten
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import write_atomic
 
 Tick = Callable[[int, int], object]
 
@@ -97,8 +97,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive:
     if len(content) != member.size:
         raise tarfile.ReadError(f"{member.name} is cut")
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, content)
+        FILES.write(target, content)
     elif not stat.S_ISREG(target.lstat().st_mode) or target.read_bytes() != content:
         hint = "Move it away, or pass another folder."
         raise EvaluationError.about("root", str(target), f"the file that {archive.name} has under this name", hint)

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.cost.clock import BUSY, interleaved, memory_of
 from benchmarks.cost.counting import Counter, Counts
-from benchmarks.cost.flows import photo
+from benchmarks.cost.mixed import photo
 from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
 from benchmarks.cost.report import conditions
 from benchmarks.output import Table

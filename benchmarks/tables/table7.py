@@ -5,7 +5,6 @@ Paper: Q-SiT, arXiv 2503.09197, Sec. IV-G. Ours come from `python -m train nano`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +14,7 @@ from typing import Any
 from benchmarks.output import Table
 from benchmarks.paper import beside
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.evaluation.files import read_text
+from qsit_metric.files import Files
 
 ON = ("d1", "d2", "d3", "cgr", "fgr")
 """The columns that say which row of the paper a run belongs to."""
@@ -44,10 +43,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         EvaluationError: No such file.
     """
     try:
-        return [_figures(row) for row in json.loads(read_text(path))["rows"]]
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, EvaluationError):
-            raise
+        return [_figures(row) for row in Files(EvaluationError, "file").json(path)["rows"]]
+    except (KeyError, TypeError) as error:
         expected = '{"rows": [...]} with name, seconds, and srcc, plcc and accuracy or metrics in each'
         raise EvaluationError.about("file", str(path), expected) from error
 

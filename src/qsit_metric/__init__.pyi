@@ -1,12 +1,12 @@
 from ._version import __version__ as __version__
+from .batching import Budget as Budget
 from .catalog import list_models as list_models
 from .errors import QSiTError as QSiTError
 from .maps import QualityMap as QualityMap
 from .metric import QSiT as QSiT
+from .metric import View as View
 from .modules.create import create_metric as create_metric
 from .modules.loss import QSiTLoss as QSiTLoss
-from .pipeline import Budget as Budget
 from .prompts import Recipe as Recipe
 from .results import Answer as Answer
 from .results import Score as Score
-from .view import View as View

@@ -12,22 +12,32 @@ from types import ModuleType
 
 _PACKAGE = __package__ or "qsit_metric"
 FORMER = {
+    "asking": "questions",
     "creating": "modules.create",
     "evaluation.errors": "errors",
     "evaluation.fitting": "evaluation.correlations",
     "evaluation.lldescribe": "evaluation.qbench",
     "evaluation.llvisionqa": "evaluation.qbench",
+    "evaluation.questions": "evaluation.multiple_choice",
     "evaluation.readers_dmos": "evaluation.readers",
-    "evaluation.rules": "evaluation.questions",
+    "evaluation.rules": "evaluation.multiple_choice",
     "evaluation.sheets": "evaluation.readers",
     "geometry": "pixels.geometry",
+    "hub.fingerprint": "hub.check",
+    "hub.integrity": "hub.check",
+    "hub.resolving": "hub.resolve",
+    "hub.store": "hub.cache",
+    "hub.transfer": "hub.download",
     "images": "pixels",
     "loss": "modules.loss",
     "map_drawing": "maps.drawing",
     "module": "modules.differentiable",
+    "pipeline": "batching",
     "quality_map": "maps.quality_map",
     "resampling": "pixels.resize",
+    "tensors": "gradients",
     "tiling": "pixels.tiles",
+    "view": "metric",
     "windows": "maps.windows",
 }
 """Old name -> new name, both below the package."""

@@ -187,15 +187,19 @@ class Stamp:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> Stamp:
+    def of(cls, path: Path, seen: tuple[int, str] | None = None) -> Stamp:
         """Take the stamp of a file, reading it whole.
+
+        Args:
+            path: The file.
+            seen: What `look` said of it earlier, when the result was begun; a change since then counts, too.
 
         Raises:
             OSError: It cannot be read.
         """
-        size, modified = _look(path)
+        seen = seen or look(path)
         content = sha256(path)
-        return cls(size, modified, content if _look(path) == (size, modified) else "")
+        return cls(*seen, content if look(path) == seen else "")
 
     def holds(self, path: Path) -> bool:
         """Whether the file is still the same: by its size, then its time, and if that differs by its content.
@@ -203,14 +207,15 @@ class Stamp:
         A file that cannot be read counts as the same: whatever is wrong with it, its result is known.
         """
         try:
-            size, modified = _look(path)
+            size, modified = look(path)
             same = size == self.size and bool(self.sha256)
             return same and (modified == self.modified or sha256(path) == self.sha256)
         except OSError:
             return True
 
 
-def _look(path: Path) -> tuple[int, str]:
+def look(path: Path) -> tuple[int, str]:
+    """Size and time of a file, as a `Stamp` has them."""
     found = path.stat()
     seconds, rest = divmod(found.st_mtime_ns, 10**9)
     moment = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest // 1000)

@@ -124,6 +124,7 @@ class Marker:
         files: Whose errors leave.
         what: What the artefact is, for the message.
         hint: What to do with one that something else made.
+        bare: Whether the file is the identity and nothing else, even if that has a field "made".
 
     Example:
         >>> import tempfile
@@ -145,8 +146,10 @@ class Marker:
         *,
         what: str = "results",
         hint: str = "Use another place, or remove it.",
+        bare: bool = False,
     ) -> None:
         self._path, self._made, self._files, self._what, self._hint = path, plain(made), files, what, hint
+        self._bare = bare
 
     def read(self) -> Fields | None:
         """What came of it; None if the file is not there.
@@ -157,14 +160,14 @@ class Marker:
         if not self._path.is_file():
             return None
         found: Fields = self._files.json(self._path)
-        made = found.pop(_MADE, None)
+        made = None if self._bare else found.pop(_MADE, None)
         made, found = (found, {}) if made is None else (made, found)
         check_same(self._path, made, self._made, self._files, what=self._what, hint=self._hint)
         return found
 
     def write(self, **fields: Any) -> None:
         """Write the file whole: the artefact is there."""
-        self._files.write_json(self._path, {_MADE: self._made, **fields})
+        self._files.write_json(self._path, self._made if self._bare else {_MADE: self._made, **fields})
 
     def claim(self) -> Fields:
         """Take the place for this identity, or agree with the one that is there; one process after the other.

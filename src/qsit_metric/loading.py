@@ -1,18 +1,123 @@
-"""From a model's name to a loaded backend: resolve, choose the engine, put it on a device."""
+"""Loading of a model: from its name to a backend on a device, and what is then known of it.
+
+`load_backend` resolves a name, chooses the engine and puts it on a device; `Loaded` is the part of `QSiT` that says
+what was loaded and how it is asked.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ._version import __version__
 from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
-from .backends.loading import check_device, check_dtype, quantization
+from .backends.placement import check_device, check_dtype, float_type, quantization
 from .backends.registry import backend_class
+from .batching import Budget, guarded
+from .errors import InputError
 from .hub import Checkpoint, fingerprint, resolve
+from .packages import installed
 from .prompts import Recipe, recipe_named
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Loaded:
+    """A loaded model with the settings under which it is asked: what it is, and where it runs.
+
+    Args:
+        backend: The engine with its weights.
+        origin: Where the weights came from, for result files; at least "model".
+        recipe: How the model is asked for a score.
+
+    Raises:
+        CheckpointError: The backend cannot ask so.
+    """
+
+    def __init__(self, backend: Backend, origin: Mapping[str, str | None], recipe: Recipe) -> None:
+        self.backend = backend
+        self.recipe = recipe
+        self._origin = dict(origin)
+        self._budget: Budget | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.backend.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's floating-point type."""
+        return self.backend.dtype
+
+    @property
+    def info(self) -> dict[str, str | None]:
+        """What made the scores, as plain text fields."""
+        import PIL
+
+        return {
+            "backend": self.backend.name,
+            "recipe": self.recipe.name,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            **self._origin,
+            "qsit_metric": __version__,
+            "torch": torch.__version__,
+            "transformers": installed("transformers"),
+            "pillow": PIL.__version__,
+            "python": platform.python_version(),
+            **self.backend.facts(),
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._origin['model']!r}, device='{self.device}', dtype='{self.info['dtype']}')"
+
+    def to(self, device: Any = None, dtype: str | torch.dtype | None = None) -> Self:
+        """Move the model to another device or floating-point type, in place; returns the metric.
+
+        Views opened before belong to the old place: open them again. What a smaller type rounds off stays lost.
+
+        Raises:
+            InputError: No such device, or no floating-point type.
+            BackendError: The model is spread over devices or quantised.
+        """
+        kind = None if dtype is None else float_type(dtype)
+        if device is not None:
+            check_device(device)
+        with guarded():
+            self.backend.to(device, kind)
+        return self
+
+    @property
+    def budget(self) -> Budget:
+        """Tiles and tokens of one batch; the default for the device and the model's tiles until it is set."""
+        return self._budget or Budget.for_device(self.device, self.backend.patches)
+
+    @budget.setter
+    def budget(self, budget: Budget) -> None:
+        if not isinstance(budget, Budget):
+            raise InputError.about("budget", budget, "a Budget(tiles, tokens)")
+        self._budget = budget
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the model is asked for a score."""
+        return self._recipe
+
+    @recipe.setter
+    def recipe(self, recipe: str | Recipe) -> None:
+        found = recipe_named(recipe) if isinstance(recipe, str) else recipe
+        if not isinstance(found, Recipe):
+            raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
+        self.backend.check(found.scoring())
+        self._recipe = found
 
 
 def load_backend(
@@ -45,12 +150,12 @@ def load_backend(
 
 
 def default_device() -> str:
-    """The device of whoever names none."""
+    """Name the device that is taken if none is asked for."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _fitting(checkpoint: Checkpoint) -> str:
-    """The catalog's backend, else the one that the config's family asks for."""
+    """Name of the backend: the catalog's, else the one that the config's family asks for."""
     if checkpoint.record:
         return checkpoint.record.backend
     family = read_json(checkpoint.folder, "config.json").get("model_type")

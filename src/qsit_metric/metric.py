@@ -1,4 +1,4 @@
-"""The metric: turns what people pass into what a backend needs, and back.
+"""The metric: `QSiT`, which scores images and answers questions about them, and `View`, one image that is kept encoded.
 
 Paper: Teaching LMMs for Image Quality Scoring and Interpreting (Q-SiT), Z. Zhang et al., arXiv 2503.09197.
 Official code: github.com/Q-Future/Q-SiT.
@@ -7,33 +7,34 @@ Official code: github.com/Q-Future/Q-SiT.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import NoneType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
 from . import levels
-from .asking import Method, Questions
-from .backends.base import Backend, LoadOptions, Prepared
-from .errors import InputError, QSiTError
-from .model import Model
-from .pipeline import Errors, Timing, check_errors, compute, gather, guarded
+from .backends.base import Backend, Encoded, LoadOptions, Prepared
+from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, results
+from .errors import BackendError, InputError, QSiTError
+from .gradients import level_logits, score_gradient
+from .loading import Loaded, load_backend
 from .pixels import ImageLike, Picture, items, load_one, many
 from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
+from .questions import Method, Questions
 from .results import Answer, Score, level_names, scores
-from .tensors import level_logits, score_gradient
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from .maps import MapMethod, QualityMap
-    from .view import View
 
 
-class QSiT(Model):
+class QSiT(Loaded):
     """A no-reference image-quality metric that also answers questions about quality.
 
     Args:
@@ -61,7 +62,8 @@ class QSiT(Model):
         HubError: The weights are neither here nor to be had.
         CheckpointError: The checkpoint is incomplete, inconsistent or unsafe.
         InputError: An argument that makes no sense.
-        DependencyError: A release of transformers that is not known to work, or no bitsandbytes for a quantised model.
+        DependencyError: No bitsandbytes for a quantised model, or, for the backend `transformers`, a release of it that
+            is not known to work.
 
     Example:
         >>> metric = QSiT()  # doctest: +SKIP
@@ -89,8 +91,6 @@ class QSiT(Model):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> None:
-        from .loading import load_backend
-
         asked = recipe_named(recipe) if isinstance(recipe, str) else recipe
         if not isinstance(asked, (Recipe, NoneType)):
             raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
@@ -135,7 +135,7 @@ class QSiT(Model):
         """
         check_errors(errors)
         sequence, single = items(images)
-        return gather(self.score_iter(sequence, exif=exif, errors="return"), errors, single)
+        return gather(self._scored(sequence, exif), errors, single)
 
     def score_iter(
         self, images: Iterable[Any], *, exif: bool = True, errors: Errors = "raise", timing: Timing | None = None
@@ -153,22 +153,19 @@ class QSiT(Model):
         """
         check_errors(errors)
         stream = images if isinstance(images, Iterator) and not isinstance(images, io.IOBase) else many(images)
-        return self._scored(stream, exif, errors, timing or Timing())
+        found = self._scored(stream, exif, timing)
+        return found if errors == "return" else _raising(found)
 
-    def _scored(self, images: Iterable[Any], exif: bool, errors: Errors, timing: Timing) -> Iterator[Score | QSiTError]:
-        prompt, names = self.recipe.scoring(), level_names(self.recipe.words)
-
+    def _scored(self, images: Iterable[Any], exif: bool, timing: Timing | None = None) -> Iterator[Score | QSiTError]:
         def run(prepared: list[Prepared]) -> list[Score]:
-            with self.computing():
-                rows = self.backend.logits([(image, prompt) for image in self.backend.encode(prepared)])
-                return scores(rows, names, [item.note for item in prepared])
+            return self._scores(self.backend.encode(prepared), [item.note for item in prepared])
 
-        found = (result for batch in timing.watch(self._batches(images, exif)) for result in compute(batch, run))
-        for index, result in enumerate(found):
-            if isinstance(result, QSiTError) and errors == "raise":
-                result.index = index
-                raise result
-            yield result
+        return results(self.backend, images, run, self.budget, exif=exif, timing=timing)
+
+    def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> list[Score]:
+        prompt = self.recipe.scoring()
+        rows = self.backend.logits([(image, prompt) for image in images])
+        return scores(rows, level_names(self.recipe.words), notes)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Score a batch of tensors; differentiable in `x` if `x` requires grad.
@@ -239,11 +236,9 @@ class QSiT(Model):
         sequence, single = items(image)
 
         def run(prepared: list[Prepared]) -> list[Answer | list[Answer]]:
-            with self.computing():
-                return questions.answer(self.backend.encode(prepared))
+            return questions.answer(self.backend.encode(prepared))
 
-        stream = (result for batch in self._batches(sequence, exif) for result in compute(batch, run))
-        return gather(stream, errors, single)
+        return gather(results(self.backend, sequence, run, self.budget, exif=exif), errors, single)
 
     def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise") -> Any:
         """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`."""
@@ -259,12 +254,7 @@ class QSiT(Model):
             >>> with metric.open("photo.jpg") as view:  # doctest: +SKIP
             ...     view.score(), view.ask("Is it sharp?")
         """
-        from .view import View
-
-        picture = load_one(image, exif=exif)
-        with guarded(), self.computing():
-            prepared = self.backend.prepare(picture)
-        return View.of(self, picture, prepared)
+        return View.of(self, prepare(self.backend, load_one(image, exif=exif)))
 
     def map(
         self,
@@ -276,7 +266,7 @@ class QSiT(Model):
         overlap: int | None = None,
         exif: bool = True,
     ) -> QualityMap:
-        """Say where an image is bad.
+        """Map where an image is bad.
 
         Args:
             image: One image, as for `score`.
@@ -299,15 +289,147 @@ class QSiT(Model):
         Example:
             >>> metric.map("photo.jpg").overlay().save("map.png")  # doctest: +SKIP
         """
-        from .maps import MapRequest, quality_map
-
-        request = MapRequest(method, window, stride, overlap)
-        picture = load_one(image, exif=exif)
+        from .maps import MapRequest, map_quality
 
         def score(pictures: Iterable[Picture]) -> Iterator[Score | QSiTError]:
-            return self.score_iter(pictures, errors="return")
+            return self._scored(pictures, exif)
 
         def gradient(picture: Picture) -> NDArray[np.float64]:
             return score_gradient(picture, self.backend, self.recipe.scoring(), self.budget)
 
-        return quality_map(picture, request, self.backend.tile, score, gradient)
+        request = MapRequest(method, window, stride, overlap)
+        return map_quality(load_one(image, exif=exif), request, self.backend.tile, score, gradient)
+
+
+class View:
+    """An opened image, encoded once and scored and asked as often as one likes; made by `QSiT.open`.
+
+    It keeps the image's keys and values (for the 7B model and 7.4 k tokens 0.42 GB in float16), so a score or an
+    answer costs only its own words. Use it as a context manager, or call `close`, to free them.
+
+    Attributes:
+        size: (width, height) of the picture in pixels, after EXIF orientation.
+        source: Where the picture came from.
+        note: What a reader of the score should know ("first of 12 frames"), or None.
+
+    Example:
+        >>> with metric.open("photo.jpg") as view:  # doctest: +SKIP
+        ...     view.score()
+        ...     view.ask(["Is it sharp?", "Is it noisy?"])
+    """
+
+    def __init__(self, metric: QSiT, encoded: Encoded, prepared: Prepared) -> None:
+        self._metric = metric
+        self._encoded: Encoded | None = encoded
+        self.size, self.source, self.note = prepared.size, prepared.source, prepared.note
+        self._lock = threading.Lock()  # the kept prefix grows with each question and is cut back after it
+
+    @classmethod
+    def of(cls, metric: QSiT, prepared: Prepared) -> Self:
+        """Encode an image that is read and prepared.
+
+        Raises:
+            BackendError: The model failed.
+        """
+        with computing(metric.device):
+            encoded = metric.backend.encode([prepared])[0]
+        encoded.keep = True
+        return cls(metric, encoded, prepared)
+
+    def score(self) -> Score:
+        """Score the image on 1..5, higher is better; equal to `QSiT.score` up to rounding.
+
+        Raises:
+            BackendError: The view is closed, or the model failed.
+        """
+        image = self._image()
+        with self._lock, computing(self._metric.device):
+            return self._metric._scores([image], [self.note])[0]
+
+    def ask(
+        self,
+        question: str | Sequence[str],
+        *,
+        choices: Sequence[str] | None = None,
+        method: Method = "likelihood",
+        max_new_tokens: int = 200,
+    ) -> Any:
+        """Ask one question (returns an `Answer`) or several at once (a list); arguments as for `QSiT.ask`.
+
+        Raises:
+            InputError: Something that cannot be asked.
+            BackendError: The view is closed, or the model failed.
+        """
+        metric, image = self._metric, self._image()
+        questions = Questions(metric.backend, metric.recipe, question, choices, method, max_new_tokens)
+        with self._lock, computing(metric.device):
+            return questions.answer([image])[0]
+
+    def describe(self, *, max_new_tokens: int = 200) -> Answer:
+        """Describe the image's quality in words."""
+        answer: Answer = self.ask(DESCRIBE, max_new_tokens=max_new_tokens)
+        return answer
+
+    def close(self) -> None:
+        """Free the memory; the view cannot be asked any more. Closing twice is fine."""
+        if self._encoded is not None:
+            self._encoded.close()
+        self._encoded = None
+
+    def _image(self) -> Encoded:
+        if self._encoded is None:
+            raise BackendError.about("view", "<a closed view>", "an open one", "Open the image again: `metric.open`.")
+        return self._encoded
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._encoded is None else f"{self._encoded.tokens} image tokens"
+        return f"View({self.source!r}, {self.size[0]}x{self.size[1]}, {state})"
+
+
+def opened(
+    metric: QSiT, images: Iterable[Any], *, exif: bool = True, timing: Timing | None = None
+) -> Iterator[View | QSiTError]:
+    """Open a stream of single images, in order; the next ones are read and prepared while one is asked.
+
+    Args:
+        metric: Whose views they are.
+        images: Any iterable of images; it is read a few images ahead.
+        exif: See `QSiT.score`.
+        timing: Takes the time that the model waits for pictures.
+
+    Yields:
+        A `View`, to be closed by who takes it, or the error of an image that cannot be read or encoded.
+
+    Example:
+        >>> for view in opened(metric, ["a.jpg", "b.jpg"]):  # doctest: +SKIP
+        ...     with view:
+        ...         view.ask("Is it sharp?")
+    """
+    prepared = ahead(images, lambda image: prepare(metric.backend, image, exif=exif))
+    for found in (timing or Timing()).watch(prepared):
+        if isinstance(found, QSiTError):
+            yield found
+            continue
+        try:
+            view = View.of(metric, found)
+        except QSiTError as error:
+            yield error
+            continue
+        yield view
+
+
+def _raising(stream: Iterable[Score | QSiTError]) -> Iterator[Score]:
+    """Scores up to the first error, which is raised with its place."""
+    for index, found in enumerate(stream):
+        if isinstance(found, QSiTError):
+            found.index = index
+            raise found
+        yield found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
 from packaging.version import Version
 
@@ -55,6 +57,35 @@ def check_version(name: str, least: str, below: str, missing: str) -> str:
     return found
 
 
+def require(module: str, extra: str, distribution: str = "", *, least: str, below: str) -> ModuleType:
+    """Import a host package, if its version is one that the integration was tested with.
+
+    Args:
+        module: What is imported, "pyiqa".
+        extra: The extra of this package that brings it.
+        distribution: Its name on the package index, if it is another than the module's.
+        least: First version that works.
+        below: First version that is not known to work.
+
+    Returns:
+        The module.
+
+    Raises:
+        DependencyError: It is not installed, its version does not fit, or it cannot be imported.
+
+    Example:
+        >>> require("torch", "pyiqa", least="2.4", below="9").__name__
+        'torch'
+    """
+    name = distribution or module
+    found = check_version(name, least, below, f"Install it with: pip install 'qsit-metric[{extra}]'.")
+    try:
+        return import_module(module)
+    except Exception as error:  # a host's own imports fail in many ways: torchvision raises RuntimeError
+        reason = f"{type(error).__name__}: {error}"
+        raise DependencyError(f"`{name}` {found} is installed, but cannot be imported: {reason}") from error
+
+
 def check_transformers() -> None:
     """Refuse a release of transformers that loads checkpoints in another way. Call it before the first import.
 
@@ -70,7 +101,7 @@ def hush() -> None:
     """Switch off what transformers says to developers, also if it is imported later; the Hub's download bar stays."""
     global _hushed  # noqa: PLW0603  # as global as the logging of transformers itself
     _hushed = True
-    if "transformers" in sys.modules:
+    if sys.modules.get("transformers"):
         _silence()
 
 

@@ -18,7 +18,7 @@ def main() -> None:
     from lmms_eval.tasks.qbench import utils as qbench
 
     from hosts.test_lmms_eval import FILES, MODEL, ROWS
-    from qsit_metric.view import View
+    from qsit_metric.metric import View
 
     pictures = [{**row, "image": str(file)} for row, file in zip(ROWS, FILES, strict=True)]
     small = datasets.Dataset.from_list(pictures).cast_column("image", datasets.Image())

@@ -61,7 +61,7 @@ def make_tower(
         build_base(spec, texts(), blank, lessons.seed, tiles())
     parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention=attention), "train")
     parts.model.to(device)
-    seen = teach(parts.model, source(parts.model.device), lessons, state, say)
+    seen = teach(parts.model, source(parts.device), lessons, state, say)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:
         written = Path(place) / folder.name
         parts.model.cpu()

@@ -15,7 +15,7 @@ from qsit_metric.files import Files
 from qsit_metric.journal import Marker
 
 from ..errors import RunError
-from ..processes import alone, silence
+from ..processes import alone
 
 FILES = Files(RunError, "output", parents=True)
 SETTINGS = "settings.json"
@@ -57,7 +57,7 @@ class Stages:
             return
         cores = min(len(work), abreast or os.cpu_count() or 1)
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(cores, mp_context=context, initializer=single_thread) as pool:
+        with ProcessPoolExecutor(cores, mp_context=context, initializer=alone) as pool:
             waiting = [pool.submit(function, *arguments) for function, arguments in work]
             try:
                 for done in as_completed(waiting):
@@ -65,12 +65,6 @@ class Stages:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-
-
-def single_thread() -> None:
-    """For processes that train side by side: each takes one core, and stays quiet."""
-    alone()
-    silence()
 
 
 def read_json(path: Path) -> dict[str, Any]:

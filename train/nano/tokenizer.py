@@ -1,8 +1,9 @@
 """A byte-level BPE tokenizer in the format of Qwen2, trained on the data's own texts.
 
-Pre-tokenizer and file layout: Qwen2's published `tokenizer.json`. The words that the recipe reads or counts are single
-tokens whatever the texts are: the level words (with and without space, small and capital), and all words of the D1
-question and answer, so that LLaVA-NeXT's mask supervises 21 targets of a D1 row here as with Qwen2's own vocabulary.
+It normalises, splits and decodes as Qwen2's own (`backends.tokenizer`), and its files are laid out as Qwen2's are. The
+words that the recipe reads or counts are single tokens whatever the texts are: the level words (with and without space,
+small and capital), and all words of the D1 question and answer, so that LLaVA-NeXT's mask supervises 21 targets of a D1
+row here as with Qwen2's own vocabulary.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, models, trainers
+from tokenizers.pre_tokenizers import ByteLevel
 
+from qsit_metric.backends.tokenizer import qwen2, qwen2_split
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
 
@@ -22,9 +25,6 @@ from ..errors import RecipeError
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 PAD, _, EOS, IMAGE, VIDEO = SPECIALS
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _EMPHASIS = 2000  # times that a word which must be whole is shown to the trainer
 
 
@@ -113,12 +113,9 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Vocabulary:
         >>> [len(vocabulary.ids(text)) for text in ("excellent", " excellent", "Is it good?")]
         [1, 1, 4]
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer, tokenizer.decoder = normalizers.NFC(), decoders.ByteLevel()
-    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_split(), bytewise])
+    tokenizer = qwen2(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=max(size - len(SPECIALS), 256), initial_alphabet=bytewise.alphabet(), show_progress=False
+        vocab_size=max(size - len(SPECIALS), 256), initial_alphabet=ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(_lines(texts), trainer)
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIALS])
@@ -136,11 +133,7 @@ def _lines(texts: Iterable[str]) -> Iterable[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    return [piece for piece, _ in _split().pre_tokenize_str(text)]
-
-
-def _split() -> Any:
-    return pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated", invert=False)
+    return [piece for piece, _ in qwen2_split().pre_tokenize_str(text)]
 
 
 def _token(content: str) -> dict[str, Any]:

@@ -28,13 +28,18 @@ class Prepared:
         data: Whatever the backend needs; opaque to the metric.
         tiles: Vision-tower inputs that it costs.
         tokens: Image tokens that it costs in the language model.
-        note: What a reader of the score should know about the picture ("first of 12 frames"); the metric fills it in.
+        note: What a reader of the score should know about the picture ("first of 12 frames"). Like the following it is
+            filled in by who calls `prepare`.
+        source: Where the picture came from.
+        size: (width, height) of the picture in pixels.
     """
 
     data: Any
     tiles: int
     tokens: int
     note: str | None = None
+    source: str = ""
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(eq=False)

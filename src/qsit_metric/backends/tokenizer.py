@@ -186,40 +186,41 @@ def _token(written: str | Mapping[str, Any], *, special: bool = True) -> Any:
 def _build(folder: Path, settings: Mapping[str, Any]) -> Any:
     """The `tokenizers.Tokenizer` that the files hold."""
     from tokenizers import Tokenizer as Core
+    from tokenizers.models import BPE
 
     name = settings.get("tokenizer_class")
     whole, vocab, merges = (folder / file for file in ("tokenizer.json", "vocab.json", "merges.txt"))
     if whole.is_file() and name in (*_QWEN2, *_FILE_ALONE):
         core = Core.from_file(str(whole))
     elif name in _QWEN2 and vocab.is_file() and merges.is_file():
-        core = _qwen2(vocab, merges)
+        core = qwen2(BPE.from_file(str(vocab), str(merges), continuing_subword_prefix="", end_of_word_suffix=""))
     else:
         got = f"<{name} in {folder}>"
         expected = "a Qwen2Tokenizer (tokenizer.json, or vocab.json and merges.txt), or a tokenizer.json alone"
         raise CheckpointError.about("tokenizer_class", got, expected, "Try backend='transformers'.")
     if name in _QWEN2 and settings.get("add_prefix_space"):
-        core.pre_tokenizer = _pre_tokenizer(add_prefix_space=True)
+        core.pre_tokenizer = qwen2(core.model, add_prefix_space=True).pre_tokenizer
     return core
 
 
-def _qwen2(vocab: Path, merges: Path) -> Any:
-    """Qwen2's byte-level BPE."""
+def qwen2(model: Any, *, add_prefix_space: bool = False) -> Any:
+    """A `tokenizers.Tokenizer` that normalises, splits and decodes as Qwen2's does, around a BPE model."""
     from tokenizers import Tokenizer as Core
-    from tokenizers import decoders, models, normalizers
+    from tokenizers import decoders, normalizers
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence
 
-    core = Core(models.BPE.from_file(str(vocab), str(merges), continuing_subword_prefix="", end_of_word_suffix=""))
-    core.normalizer = normalizers.NFC()
-    core.pre_tokenizer = _pre_tokenizer(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
+    core = Core(model)
+    core.normalizer, core.decoder = normalizers.NFC(), decoders.ByteLevel()
+    core.pre_tokenizer = Sequence([qwen2_split(), ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)])
     return core
 
 
-def _pre_tokenizer(*, add_prefix_space: bool) -> Any:
+def qwen2_split() -> Any:
+    """The `tokenizers` pre-tokenizer that cuts text into Qwen2's pieces, before they become bytes."""
     from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+    from tokenizers.pre_tokenizers import Split
 
-    words = Split(Regex(_QWEN2_SPLIT), behavior="isolated", invert=False)
-    return Sequence([words, ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)])
+    return Split(Regex(_QWEN2_SPLIT), behavior="isolated", invert=False)
 
 
 def _add(core: Any, listed: Mapping[Any, Any], special: Sequence[Any]) -> None:

@@ -1,20 +1,18 @@
-"""What all commands have in common: `--debug`, errors as one line, exit codes, and options that come as a record."""
+"""The former way to make a command, until benchmarks uses `qsit_metric.cli.command`."""
+
+# ruff: noqa: F401
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from .. import console
-from ..errors import QSiTError
-
-FAILED, USAGE, BELOW, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+from ..cli.command import FAILED, guarded, one_line
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and everything that other packages say.")]
 
@@ -41,7 +39,7 @@ def command(run: Callable[..., int | None]) -> Callable[..., None]:
     def invoke(*, debug: bool, **values: Any) -> None:
         for name, kind in records.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
-        if code := _guarded(run, values, debug):
+        if code := guarded(lambda: run(**values), debug=debug):
             raise typer.Exit(code)
 
     del invoke.__dict__["__wrapped__"]  # it would lead typer back to the signature with the records
@@ -62,35 +60,3 @@ def _options(kind: Any) -> list[inspect.Parameter]:
 
 def _own(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
-
-
-def _guarded(run: Callable[..., int | None], values: dict[str, Any], debug: bool) -> int:
-    """Run a command; what goes wrong becomes a line on stderr and an exit code."""
-    with console.prepared(debug):
-        try:
-            return run(**values) or 0
-        except QSiTError as error:
-            if debug:
-                console.say(traceback.format_exc())
-            console.say(f"error: {one_line(error)}", "red")
-            return USAGE
-        except KeyboardInterrupt:
-            console.say("Interrupted.")
-            return INTERRUPTED
-        except BrokenPipeError:  # `qsit ... | head` has seen enough
-            console.drop_stdout()
-            return BROKEN_PIPE
-
-
-def one_line(message: object) -> str:
-    """A message on a single line, safe to show."""
-    return console.printable(" ".join(str(message).split("\n")))
-
-
-def about(path: str, error: QSiTError) -> str:
-    """What is wrong with a picture, its path said once."""
-    from ..pixels.fetch import unusable
-
-    named = unusable(path, "")
-    twice = (error.argument, error.got) == (named.argument, named.got)
-    return f"{console.printable(path)}: {one_line(error.reason if twice else error)}"

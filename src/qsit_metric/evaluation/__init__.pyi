@@ -15,6 +15,10 @@ from .loop import evaluate as evaluate
 from .manifest import EvaluationError as EvaluationError
 from .manifest import Item as Item
 from .manifest import Manifest as Manifest
+from .multiple_choice import RULES as RULES
+from .multiple_choice import Accuracy as Accuracy
+from .multiple_choice import QuestionReport as QuestionReport
+from .multiple_choice import evaluate_questions as evaluate_questions
 from .qbench import Question as Question
 from .qbench import ToDescribe as ToDescribe
 from .qbench import check_counts as check_counts
@@ -22,9 +26,5 @@ from .qbench import extract_images as extract_images
 from .qbench import read_lldescribe as read_lldescribe
 from .qbench import read_llvisionqa as read_llvisionqa
 from .qbench import write_llvisionqa as write_llvisionqa
-from .questions import RULES as RULES
-from .questions import Accuracy as Accuracy
-from .questions import QuestionReport as QuestionReport
-from .questions import evaluate_questions as evaluate_questions
 from .readers import FORMATS as FORMATS
 from .readers import read_scores as read_scores

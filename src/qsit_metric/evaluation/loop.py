@@ -19,8 +19,8 @@ from .correlations import Correlations, correlate
 from .manifest import FILES, Item, Manifest, number
 
 if TYPE_CHECKING:
+    from ..batching import Timing
     from ..metric import QSiT
-    from ..pipeline import Timing
 
 Progress: TypeAlias = Callable[[int, int], object]
 

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..metric import QSiT
 from ..modules import loss
 from ..modules.differentiable import Reduction
-from .hosts import require
+from ..packages import require
 
 __all__ = ["QSiTLoss", "QSiTPerceptual", "calculate_qsit", "register"]
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .. import catalog
-from .hosts import require
+from ..packages import require
 
 if TYPE_CHECKING:
     from .lmms_eval_model import QSiT

@@ -15,11 +15,10 @@ import torch
 from PIL import Image
 
 from .. import metric
+from ..batching import computing, prepare
 from ..errors import InputError, QSiTError
-from ..pipeline import guarded
-from ..pixels import load
-from ..view import opened
-from .hosts import require
+from ..metric import opened
+from ..packages import require
 
 _HOST = require("lmms_eval.api.model", "lmms", "lmms-eval", least="0.7", below="0.8")
 
@@ -166,9 +165,8 @@ class QSiT(lmms):  # type: ignore[misc]
         doc, backend = self._doc(*place), self.metric.backend
         answers = [_continuation(args[1](doc) if callable(args[1]) else args[1]) for args in group]
         request = self.metric.recipe.asking(context)
-        with guarded(), self.metric.computing():
-            picture = load(_picture(visual(doc)), exif=False)
-            image = backend.encode([backend.prepare(picture)])[0]
+        with computing(backend.device):
+            image = backend.encode([prepare(backend, _picture(visual(doc)), exif=False)])[0]
             image.keep = True
             try:
                 chances = backend.likelihoods([(image, request)], answers)[0].tolist()

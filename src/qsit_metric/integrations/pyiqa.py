@@ -10,7 +10,7 @@ from __future__ import annotations
 from .. import catalog, levels
 from ..metric import QSiT
 from ..modules.differentiable import QSiTModule
-from .hosts import require
+from ..packages import require
 
 __all__ = ["QSiTMetricArch", "register"]
 

@@ -17,7 +17,7 @@ from .. import levels
 from ..errors import InputError
 from ..metric import QSiT
 from ..modules.differentiable import Handle, Reduction, reduced
-from .hosts import require
+from ..packages import require
 
 require("torchmetrics", "torchmetrics", least="1.6", below="2")
 

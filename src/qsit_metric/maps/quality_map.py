@@ -1,4 +1,4 @@
-"""Quality map of a picture: `QualityMap`, its local values and where they belong, and `quality_map`, which computes it.
+"""Quality map of a picture: `QualityMap`, its local values and where they belong, and `map_quality`, which computes it.
 
 A map is computed from windows of the picture that are scored as pictures of their own, or from the gradient of its
 score.
@@ -186,10 +186,10 @@ class QualityMap:
         return 0.0, max(float(self.values.max()), float(np.finfo(np.float32).tiny))
 
 
-def quality_map(
+def map_quality(
     picture: Picture, request: MapRequest, tile: int, score: ScoreFunction, gradient: GradientFunction
 ) -> QualityMap:
-    """Compute the map of a picture.
+    """Compute the map of a picture with any function that scores pictures.
 
     Args:
         picture: The picture.

@@ -17,10 +17,10 @@ from torch import nn
 
 from ..backends.base import Backend
 from ..errors import BackendError, InputError
+from ..gradients import level_logits
 from ..levels import HIGHER_IS_BETTER, SCORE_RANGE, expect
 from ..metric import QSiT
 from ..results import level_names
-from ..tensors import level_logits
 from .differentiable import Reduction, check_finite, clamped, reduced
 
 if TYPE_CHECKING:

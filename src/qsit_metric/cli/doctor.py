@@ -1,0 +1,214 @@
+"""`qsit doctor`: what is installed here, what is on the disk, and whether it works. It never uses the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.text import Text
+
+from .. import console
+from .._version import __version__
+from ..files import to_json
+from ..packages import installed
+from .command import FAILED, options_of
+from .models import facts, state
+from .options import Json, ModelOptions
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_PACKAGES = (
+    "torch", "tokenizers", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate"
+)  # fmt: skip
+_SETTINGS = re.compile(r"HF_|HUGGING_?FACE_|TRANSFORMERS_|QSIT_|CUDA_VISIBLE_DEVICES$")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
+# (width, height) -> (tiles, image tokens): what transformers 4.45, the release that the authors pin, makes of them.
+_LAYOUTS = {
+    (7, 5): (2, 1261),
+    (384, 384): (2, 1485),
+    (451, 300): (3, 1836),
+    (512, 512): (5, 3699),
+    (120, 900): (4, 1701),
+    (1600, 200): (6, 3041),
+    (1800, 1350): (21, 7309),
+}
+_SIZES = ((64, 80), (31, 50), (150, 61), (96, 97))  # (height, width); the picture is 61 by 97
+# Sums are ordered differently in a batch. In half precision a score moves with that, in single precision hardly.
+_TOLERANCE = {"float32": 1e-4}
+_TOLERANCE_HALF = 2e-2
+
+_VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipped", "yellow")}
+
+
+def doctor(ctx: typer.Context, as_json: Json = False) -> int:
+    """Show what is installed here and test it; uses no network, and loads a model only if one is given or shipped."""
+    from .. import catalog
+    from ..hub.cache import cache_folder, on_disk
+
+    options = options_of(ctx, ModelOptions)
+    model = options.model or next(iter(catalog.embedded_names()), None)
+    options = dataclasses.replace(options, offline=True, model=model)
+    stored = on_disk(options.cache_dir)
+    found = {
+        "versions": versions(),
+        "devices": devices(),
+        "cache": str(cache_folder(options.cache_dir)),
+        "settings": settings(os.environ),
+        "models": [facts(one) for one in stored],
+    }
+    tried = checks(options)
+    failed = any(check.ok is False for check in tried)
+    if as_json:
+        results = [dataclasses.asdict(check) for check in tried]
+        console.write(to_json({**found, "checks": results, "ok": not failed}, 2) + "\n")
+    else:
+        _show({**found, "models": {one.record.name: state(one) for one in stored}}, tried)
+    return FAILED if failed else 0
+
+
+def versions() -> dict[str, str | None]:
+    """What is installed, without importing it; None for what is not."""
+    own = {"python": platform.python_version(), "qsit_metric": __version__}
+    return own | {name: installed(name) for name in _PACKAGES}
+
+
+def devices() -> dict[str, str]:
+    """Where a model can run here."""
+    try:
+        import torch
+    except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a crash
+        return {"none": f"torch cannot be imported: {error}"}
+    found = {"cpu": f"{torch.get_num_threads()} threads"}
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found[f"cuda:{index}"] = f"{properties.name}, {console.size(properties.total_memory)}"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found
+
+
+def settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables that change what happens; secrets are named, not shown.
+
+    Example:
+        >>> settings({"HF_TOKEN": "hf_x", "HF_ENDPOINT": "https://me:pw@mirror/", "HOME": "/"})
+        {'HF_ENDPOINT': 'https://***@mirror/', 'HF_TOKEN': '(set, not shown)'}
+    """
+    return {
+        name: "(set, not shown)" if _SECRET.search(name) else re.sub(r"//[^/@]*@", "//***@", environment[name])
+        for name in sorted(environment)
+        if _SETTINGS.match(name)
+    }
+
+
+def _show(found: Mapping[str, Any], tried: Sequence[Check]) -> None:
+    for title, part in found.items():
+        rows = {"Hub": part} if isinstance(part, str) else part
+        _lines(title, rows or {"none": ""})
+    _line("checks", "bold")
+    for check in tried:
+        verdict, style = _VERDICTS[check.ok]
+        _line(Text.assemble("  ", (f"{verdict:<9}", style), f"{check.name}: {console.printable(check.detail)}"))
+
+
+def _lines(title: str, rows: Mapping[str, str | None]) -> None:
+    _line(title, "bold")
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        _line(f"  {name:<{width}}  {console.printable(value or 'not installed') if value != '' else ''}".rstrip())
+
+
+def _line(text: str | Text, style: str = "") -> None:
+    console.out().print(Text(text, style=style) if isinstance(text, str) else text, soft_wrap=True)
+
+
+# ---- the self-test
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried.
+
+    Attributes:
+        name: What.
+        ok: Whether it is as it should be; None if it could not be tried.
+        detail: What was measured.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def checks(options: ModelOptions) -> list[Check]:
+    """The self-test: does this installation compute what it promises? No network, no shipped pictures."""
+    found = [_tried("resizing", resizing), _tried("tiling", tiling)]
+    if options.model is None:
+        skipped = "no model given, none in the package; `qsit doctor --model NAME` loads one"
+        return [*found, Check("scoring", None, skipped)]
+    return [*found, _tried("scoring", lambda: scoring(options))]
+
+
+def _tried(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
+    try:
+        return Check(name, *check())
+    except Exception as error:  # noqa: BLE001  # whatever breaks an installation is what this command is to report
+        said = str(error) or type(error).__name__
+        return Check(name, False, " ".join(said.split("\n")))
+
+
+def picture(width: int, height: int, seed: int = 1) -> Image.Image:
+    """Make the same colourful picture on every machine."""
+    import numpy as np
+    from PIL import Image
+
+    rows, cols, channels = np.ogrid[:height, :width, :3]
+    values = (rows * 7 * seed + cols * 5 + rows * cols * (channels + seed) + 80 * channels) % 256
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def resizing() -> tuple[bool, str]:
+    """Files and tensors must be resized to the same pixels, whatever Pillow is installed."""
+    import numpy as np
+    import torch
+
+    from ..pixels.resize import resize_image, resize_tensor
+
+    image = picture(61, 97)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+    worst = 0
+    for size in _SIZES:
+        of_image = torch.from_numpy(np.array(resize_image(image, size))).permute(2, 0, 1).float()
+        worst = max(worst, int((resize_tensor(tensor, size) - of_image).abs().max()))
+    return worst == 0, f"files and tensors differ by {worst} of 255 at most, in {len(_SIZES)} sizes"
+
+
+def tiling() -> tuple[bool, str]:
+    """Known sizes must give the known numbers of tiles and tokens."""
+    from ..pixels.geometry import Geometry
+    from ..pixels.tiles import plan
+
+    wrong = []
+    for (width, height), expected in _LAYOUTS.items():
+        layout = plan(Geometry(), height, width)
+        if (layout.tiles, layout.tokens) != expected:
+            wrong.append(f"{width}x{height}: {layout.tiles} tiles, {layout.tokens} tokens, expected {expected}")
+    return not wrong, "; ".join(wrong) or f"{len(_LAYOUTS)} known sizes have their tiles and tokens"
+
+
+def scoring(options: ModelOptions) -> tuple[bool, str]:
+    """A picture's score must not depend on the company it is scored in."""
+    metric = options.load()
+    images: list[Any] = [picture(320, 240), picture(500, 300, 2), picture(240, 320, 3)]
+    alone, batch = metric.score(images[0]), metric.score(images)
+    difference = abs(alone - batch[0])
+    limit = _TOLERANCE.get(str(metric.info["dtype"]), _TOLERANCE_HALF)
+    about = f"{metric!r} scores {alone:.4f} alone, {difference:.1e} off in a batch (allowed: {limit:g})"
+    return difference <= limit, about

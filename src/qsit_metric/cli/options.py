@@ -1,0 +1,110 @@
+"""Options that several commands share: which model is used and how, which pictures, and how much is said."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import console
+
+if TYPE_CHECKING:
+    from ..metric import QSiT
+
+DEFAULT = "q-sit-mini"
+
+
+def _model_option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Model", **settings)
+
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take folders with all their folders.")]
+TrustNames = Annotated[
+    bool,
+    typer.Option(
+        "--trust-names",
+        help="Keep the result of a picture that is in the file by its name, without a look at whether it was replaced.",
+    ),
+]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", min=1, help="Limit of a written answer.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object per line and picture.")]
+CacheDir = Annotated[
+    str | None, _model_option("--cache-dir", metavar="FOLDER", help="Hub cache to use instead of HF_HUB_CACHE.")
+]
+Revision = Annotated[
+    str | None, _model_option("--revision", metavar="NAME", help="Branch, tag or commit; the same as NAME@REVISION.")
+]
+Token = Annotated[
+    str | None, _model_option("--token", metavar="TOKEN", help="Hub token. HF_TOKEN keeps it out of the process list.")
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, where it runs, and how it reads pictures; see `QSiT`."""
+
+    model: Annotated[
+        str | None,
+        _model_option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            envvar="QSIT_MODEL",
+            help=f"A name that `qsit models` lists, OWNER/REPO, also with @REVISION, or a folder (default: {DEFAULT}).",
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        _model_option("--device", metavar="NAME", help="cuda, cuda:1, cpu, mps or auto (default: cuda, else cpu)."),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        _model_option(
+            "--dtype",
+            metavar="NAME",
+            help="float32, bfloat16, float16, int8 or int4 (default: float16 on cuda, else float32).",
+        ),
+    ] = None
+    backend: Annotated[
+        str | None, _model_option("--backend", metavar="NAME", help="Engine (default: the one that fits the model).")
+    ] = None
+    recipe: Annotated[
+        str | None,
+        _model_option(
+            "--recipe", metavar="NAME", help="Wording of the scoring question: authors or train (default: the model's)."
+        ),
+    ] = None
+    revision: Revision = None
+    cache_dir: CacheDir = None
+    token: Token = None
+    offline: Annotated[bool, _model_option("--offline", help="Never use the network for the model.")] = False
+    no_exif: Annotated[
+        bool, _model_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
+    ] = False
+
+    def load(self) -> QSiT:
+        """Build the metric; only here torch is imported."""
+        name = self.model or DEFAULT
+        if console.watched(sys.stderr):
+            console.say(f"Loading {console.printable(name)} ...", "dim")
+        from ..metric import QSiT
+
+        console.hush()
+        return QSiT(
+            name,
+            device=self.device,
+            dtype=self.dtype,
+            backend=self.backend,
+            recipe=self.recipe,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            token=self.token,
+            local_files_only=self.offline,
+        )
