@@ -182,7 +182,7 @@ def test_what_is_not_followed_is_refused_by_name(changes, message):
 
 
 def test_a_model_of_transformers_is_adopted_with_its_weights(tmp_path):
-    theirs, ours = pair(edited(), tmp_path)
+    theirs, _ = pair(edited(), tmp_path)
     adopted = weights.adopt(theirs)
     q = theirs.model.language_model.layers[0].self_attn.q_proj.weight
     assert adopted.model.language_model.layers[0].self_attn.q_proj.weight.data_ptr() == q.data_ptr()
