@@ -364,7 +364,7 @@ def test_a_reference_that_changed_is_refused(whole, ground, tmp_path: Path):
     outcome = json.loads((other / "outcome.json").read_text())
     outcome["metrics"]["ratio"] *= 2
     (other / "outcome.json").write_text(json.dumps(outcome))
-    with pytest.raises(RunError, match=r"expected a folder begun with this lambda\."):
+    with pytest.raises(RunError, match=r"expected a run made as now \(lambda .*\), but it has lambda"):
         train(recipe, tmp_path / "run", quiet=True)
 
 
@@ -411,13 +411,15 @@ def test_single_sources_and_ablations_are_overrides(ground, tmp_path: Path):
 
 def test_another_recipe_or_data_in_the_folder_is_refused(whole, ground, tmp_path: Path):
     recipe = small_recipe(*ground, validation={"scores": True})
-    with pytest.raises(RunError, match=r"expected a folder of this recipe, not a finished one's"):
+    with pytest.raises(RunError, match=r"expected a finished run made as now \(recipe .*\), but it has recipe"):
         train(recipe.changed(seed=9), whole, quiet=True)
     train(recipe, tmp_path / "run", max_steps=1, quiet=True)
-    with pytest.raises(RunError, match=r"expected a folder begun with this recipe\."):
+    with pytest.raises(
+        RunError, match=r"expected a run made as now \(recipe .*\), but it has recipe .*Use another folder"
+    ):
         train(recipe.changed(seed=9), tmp_path / "run", quiet=True)
     other = small_data(tmp_path / "data", rows=26)
-    with pytest.raises(RunError, match=r"expected a folder begun with this data"):
+    with pytest.raises(RunError, match=r"expected a run made as now \(data .*\), but it has data"):
         train(recipe.changed(data={"folder": str(other)}), tmp_path / "run", quiet=True)
 
 
