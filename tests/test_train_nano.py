@@ -26,11 +26,11 @@ from train.mixture import Sizes
 from train.nano.data.dataset import make_picture, read_pictures
 from train.nano.data.kadid import DISTORTIONS
 from train.nano.data.pictures import Degradation, MadePicture
+from train.nano.effort import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
 from train.nano.scratch import count_parameters
-from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
-from train.nano.taking import BEFORE, MODEL, take_over, taken
-from train.nano.tiles import KINDS, Windows, target
+from train.nano.takeover import BEFORE, MODEL, take_over, taken
 from train.nano.trials import scaled, shows, trials
+from train.nano.windows import KINDS, Windows, target
 from train.prepared import Prepared, cut_pictures
 
 

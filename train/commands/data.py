@@ -21,11 +21,10 @@ from ..data.freeze import freeze_recipe
 from ..data.frozen import Frozen
 from ..data.interpreting.build import KINDS, build, summary
 from ..data.interpreting.feedback import read_feedback
-from ..data.interpreting.files import save
 from ..data.interpreting.templates import TemplateWriter
 from ..data.interpreting.writer import Writer
 from ..data.rows import Refusals
-from ..errors import DataError
+from ..errors import FILES, DataError
 from ..mixture import SETS
 
 Writers = Literal["templates", "endpoint"]
@@ -165,9 +164,9 @@ def build_d2_command(
     made |= summary(rows) | {"limits": limits, "left_out_for_balance": len(surplus)}
     made |= {"refused_feedback": refused.reasons, "refused_replies": unusable.reasons}
     made |= {"feedback_sha256": _digest(feedback.read_bytes()), "sha256": _digest(text.encode())}
-    save(output, text)
+    FILES.write(output, text)
     report = Path(f"{output}.report.json")
-    save(report, json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+    FILES.write_json(report, made)
     _say(made, output, report)
 
 

@@ -35,8 +35,8 @@ def nano_command(
     run that was cut goes on where it was, with the same options.
     """
     from ..errors import RunError
+    from ..nano.effort import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
     from ..nano.run import run_nano
-    from ..nano.spec import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
 
     device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
     if onward and not begin:
@@ -59,7 +59,7 @@ def tiny_command(
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
-    from ..tiny.run import FAST, FULL, run_tiny
+    from ..nano.tiny.run import FAST, FULL, run_tiny
 
     found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
     for table in _tables(found):

@@ -21,7 +21,7 @@ from ..mixture import SETS, Sizes
 from ..recipe import TrainingRecipe
 from .data.dataset import read_pictures
 from .data.pictures import MadePicture
-from .spec import LEFT_OUT, TWINS
+from .effort import LEFT_OUT, TWINS
 from .stages import Stages
 
 _SECONDS = "seconds.json"  # of the run's last part, if it was cut

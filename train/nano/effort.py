@@ -1,4 +1,4 @@
-"""What `python -m train nano` makes, and how much it does. Pure."""
+"""The sizes of the embedded model, the devices it is trained on, and how much `python -m train nano` does. Pure."""
 
 from __future__ import annotations
 
