@@ -18,7 +18,7 @@ from small_data import small_data
 from train.errors import DataError, RecipeError, RunError
 from train.folder import RunFolder, read_outcome
 from train.loop import train
-from training import small_base, small_recipe, trainer
+from training import ROOT, small_base, small_recipe, trainer
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,31 @@ def test_two_processes_learn_what_one_does(whole, ground, tmp_path: Path):
     assert _log(tmp_path / "pair", "start")[0]["processes"] == 2
     digests = [[line["rows_sha256"] for line in _log(run, "epoch")] for run in (whole, tmp_path / "pair")]
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_sharded_weights_learn_what_whole_ones_do(whole, ground, tmp_path: Path):
+    """FSDP2 as train/configs/fsdp2.yaml sets it up, on two processes of a CPU, checkpointed, stopped and gone on with."""
+    text = (ROOT / "train" / "configs" / "fsdp2.yaml").read_text()
+    for old, new in (
+        ("use_cpu: false", "use_cpu: true"),
+        ("num_processes: 8", "num_processes: 2"),
+        (": bf16", ': "no"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "fsdp2.yaml").write_text(text)
+    model = {"gradient_checkpointing": True}
+    path = _recipe_file(small_recipe(*ground, optim={"micro_batch": 2}, model=model), tmp_path)
+    for more in (("--max-steps", "3"), ()):
+        shards = trainer(
+            "run", path, "-o", str(tmp_path / "run"), "-q", *more, launch=2, config=tmp_path / "fsdp2.yaml"
+        )
+        out = shards.communicate(timeout=240)[0]
+        assert shards.returncode == 0, out
+    ours, theirs = _weights(whole), _weights(tmp_path / "run")
+    for name, weight in ours.items():
+        assert torch.allclose(weight, theirs[name], atol=2e-4), name
 
 
 def test_a_run_killed_with_its_workers_alive_can_be_started_at_once(ground, tmp_path: Path):

@@ -7,7 +7,6 @@ import json
 import logging
 import platform
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import qsit_metric
 from qsit_metric.backends.training import published
 from qsit_metric.files import write_atomic, writing
 from qsit_metric.journal import Marker
+from qsit_metric.packages import installed
 
 from .errors import RunError
 from .folder import FILES, OUTCOME, Outcome
@@ -206,8 +206,8 @@ class Saver:
             "versions": {
                 "qsit_metric": qsit_metric.__version__,
                 "torch": torch.__version__,
-                "transformers": version("transformers"),
-                "accelerate": version("accelerate"),
+                "transformers": installed("transformers"),
+                "accelerate": installed("accelerate"),
                 "python": platform.python_version(),
             },
         }
