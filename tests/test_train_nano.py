@@ -91,7 +91,7 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePictu
             assert np.array_equal(whole[firsts[image] : firsts[image] + len(tiles)], tiles.numpy())
     with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the picture 'no\.png'"):
         store.of("no.png")
-    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of pictures that were cut by the model's geometry"):
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles made as now \(geometry .*\), but it has geometry"):
         Prepared.load(tmp_path / "tiles", "tiles", replace(NANO.geometry, max_tiles=NANO.max_tiles + 1))
     with pytest.raises(RunError, match=r"`data\.tiles`: .*a folder with tiles\.json"):
         Prepared.load(tmp_path, "tiles", NANO.geometry)
