@@ -10,14 +10,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
+from benchmarks.artefacts import fig7
+from benchmarks.artefacts.fig7 import ANSWER, MEAN, ONE, SCORE, TWO, Clocked, Found, clock, shares
 from benchmarks.cost import clock as clocks
 from benchmarks.cost.counting import Counter, Counts, tflop
 from benchmarks.cost.mixed import photo
 from benchmarks.cost.models import SHAPES, Shape, _qwen2, build_backend, dialogue, model_config, stored, stored_geometry
 from benchmarks.output import save
 from benchmarks.paper import printed
-from benchmarks.tables import fig7
-from benchmarks.tables.fig7 import ANSWER, MEAN, ONE, SCORE, TWO, Clocked, Found, clock, shares
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.prompts import AUTHORS, DESCRIBE, TRAIN
