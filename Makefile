@@ -67,9 +67,10 @@ test-hosts: $(HOSTS)/ready  ## the integrations against the real host packages
 test-all: $(VENV)/ready  ## slow tests too
 	$(BIN)/python $(PYTEST) -m 'not gpu and not hub'
 
-lint: $(VENV)/ready  ## style
+lint: $(VENV)/ready  ## style, and which way imports point
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/ready  ## mypy --strict
 	$(BIN)/mypy

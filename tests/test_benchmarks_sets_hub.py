@@ -253,7 +253,7 @@ def test_a_transfer_goes_on_where_it_broke_off(hub, get, repo):
 
 def test_a_file_that_was_altered_on_the_way_is_not_kept(hub, get, repo, tmp_path):
     hub.faults.altered["images.tar"] = b"evil"
-    with pytest.raises(HubError, match=r"lists them; altered: images.tar. The cache does not keep it"):
+    with pytest.raises(HubError, match=r"lists them; lost or altered: images.tar. The cache does not keep them"):
         get()
     assert not (tmp_path / "data").exists()
     hub.faults.altered.clear()

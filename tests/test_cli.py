@@ -26,7 +26,7 @@ from qsit_metric import QSiT, Score, __version__, console
 from qsit_metric.cli import app, doctor, inputs, models, options, score, scores
 from qsit_metric.errors import BackendError, InputError
 from qsit_metric.files import Stamp
-from qsit_metric.hub.store import Stored, on_disk
+from qsit_metric.hub.cache import Stored, on_disk
 
 TIED = str(GOLDEN / "tied")
 LEVELS = ["bad", "poor", "fair", "good", "excellent"]

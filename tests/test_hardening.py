@@ -111,7 +111,7 @@ def test_a_stream_wants_many(images, tied):
 def test_any_ordered_iterable_is_a_list(tied):
     want = tied.score(TINY)
     loader = torch.utils.data.DataLoader([torch.zeros(3, 5, 5, dtype=torch.uint8)] * 2, batch_size=1)
-    assert tied.score({"a": TINY, "b": TINY}.values()) == [want, want]
+    assert tied.score({"a": TINY, "b": TINY}.values()) == pytest.approx([want, want], abs=1e-5)
     assert len(tied.score(loader)) == 2
     for unordered in ({TINY}, {"a": TINY}):
         with pytest.raises(InputError):
@@ -142,7 +142,7 @@ def test_many_questions_are_read_in_passes(tied, monkeypatch):
     widths = []
     model = tied.backend.model.model.language_model
     forward = model.forward
-    monkeypatch.setattr(model, "forward", lambda **k: widths.append(k["inputs_embeds"].shape[1]) or forward(**k))
+    monkeypatch.setattr(model, "forward", lambda x, *more: widths.append(len(x)) or forward(x, *more))
     questions = [f"Is it number {i}?" for i in range(100)]
     with tied.open(TINY) as view:
         answers = view.ask(questions, choices=["yes", "no"])

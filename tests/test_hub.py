@@ -21,8 +21,8 @@ from checkpoints import TEXTS, safetensors, write_json, write_sharded, write_tex
 from hub_server import HubServer
 from qsit_metric import catalog, errors, hub
 from qsit_metric.errors import CheckpointError, HubError, InputError, UnknownNameError
+from qsit_metric.hub import cache as store
 from qsit_metric.hub import errors as hub_errors
-from qsit_metric.hub import store
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = "model.safetensors"

@@ -13,7 +13,7 @@ import pytest
 
 from checkpoints import safetensors, write_json, write_sharded, write_whole
 from qsit_metric.errors import CheckpointError
-from qsit_metric.hub import fingerprint, integrity
+from qsit_metric.hub import check, fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -31,17 +31,17 @@ def sharded(tmp_path):
 
 @pytest.mark.parametrize("name", ["tied", "untied"])
 def test_the_golden_checkpoints_are_whole(name):
-    assert integrity.problems(GOLDEN / name) == []
-    integrity.verify(GOLDEN / name)
+    assert check.problems(GOLDEN / name) == []
+    check.verify(GOLDEN / name)
 
 
 def test_the_tiny_checkpoints_are_whole(whole, sharded):
-    integrity.verify(whole)
-    integrity.verify(sharded)
+    check.verify(whole)
+    check.verify(sharded)
 
 
 def test_agrees_with_the_safetensors_library(tmp_path):
-    """The header is read by hand: a file written by the library itself must pass, to the byte."""
+    """A file written by the library itself must pass, to the byte."""
     numpy = pytest.importorskip("numpy")
     from safetensors.numpy import save_file
 
@@ -52,8 +52,8 @@ def test_agrees_with_the_safetensors_library(tmp_path):
         "z": numpy.ones(5, "int8"),
     }
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
-    assert integrity.problems(folder) == []
-    assert integrity._tensors(folder / "model.safetensors") == {"x", "y", "z"}
+    assert check.problems(folder) == []
+    assert check._tensors(folder / "model.safetensors") == {"x", "y", "z"}
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,19 @@ def test_agrees_with_the_safetensors_library(tmp_path):
 def test_a_missing_file_is_named(whole, name, text):
     (whole / name).unlink()
     with pytest.raises(CheckpointError, match=text):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_every_defect_is_named_at_once(whole):
     (whole / "config.json").unlink()
     (whole / "tokenizer_config.json").write_text("{")
     (whole / "model.safetensors").write_bytes(b"")
-    assert len(integrity.problems(whole)) == 3
+    assert len(check.problems(whole)) == 3
     with pytest.raises(
         CheckpointError,
         match=r"config.json is missing; tokenizer_config.json is not .*; model.safetensors is truncated",
     ):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 @pytest.mark.parametrize("content", ["{", "", "\x00\x00", "[" * 100_000])
@@ -89,7 +89,7 @@ def test_every_defect_is_named_at_once(whole):
 def test_broken_json_is_named(whole, name, content):
     (whole / name).write_text(content)
     with pytest.raises(CheckpointError, match=f"{name} is not readable JSON"):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 @pytest.mark.parametrize(
@@ -104,30 +104,30 @@ def test_broken_json_is_named(whole, name, content):
 def test_json_of_the_wrong_kind(whole, name, data, text):
     write_json(whole / name, data)
     with pytest.raises(CheckpointError, match=text):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_other_ways_to_have_a_tokenizer(whole):
     (whole / "tokenizer.json").unlink()
     write_json(whole / "vocab.json", {"a": 0})
-    assert integrity.problems(whole) == ["tokenizer.json (or vocab.json + merges.txt, or tokenizer.model) is missing"]
+    assert check.problems(whole) == ["tokenizer.json (or vocab.json + merges.txt, or tokenizer.model) is missing"]
     (whole / "merges.txt").write_text("")
-    assert integrity.problems(whole) == ["merges.txt is empty"]
+    assert check.problems(whole) == ["merges.txt is empty"]
     (whole / "merges.txt").write_text("a b\n")
-    assert integrity.problems(whole) == []
+    assert check.problems(whole) == []
     (whole / "vocab.json").unlink()
     (whole / "tokenizer.model").write_bytes(b"sentencepiece")
-    assert integrity.problems(whole) == []
+    assert check.problems(whole) == []
 
 
 def test_the_preprocessor_may_live_in_the_processor_config(whole):
     (whole / "preprocessor_config.json").unlink()
     write_json(whole / "processor_config.json", {"processor_class": "LlavaOnevisionProcessor"})
-    assert integrity.problems(whole) == [
+    assert check.problems(whole) == [
         "preprocessor_config.json is missing (and processor_config.json has no image_processor)"
     ]
     write_json(whole / "processor_config.json", {"image_processor": {"size": 384}})
-    assert integrity.problems(whole) == []
+    assert check.problems(whole) == []
 
 
 @pytest.mark.parametrize("kept", [0, 5, 8, 60, -1, -4000])
@@ -135,7 +135,7 @@ def test_truncated_weights(whole, kept):
     path = whole / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match=r"model.safetensors is truncated"):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_weights_that_are_too_long(whole):
@@ -144,7 +144,7 @@ def test_weights_that_are_too_long(whole):
     with pytest.raises(
         CheckpointError, match=r"longer than its header says \(41\d\d bytes on disk, 41\d\d by its header\)"
     ):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def header(data: object) -> bytes:
@@ -169,27 +169,28 @@ def tensor(begin: object, end: object) -> dict[str, object]:
         (header({"a": {"data_offsets": [0]}}), "unreadable safetensors header"),
         (header({"a": tensor("x", "y")}), "unreadable safetensors header"),
         (header({"__metadata__": {}}), "holds no tensors"),
-        (header({"a": tensor(1, 2)}) + b"xx", "hole at byte 0"),
-        (header({"a": tensor(0, 2), "b": tensor(1, 3)}) + b"xxx", "overlap or leave a hole at byte 2"),
-        (header({"a": tensor(0, 2), "b": tensor(2, 1)}) + b"xx", "overlap or leave a hole at byte 2"),
-        (header({"a": tensor(-1, 2)}) + b"xx", "hole at byte 0"),
+        (header({"a": tensor(1, 2)}) + b"xx", "overlap, leave a hole"),
+        (header({"a": tensor(0, 2), "b": tensor(1, 3)}) + b"xxx", "overlap, leave a hole"),
+        (header({"a": tensor(0, 2), "b": tensor(2, 1)}) + b"xx", "overlap, leave a hole"),
+        (header({"a": tensor(-1, 2)}) + b"xx", "overlap, leave a hole"),
+        (header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}) + b"xxxx", "do not fit their shapes"),
     ],
 )
 def test_what_is_not_a_safetensors_file(whole, content, text):
     (whole / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=text):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_a_missing_shard(sharded):
     (sharded / SECOND).unlink()
-    assert integrity.problems(sharded) == [f"{SECOND} is missing"]
+    assert check.problems(sharded) == [f"{SECOND} is missing"]
 
 
 def test_a_truncated_shard_does_not_hide_the_other(sharded):
     (sharded / FIRST).write_bytes((sharded / FIRST).read_bytes()[:-1])
     (sharded / SECOND).unlink()
-    found = integrity.problems(sharded)
+    found = check.problems(sharded)
     assert [text.split(" (")[0] for text in found] == [f"{FIRST} is truncated", f"{SECOND} is missing"]
 
 
@@ -198,7 +199,7 @@ def test_index_and_shards_must_agree(sharded):
         sharded / "model.safetensors.index.json",
         {"weight_map": {"a": FIRST, "c": SECOND, "d": SECOND, "e": SECOND, "f": SECOND, "g": SECOND}},
     )
-    assert integrity.problems(sharded) == [
+    assert check.problems(sharded) == [
         f"{FIRST} holds tensors that model.safetensors.index.json does not list there (b)",
         f"{SECOND} lacks tensors that model.safetensors.index.json lists (d, e, f and 1 more)",
     ]
@@ -220,16 +221,16 @@ def test_index_and_shards_must_agree(sharded):
 def test_an_index_that_cannot_be_used(sharded, index, text):
     write_json(sharded / "model.safetensors.index.json", index)
     with pytest.raises(CheckpointError, match=text):
-        integrity.verify(sharded)
+        check.verify(sharded)
     with pytest.raises(CheckpointError, match=text):
-        integrity.read_shards(sharded / "model.safetensors.index.json")
+        check.read_shards(sharded / "model.safetensors.index.json")
 
 
 def test_the_single_file_counts_before_the_index(sharded):
     """As in transformers: a stale index beside a whole model is not read."""
     (sharded / "model.safetensors").write_bytes(safetensors(a=3))
     (sharded / SECOND).unlink()
-    assert integrity.problems(sharded) == []
+    assert check.problems(sharded) == []
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "weights.ckpt"])
@@ -239,39 +240,39 @@ def test_pickles_are_refused_with_the_way_to_convert(whole, name):
     with pytest.raises(
         CheckpointError, match=rf"only pickled weights are there \({name}\).*can run code.*Convert them"
     ):
-        integrity.verify(whole, hint="next step")
+        check.verify(whole, hint="next step")
 
 
 def test_pickles_beside_safetensors_do_not_matter(whole):
     (whole / "pytorch_model.bin").write_bytes(b"")
     (whole / "training_args.bin").write_bytes(b"")
-    assert integrity.problems(whole) == []
+    assert check.problems(whole) == []
 
 
 def test_a_half_written_file_is_refused(whole):
     (whole / "model.safetensors.incomplete").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"model.safetensors.incomplete is half-written"):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_a_dangling_link_counts_as_missing(whole):
     blob = shutil.move(whole / "model.safetensors", whole.parent / "blob")
     (whole / "model.safetensors").symlink_to(blob)
-    assert integrity.problems(whole) == []
+    assert check.problems(whole) == []
     Path(blob).unlink()
     with pytest.raises(CheckpointError, match=r"model.safetensors .* is missing"):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_a_folder_in_place_of_a_file_counts_as_missing(whole):
     (whole / "config.json").unlink()
     (whole / "config.json").mkdir()
-    assert integrity.problems(whole) == ["config.json is missing"]
+    assert check.problems(whole) == ["config.json is missing"]
 
 
 def test_what_is_no_folder(tmp_path, whole):
-    assert integrity.problems(tmp_path / "absent") == ["this is not a folder"]
-    assert integrity.problems(whole / "config.json") == ["this is not a folder"]
+    assert check.problems(tmp_path / "absent") == ["this is not a folder"]
+    assert check.problems(whole / "config.json") == ["this is not a folder"]
 
 
 def test_a_file_that_cannot_be_read(whole, monkeypatch):
@@ -280,13 +281,13 @@ def test_a_file_that_cannot_be_read(whole, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(CheckpointError, match=r"it cannot be read \(Permission denied\)"):
-        integrity.verify(whole)
+        check.verify(whole)
 
 
 def test_the_message_names_the_argument_the_folder_and_the_next_step(whole):
     (whole / "config.json").unlink()
     with pytest.raises(CheckpointError) as caught:
-        integrity.verify(whole, hint="Run `qsit download q-sit` again.")
+        check.verify(whole, hint="Run `qsit download q-sit` again.")
     text = str(caught.value)
     assert text.startswith("`model`: got ")
     assert text.endswith("config.json is missing. Run `qsit download q-sit` again.")
@@ -299,7 +300,7 @@ def test_verification_reads_headers_only(whole):
     text = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     os.truncate(path, 8 + len(text) + size)
-    assert integrity.problems(whole) == []
+    assert check.problems(whole) == []
 
 
 def test_a_fingerprint_tells_checkpoints_apart(tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from qsit_metric import QSiT, Recipe
 from qsit_metric.errors import BackendError, CheckpointError, InputError
+from qsit_metric.model.reading import Whole
 from qsit_metric.pixels import load
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,7 +33,8 @@ def _plain(metric: QSiT, path: Path, text: str) -> float:
     embed = backend.model.get_input_embeddings()
     rows = [embed(torch.tensor(ids.before)), image.data, embed(torch.tensor((*ids.after, *answer)))]
     with torch.no_grad():
-        hidden = backend.model.model.language_model(inputs_embeds=torch.cat(rows)[None], use_cache=False)[0][0]
+        text = torch.cat(rows)
+        hidden = backend.model.model.language_model(text, Whole([len(text)], text.device, every=True))
         chances = backend.model.lm_head(hidden).float().log_softmax(dim=-1)
     start = len(hidden) - len(answer)
     return sum(float(chances[start + place - 1, token]) for place, token in enumerate(answer))

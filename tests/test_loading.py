@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, HERE, IMAGES, expected
 from qsit_metric import QSiT, Recipe, packages
-from qsit_metric.backends import loading
 from qsit_metric.errors import BackendError, CheckpointError, DependencyError, InputError, UnknownNameError
+from qsit_metric.model import weights
 from qsit_metric.prompts import RECIPE_FILE
 
 WANT = expected("tied")["images"]["square_512.png"]["score15"]
@@ -31,11 +31,16 @@ def without(name):
 
 @pytest.mark.parametrize("release", ["4.45.0", "4.56.2", "6.0.0"])
 def test_another_release_of_transformers_is_named_before_anything_is_read(monkeypatch, release):
-    """The release that the authors pin, for one; it would find fault with the checkpoint."""
+    """By the general backend, which depends on it."""
     monkeypatch.setattr(packages, "version", lambda name: release)
     words = rf"`transformers`: got '{release}', expected transformers >=4.57,<6. Install one of these: pip install"
     with pytest.raises(DependencyError, match=words):
         QSiT(GOLDEN / "tied", backend="transformers")
+
+
+def test_the_fast_path_asks_for_no_release_of_transformers(monkeypatch):
+    monkeypatch.setattr(packages, "version", lambda name: "4.45.0")
+    assert QSiT(GOLDEN / "tied").score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
 
 
 def test_the_range_is_that_of_the_package():
@@ -184,7 +189,7 @@ def test_dtypes(dtype):
     ],
 )
 def test_bad_arguments_are_found_before_weights_are_read(arguments, error, message, monkeypatch):
-    monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(weights, "load", lambda *_, **__: pytest.fail("weights were read"))
     with pytest.raises(error, match=message):
         QSiT(GOLDEN / "tied", **arguments)
 

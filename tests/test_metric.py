@@ -343,18 +343,19 @@ def test_better_pictures_of_real_life_are_read(tied, photos):
 
 def test_a_picture_that_fills_one_tile_is_encoded_once(tied, monkeypatch):
     """Maps and losses ask for thousands of those; what the language model reads stays the same."""
-    from qsit_metric.backends import vision
+    from qsit_metric.backends.features import projected
 
     passes = []
-    encode = vision.tower_states
-    monkeypatch.setattr(vision, "tower_states", lambda model, tiles: passes.append(len(tiles)) or encode(model, tiles))
+    model = tied.backend.model
+    encode = model.states
+    monkeypatch.setattr(model, "states", lambda tiles, *more: passes.append(len(tiles)) or encode(tiles, *more))
     backend = tied.backend
     with torch.no_grad():
         prepared = [backend.prepare(load(IMAGES / name)) for name in ("tile_384.png", "landscape_451x300.png")]
         (small, large), tiles = backend.encode(prepared), prepared[0].data.tiles
         assert passes == [1 + prepared[1].tiles]
-        both = encode(backend.model, normalise(tiles, backend.geometry))
-        [want] = vision.projected(backend.model, [both], [prepared[0].data.plan])
+        both = encode(normalise(tiles, backend.geometry))
+        [want] = projected(backend.model, [both], [prepared[0].data.plan])
     assert torch.equal(tiles[0], tiles[1])
     assert small.data.shape == want.shape
     assert torch.allclose(small.data, want, atol=1e-5)

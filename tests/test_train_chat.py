@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsit_metric.backends.dialogue import Dialogue
+from qsit_metric.backends.training import Tokenizer
 from qsit_metric.prompts import CHATML, TRAIN, multiple_choice
 from train.chat import IGNORED, Encoder, check_rows
 from train.data.rows import Row
@@ -20,18 +21,16 @@ D1 = Row("a", "a.jpg", ((TRAIN.question, "The quality of the image is excellent.
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(small_base(tmp_path_factory.mktemp("chat") / "base"))
+    return Tokenizer.load(small_base(tmp_path_factory.mktemp("chat") / "base"))
 
 
 def _said(tokenizer, ids) -> list[str]:
-    return [tokenizer.decode([token]) for token in ids]
+    return [tokenizer.decode([token], skip_special_tokens=False) for token in ids]
 
 
 def test_the_text_is_llava_nexts(tokenizer):
     tokens = Encoder(tokenizer, TRAIN.system).encode(D1, image_tokens=2)
-    assert tokenizer.decode(tokens.ids) == (
+    assert tokenizer.decode(tokens.ids, skip_special_tokens=False) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         f"<|im_start|>user\n<image><image>\n{TRAIN.question}<|im_end|>\n"
         "<|im_start|>assistant\nThe quality of the image is excellent.<|im_end|>\n"
@@ -69,14 +68,14 @@ def test_next_supervises_each_option_line_of_a_question(tokenizer):
 def test_later_turns_have_no_image_and_are_answered_too(tokenizer):
     row = Row("m", "a.jpg", (("Is it sharp?", "Yes."), ("Is it?", "No.")))
     tokens = Encoder(tokenizer, None, "answer").encode(row, image_tokens=3)
-    assert tokens.ids.count(tokenizer.convert_tokens_to_ids("<image>")) == 3
-    said = tokenizer.decode([label for label in tokens.labels if label != IGNORED])
+    assert tokens.ids.count(tokenizer.id_of("<image>")) == 3
+    said = tokenizer.decode([label for label in tokens.labels if label != IGNORED], skip_special_tokens=False)
     assert said == "Yes.<|im_end|>No.<|im_end|>"
 
 
 def test_training_and_scoring_see_the_same_tokens(tokenizer):
     """The prompt that reads a score is, token for token, the beginning of the row that taught it."""
-    image = tokenizer.convert_tokens_to_ids("<image>")
+    image = tokenizer.id_of("<image>")
     asked = Dialogue(tokenizer, CHATML).ids(TRAIN.scoring())
     taught = Encoder(tokenizer, TRAIN.system).encode(D1, image_tokens=4).ids
     prompt = (*asked.before, *[image] * 4, *asked.after)
@@ -94,7 +93,7 @@ def test_labels_are_the_ids_where_they_are_learned(tokenizer, turns, image):
     for mask in ("next", "answer"):
         tokens = Encoder(tokenizer, TRAIN.system, mask).encode(Row("r", "a.jpg", tuple(turns)), image)
         assert len(tokens.ids) == len(tokens.labels)
-        pictures = tokenizer.convert_tokens_to_ids("<image>")
+        pictures = tokenizer.id_of("<image>")
         pairs = list(zip(tokens.ids, tokens.labels, strict=True))
         assert all(label in (IGNORED, token) for token, label in pairs)
         assert sum(token == pictures for token, _ in pairs) == image
@@ -114,9 +113,8 @@ def test_an_unknown_mask_is_refused(tokenizer):
 
 
 def test_a_tokenizer_without_the_format_is_refused(tmp_path: Path):
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
+    import tokenizers
 
-    plain = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0, "<": 1, "|": 2}, [])))
+    plain = Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "<": 1, "|": 2}, [])), {})
     with pytest.raises(RecipeError, match=r"tokens for '<\|im_start\|>'>, expected one token"):
         Encoder(plain, None)

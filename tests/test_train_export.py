@@ -20,13 +20,19 @@ from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
+from qsit_metric.backends.training import Whole, projected
 from qsit_metric.errors import HubError
+from qsit_metric.pixels import load
+from qsit_metric.pixels.tiles import cut, normalise, plan
 from qsit_metric.prompts import TRAIN
 from train import export as exporting
+from train import model
 from train.card import card, metadata, public
 from train.commands.export import export_command
 from train.errors import RunError
 from train.export import check_target, checkpoint_of, export, push
+from train.model import JointModel, load_parts
+from train.recipe import Model
 
 PICTURE = IMAGES / "tiny_7x5.png"
 FACTS = {
@@ -51,10 +57,13 @@ EVENTS = [
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The golden checkpoint, dressed up as a run's best model."""
-    run = tmp_path / "run"
+    return dressed("tied", tmp_path / "run")
+
+
+def dressed(source: str, run: Path) -> Path:
+    """A golden checkpoint, dressed up as a run's best model."""
     model = run / "models" / "step-0000120"
-    shutil.copytree(GOLDEN / "tied", model)
+    shutil.copytree(GOLDEN / source, model)
     shutil.rmtree(model / "video_processor")
     TRAIN.save(model)
     (model / "training.json").write_text(json.dumps(FACTS))
@@ -87,7 +96,7 @@ def test_weights_are_cast_once(run, tmp_path, dtype):
     before, after = (next(w for n, w in ws.items() if n.endswith("image_newline")) for ws in (old, new))
     assert {weight.dtype for weight in new.values()} == {kind}
     assert torch.equal(before.to(kind), after)
-    assert json.loads((done.folder / "config.json").read_text())["dtype"] == dtype
+    assert json.loads((done.folder / "config.json").read_text())["torch_dtype"] == dtype
 
 
 def test_it_has_all_files(run, tmp_path):
@@ -104,13 +113,47 @@ def test_it_has_all_files(run, tmp_path):
     assert not isinstance(settings.get("extra_special_tokens"), list)
 
 
-def test_large_models_are_cut_into_shards(run, tmp_path, monkeypatch):
-    from transformers import PreTrainedModel
+@pytest.mark.parametrize("source", ["tied", "untied"])
+def test_transformers_own_class_computes_an_export_alike(source, tmp_path):
+    """The golden pictures through transformers' tower, projector, decoder and head, and through ours: 1e-5 in float32.
 
-    plain = PreTrainedModel.save_pretrained
-    monkeypatch.setattr(
-        PreTrainedModel, "save_pretrained", lambda self, folder, **k: plain(self, folder, max_shard_size="200KB", **k)
+    Tiles and their packing are ours in both: releases of transformers disagree about them.
+    """
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    model_folder = dressed(source, tmp_path / "run")
+    done = export(model_folder, tmp_path / "out", dtype="float32")
+    theirs, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
+        done.folder, output_loading_info=True, attn_implementation="eager"
     )
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    parts = load_parts(Model(base=str(done.folder)), "train")
+    joint, core = JointModel(parts.model, parts.geometry), theirs.model
+    ids = parts.tokenizer.encode("Is the picture sharp? The quality of the image is")
+    for path in sorted(IMAGES.iterdir()):
+        picture = load(path, exif=False)
+        tiles, layout = cut(picture, parts.geometry), plan(parts.geometry, picture.height, picture.width)
+        with torch.no_grad():
+            pixels = normalise(tiles, parts.geometry)
+            states = core.vision_tower(pixels, output_hidden_states=True).hidden_states[
+                parts.model.config.feature_layer
+            ]
+            seen = joint.model.states(pixels)
+            assert torch.allclose(
+                core.multi_modal_projector(states), joint.model.model.multi_modal_projector(seen), atol=1e-5
+            ), path.name
+            [features] = projected(parts.model, [seen], [layout])
+            words = parts.model.get_input_embeddings()(torch.tensor(ids))
+            embedded = torch.cat([features, words])
+            reading = Whole([len(embedded)], embedded.device, every=True)
+            ours = parts.model.lm_head(parts.model.model.language_model(embedded, reading)[-len(ids) :])
+            mask = torch.ones(1, len(embedded), dtype=torch.long)
+            read = core.language_model(inputs_embeds=embedded[None], attention_mask=mask).last_hidden_state[0]
+            assert torch.allclose(theirs.lm_head(read[-len(ids) :]), ours, atol=1e-5), path.name
+
+
+def test_large_models_are_cut_into_shards(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "_SHARD", "200KB")
     done = export(run, tmp_path / "out", dtype="float32")
     assert len(list(done.folder.glob("model-*.safetensors"))) > 1
     assert (done.folder / "model.safetensors.index.json").is_file()

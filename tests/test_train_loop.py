@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from qsit_metric import QSiT
 from small_data import small_data
@@ -117,6 +117,27 @@ def test_a_run_stopped_in_an_epoch_ends_as_if_it_had_not_been(whole, ground, tmp
     assert [line["total"] for line in _log(tmp_path / "run", "step")] == list(range(1, 9))
     ours, theirs = (_log(run, "step") for run in (whole, tmp_path / "run"))
     assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
+
+
+def test_a_run_begun_with_transformers_module_goes_on(whole, ground, tmp_path: Path):
+    """Its states name the weights as transformers 5 does; the optimiser's are read by the weights' order."""
+    recipe = small_recipe(*ground, validation={"scores": True})
+    train(recipe, tmp_path / "run", max_steps=5, quiet=True)
+    for file in (tmp_path / "run" / "states").glob("*/model.safetensors"):
+        weights = {name.replace("vision_model.", ""): weight for name, weight in load_file(file).items()}
+        assert any(name.startswith("model.model.vision_tower.encoder.") for name in weights)
+        save_file(weights, file, {"format": "pt"})
+    assert train(recipe, tmp_path / "run", quiet=True).finished
+    assert _equal(whole, tmp_path / "run")
+
+
+def test_a_state_that_cannot_be_read_is_told(ground, tmp_path: Path):
+    recipe = small_recipe(*ground)
+    train(recipe, tmp_path / "run", max_steps=3, quiet=True)
+    for file in (tmp_path / "run" / "states").glob("*/optimizer.bin"):
+        file.write_bytes(b"no state")
+    with pytest.raises(RunError, match=r"`output`: .*step-0000003', expected a state that can be read.*model\.base="):
+        train(recipe, tmp_path / "run", quiet=True)
 
 
 def test_a_run_killed_in_an_epoch_ends_as_if_it_had_not_been(ground, tmp_path: Path):

@@ -1,8 +1,7 @@
-"""`train.names`: weights are saved under the published names, whatever release saves them and whatever they came from."""
+"""Weights are saved under the published names, whatever release saves them and whatever they came from."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from conftest import GOLDEN, IMAGES
 from qsit_metric import QSiT
-from train.model import INDEX, load_parts, publish_names, published
+from qsit_metric.backends.training import published
+from train import model
+from train.model import load_parts, on_disk
 from train.recipe import Model
 
 SOURCES = ["tied", "untied"]
@@ -42,46 +43,33 @@ def renamed(source: str, folder: Path) -> Path:
 @pytest.mark.parametrize("source", SOURCES)
 def test_published_names_stay_and_others_become_them(source):
     for name in names(GOLDEN / source):
-        assert published(name) == name
-        assert published(newer(name)) == name != newer(name)
+        assert on_disk(name) == name
+        assert on_disk(published(name)) == on_disk(published(newer(name))) == name != newer(name)
 
 
+@pytest.mark.parametrize("shard", ["5GB", "200KB"])
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_folder_is_renamed_bit_for_bit(source, tmp_path):
-    folder = renamed(source, tmp_path / "newer")
-    publish_names(folder)
-    before, after = (load_file(place / "model.safetensors") for place in (GOLDEN / source, folder))
+def test_a_checkpoint_of_any_release_is_saved_under_them_bit_for_bit(source, shard, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "_SHARD", shard)
+    parts = load_parts(Model(base=str(renamed(source, tmp_path / "newer"))), "train")
+    parts.save(tmp_path / "saved")
+    before = load_file(GOLDEN / source / "model.safetensors")
+    after = {
+        name: weight for file in (tmp_path / "saved").glob("*.safetensors") for name, weight in load_file(file).items()
+    }
+    if source == "tied":
+        before.pop("language_model.lm_head.weight", None)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert safe_open(folder / "model.safetensors", "pt").metadata() == {"format": "pt"}
-    stamp = (folder / "model.safetensors").stat().st_mtime_ns
-    publish_names(folder)
-    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp, "what is right is not written again"
-
-
-def test_shards_and_their_index(tmp_path):
-    folder = renamed("tied", tmp_path / "newer")
-    weights = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    order, files = sorted(weights), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-    place = {name: files[position % 2] for position, name in enumerate(order)}
-    for file in files:
-        save_file({name: weights[name] for name in order if place[name] == file}, folder / file, {"format": "pt"})
-    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": place}))
-    publish_names(folder)
-    index = json.loads((folder / INDEX).read_text())
-    assert index["metadata"] == {"total_size": 1}
-    assert index["weight_map"].keys() == names(GOLDEN / "tied") == names(folder)
-    assert all(name in safe_open(folder / file, "pt").keys() for name, file in index["weight_map"].items())  # noqa: SIM118
+    for file in (tmp_path / "saved").glob("*.safetensors"):
+        assert safe_open(file, "pt").metadata()["format"] == "pt"
+    assert (tmp_path / "saved" / "model.safetensors.index.json").is_file() == (shard == "200KB")
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_training_checkpoint_is_written_under_them(source, tmp_path):
+def test_a_training_checkpoint_scores_as_its_base(source, tmp_path):
     parts = load_parts(Model(base=str(GOLDEN / source), gradient_checkpointing=False), "train")
     parts.save(tmp_path / "saved", {name: weight.clone() for name, weight in parts.model.state_dict().items()})
-    assert names(tmp_path / "saved") - {"language_model.lm_head.weight"} == names(GOLDEN / source) - {
-        "language_model.lm_head.weight"
-    }
     picture = IMAGES / "tiny_7x5.png"
     assert float(QSiT(tmp_path / "saved").score(picture)) == pytest.approx(
         float(QSiT(GOLDEN / source, recipe="train").score(picture)), abs=1e-5

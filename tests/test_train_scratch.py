@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from qsit_metric import QSiT
+from qsit_metric.backends.training import Tokenizer
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import CHATML, TRAIN
 from train.chat import IGNORED, Encoder
@@ -38,7 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer(base: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base, local_files_only=True)
+    return AutoTokenizer.from_pretrained(base, local_files_only=True)  # as everybody else reads it
 
 
 @pytest.mark.parametrize("size", [(96, 96), (7, 5), (300, 40), (33, 500)])
@@ -83,10 +84,10 @@ def test_level_words_and_the_words_of_d1_are_single_tokens(tokenizer: Any) -> No
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_d1_row_has_21_targets_under_the_mask_of_llava_next(tokenizer: Any, level: str) -> None:
+def test_a_d1_row_has_21_targets_under_the_mask_of_llava_next(base: Path, level: str) -> None:
     """The count of the reference for Qwen2's vocabulary: 3 system, 5 user, 13 assistant."""
     row = Row("a", "a.png", ((TRAIN.question, f"The quality of the image is {level}."),))
-    tokens = Encoder(tokenizer, TRAIN.system, "next").encode(row, 36)
+    tokens = Encoder(Tokenizer.load(base), TRAIN.system, "next").encode(row, 36)
     assert sum(label != IGNORED for label in tokens.labels[1:]) == 21
 
 

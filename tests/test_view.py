@@ -16,6 +16,7 @@ from qsit_metric import QSiT
 from qsit_metric.backends.base import Prepared
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.errors import BackendError, InputError
+from qsit_metric.model.weights import published
 from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import normalise
 from qsit_metric.prompts import CHATML, Recipe
@@ -103,13 +104,24 @@ def test_questions_about_one_image_encode_it_once(lively, monkeypatch):
     assert calls == [1, 2]
 
 
-def theirs(metric, picture, prompt, **rules):
-    """The same prompt through `generate` of the installed transformers, without our prefix machinery."""
+@pytest.fixture(scope="module")
+def reference(lively):
+    """The installed transformers' model with the lively weights."""
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(GOLDEN / "untied", dtype=torch.float32).eval()
+    ours = lively.backend.model.state_dict()
+    model.load_state_dict({name: ours[published(name)] for name in model.state_dict()})
+    return model
+
+
+def theirs(metric, model, picture, prompt, **rules):
+    """The same prompt through `generate` of the installed transformers, without our network and prefix machinery."""
     backend: LlavaOnevisionBackend = metric.backend
     prepared: Prepared = backend.prepare(load(picture))
     ids = backend._dialogue.ids(prompt)
-    tokens = [*ids.before, *[backend.model.config.image_token_index] * prepared.tokens, *ids.after]
-    out = backend.model.generate(
+    tokens = [*ids.before, *[backend.model.config.image_token] * prepared.tokens, *ids.after]
+    out = model.generate(
         input_ids=torch.tensor([tokens]),
         attention_mask=torch.ones(1, len(tokens), dtype=torch.long),
         pixel_values=normalise(prepared.data.tiles, backend.geometry)[None],
@@ -121,18 +133,21 @@ def theirs(metric, picture, prompt, **rules):
     return tuple(out[0, len(tokens) :].tolist())
 
 
+def ruled(monkeypatch, metric, **rules):
+    monkeypatch.setattr(metric.backend, "generation", dataclasses.replace(metric.backend.generation, **rules))
+
+
 @pytest.mark.parametrize("rules", [{}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}])
-def test_answers_equal_transformers_generate(lively, monkeypatch, rules):
-    monkeypatch.setattr(lively.backend, "generation", dataclasses.replace(lively.backend.generation, **rules))
+def test_answers_equal_transformers_generate(lively, reference, monkeypatch, rules):
+    ruled(monkeypatch, lively, **rules)
     for seed, question in enumerate(QUESTIONS):
         picture = noise(130, 90, seed)
         answer = lively.ask(picture, [question, QUESTIONS[0]], max_new_tokens=12)[0]
-        assert answer.tokens == theirs(lively, picture, lively.recipe.asking(question), **rules)
+        assert answer.tokens == theirs(lively, reference, picture, lively.recipe.asking(question), **rules)
 
 
 def test_ignored_generation_rules_are_said(lively, monkeypatch, caplog):
-    told = dataclasses.replace(lively.backend.generation, ignored=("suppress_tokens",))
-    monkeypatch.setattr(lively.backend, "generation", told)
+    ruled(monkeypatch, lively, ignored=("suppress_tokens",))
     lively.ask(noise(9, 9), "Sharp?", max_new_tokens=1)
     assert "suppress_tokens" in caplog.text
 
@@ -142,8 +157,7 @@ def test_an_answer_ends_at_the_end_token(lively, monkeypatch):
     long = lively.ask(picture, QUESTIONS[1], max_new_tokens=10)
     assert not long.finished
     stop = next(token for i, token in enumerate(long.tokens) if i > 1 and token not in long.tokens[:i])
-    ends = dataclasses.replace(lively.backend.generation, stop=frozenset({460, stop}))
-    monkeypatch.setattr(lively.backend, "generation", ends)
+    ruled(monkeypatch, lively, stop=frozenset({460, stop}))
     short, other = lively.ask(picture, [QUESTIONS[1], QUESTIONS[2]], max_new_tokens=10)
     assert short.finished
     assert short.tokens == long.tokens[: long.tokens.index(stop) + 1]

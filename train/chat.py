@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from qsit_metric.backends.dialogue import IMAGE
-from qsit_metric.backends.tokenizer import Tokenizer
+from qsit_metric.backends.training import IMAGE, Tokenizer
 from qsit_metric.errors import shorten
 from qsit_metric.prompts import Recipe
 
@@ -39,7 +38,7 @@ class Encoder:
     """Writes rows in the training format.
 
     Args:
-        tokenizer: A Qwen2 tokenizer that knows the image token: a `Tokenizer`, or one of transformers.
+        tokenizer: A Qwen2 tokenizer that knows the image token.
         system: System turn, or None.
         mask: "next" learns, as LLaVA-NeXT does, the assistant's turns with their headers, and every `<|im_start|>`,
             `<|im_end|>` and newline of the whole conversation; "answer" learns the answers and the `<|im_end|>` after.
@@ -51,16 +50,16 @@ class Encoder:
         llava/train/train.py `preprocess_qwen`; with "next" a D1 row has 21 supervised targets, one of them the level.
     """
 
-    def __init__(self, tokenizer: Any, system: str | None, mask: Mask = "next") -> None:
+    def __init__(self, tokenizer: Tokenizer, system: str | None, mask: Mask = "next") -> None:
         if mask not in ("next", "answer"):
             raise RecipeError.about("chat.mask", mask, "'next' or 'answer'")
-        self._tokenizer = Tokenizer.of(tokenizer)
+        self._tokenizer = tokenizer
         self._system = system
         self._mask = mask
         self._start, self._end, self._newline, self._image = (
             self._single(text) for text in (_START, _END, _NEWLINE, IMAGE)
         )
-        self._reserved = sorted({IMAGE, *self._tokenizer.all_special_tokens, *self._tokenizer.added_vocab} - {""})
+        self._reserved = sorted({IMAGE, *tokenizer.all_special_tokens, *tokenizer.added_vocab} - {""})
 
     def encode(self, row: Row, image_tokens: int) -> Tokens:
         """Tokenise a row.

@@ -74,7 +74,9 @@ class Engine:
         self._prepare_engines()
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
-        self.joint, self._optimizer = self.accelerator.prepare(JointModel(parts.model, parts.geometry), optimizer)
+        self.joint, self._optimizer = self.accelerator.prepare(
+            JointModel(parts.model, parts.geometry, parts.recompute), optimizer
+        )
         self.sharded = self.accelerator.distributed_type in _SHARDED
 
     def step(self, batches: Sequence[Batch], progress: float) -> tuple[list[RowLosses], float, float]:

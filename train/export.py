@@ -18,14 +18,12 @@ import torch
 
 from qsit_metric import QSiT
 from qsit_metric._version import __version__
-from qsit_metric.backends.base import LoadOptions
-from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
-from qsit_metric.backends.loading import load_model
+from qsit_metric.backends.training import Config, Tokenizer, load_geometry, load_weights
 from qsit_metric.errors import HubError, QSiTError
 from qsit_metric.files import commit_folder
 from qsit_metric.hub import fingerprint, verify
 from qsit_metric.hub.errors import failures, is_unreachable
-from qsit_metric.prompts import CHATML, Recipe
+from qsit_metric.prompts import Recipe
 
 from .card import card, public
 from .errors import RecipeError, RunError
@@ -145,17 +143,12 @@ def _default(run: Path) -> str:
 
 def _write(source: Path, work: Path, dtype: torch.dtype) -> None:
     """Weights in the wanted type and all other files; loading and saving need no accelerator."""
-    from transformers import LlavaOnevisionForConditionalGeneration
-
-    scoring = _scoring(source)
-    tokenizer, _ = load_tokenizer(source, scoring.template or CHATML)
-    options = LoadOptions(device="cpu", dtype=dtype)
-    model = load_model(LlavaOnevisionForConditionalGeneration, source, load_config(source), options)
+    model = load_weights(source, Config.load(source), dtype)
     for name, weight in model.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             expected = "weights that the type can hold" if dtype == torch.float16 else "finite weights"
             raise RunError.about("dtype", f"<{name} in {dtype}>", expected, "Export with --dtype bfloat16 or float32.")
-    Parts(model, tokenizer, load_geometry(source), source, scoring).save(work)
+    Parts(model, Tokenizer.load(source), load_geometry(source), source, _scoring(source)).save(work)
 
 
 def _try(work: Path, dtype: str) -> float:

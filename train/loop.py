@@ -24,7 +24,7 @@ from .folder import Outcome, RunFolder
 from .mixture import SETS, Epoch, Sizes, draw_epoch
 from .model import Parts, load_parts
 from .prepared import Prepared, fingerprint
-from .processes import Interrupts, silence
+from .processes import Interrupts
 from .progress import Progress, Stopper, Watch, progress, steps_in, validation_steps
 from .recipe import TrainingRecipe
 from .saving import Saver
@@ -50,7 +50,6 @@ def train(recipe: TrainingRecipe, output: Path, *, max_steps: int | None = None,
         RunError: Another run has the folder or the folder belongs to another recipe, the loss is not finite, a worker
             died, the disk is full, or the run was interrupted. The last good state is kept in each case.
     """
-    silence()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forks, and each reads one row at a time
     folder = RunFolder(output)
     if done := Outcome.load(folder, recipe):

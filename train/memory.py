@@ -19,12 +19,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from qsit_metric import catalog
-from qsit_metric.backends.checkpoint import load_config
+from qsit_metric.backends.training import Config, LlavaOnevision, Text, Vision, empty
 from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.pixels.tiles import plan
 
@@ -34,12 +34,20 @@ from .model import JointModel, mark_trainable, parameter_groups
 from .recipe import Lora, Model, Optim, TrainingRecipe
 
 PHASES = ("forward", "backward begins", "language done", "vision done", "step")
-SHAPES = ("small", "0.5b", "7b")
 MIB = 2**20
 SUPERVISED = 21  # targets of a D1 row under the mask "next"
 TEXT = 46  # its tokens beside the image's, in Qwen2's vocabulary
 _BACKWARD = PHASES[1:4]
 _STEPS = 2  # the moments of the optimiser are there from the second on
+_TEXT = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
+    "tie_word_embeddings",
+)  # fmt: skip
+_SIZES = {
+    "small": (256, 8, 4, 2, 1408, 8000, True),
+    "0.5b": (896, 24, 14, 2, 4864, 152000, True),
+    "7b": (3584, 28, 28, 4, 18944, 152064, False),
+}
 _MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
@@ -98,7 +106,7 @@ def shape_of(base: str) -> Shape:
         CheckpointError: A folder without a LLaVA-OneVision config.
     """
     if (Path(base) / "config.json").is_file():
-        return count(load_config(Path(base)))
+        return count(Config.load(Path(base)))
     record = catalog.find(base.partition("@")[0])
     name = (record.name if record else base).lower()
     for size, words in (("0.5b", ("mini", "0.5b")), ("7b", ("7b", "q-sit"))):
@@ -108,69 +116,40 @@ def shape_of(base: str) -> Shape:
     raise RecipeError.about("model.base", base, "a folder, or a checkpoint of 0.5B or 7B", hint)
 
 
-def published(size: str) -> Any:
-    """The config of the published LLaVA-OneVision of a size, "0.5b" or "7b".
+def config_of(name: str) -> Config:
+    """The config of a shape: "0.5b", "7b", or "small", which has the same parts at sizes that a CPU can train.
 
     Reference:
         config.json of llava-hf/llava-onevision-qwen2-0.5b-ov-hf and -7b-ov-hf.
     """
-    from transformers import LlavaOnevisionConfig
-
-    vision = {
-        "model_type": "siglip_vision_model", "hidden_size": 1152, "num_attention_heads": 16,
-        "num_hidden_layers": 26, "intermediate_size": 4304, "image_size": 384,
-        "patch_size": 14, "vision_use_head": False,
+    small = name == "small"
+    text = dict(zip(_TEXT, _SIZES[name], strict=True))
+    sizes = (256, 4, 6, 1024) if small else (1152, 16, 26, 4304)
+    names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+    vision = {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14, "vision_use_head": False}
+    fields = {
+        "model_type": "llava_onevision", "text_config": {"model_type": "qwen2", **text},
+        "vision_config": {**vision, **dict(zip(names, sizes, strict=True))},
+        "image_token_index": 7999 if small else 151646, "tie_word_embeddings": text["tie_word_embeddings"],
     }  # fmt: skip
-    names = (
-        "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-        "vocab_size", "tie_word_embeddings",
-    )  # fmt: skip
-    values = {"0.5b": (896, 24, 14, 2, 4864, 152000, True), "7b": (3584, 28, 28, 4, 18944, 152064, False)}[size]
-    text = {"model_type": "qwen2", **dict(zip(names, values, strict=True))}
-    return LlavaOnevisionConfig(vision_config=vision, text_config=text, tie_word_embeddings=values[-1])
+    return Config.of(fields)
 
 
-def config_of(name: str) -> Any:
-    """The config of a shape: "0.5b", "7b", or "small", which has the same parts at sizes that a CPU can train."""
-    if name != "small":
-        return published(name)
-    config = published("0.5b")
-    for part, sizes in (("vision_config", (256, 6, 4, 1024)), ("text_config", (256, 8, 4, 1408))):
-        fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        for field, value in zip(fields, sizes, strict=True):
-            setattr(getattr(config, part), field, value)
-    config.text_config.num_key_value_heads = 2
-    config.text_config.vocab_size = 8000
-    config.text_config.layer_types = ["full_attention"] * 8
-    config.image_token_index = 7999
-    return config
-
-
-def count(config: Any) -> Shape:
-    """Count a model's weights exactly, on the meta device: nothing is allocated.
-
-    Args:
-        config: A `LlavaOnevisionConfig`.
-    """
-    from transformers import LlavaOnevisionForConditionalGeneration
-
-    with torch.device("meta"):
-        model = LlavaOnevisionForConditionalGeneration(config)
-    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
-    vision, text = config.vision_config, config.text_config
+def count(config: Config) -> Shape:
+    """Count a model's weights exactly, on the meta device: nothing is allocated."""
+    sizes = {name: weight.numel() for name, weight in empty(config).named_parameters()}
+    vision, text = config.vision, config.text
     words = _sum(sizes, "embed_tokens") + _sum(sizes, "lm_head")
     projector = _sum(sizes, "multi_modal_projector") + _sum(sizes, "image_newline")
     tower = _sum(sizes, "vision_tower")
-    seen = _tower(vision, tower, _sum(sizes, "encoder.layers.0."), vision.hidden_size)
-    keys = text.hidden_size // text.num_attention_heads * text.num_key_value_heads
+    seen = _tower(vision, tower, _sum(sizes, "encoder.layers.0."), vision.hidden)
     rest = sum(sizes.values()) - words - projector - tower
-    spoken = _tower(text, rest, _sum(sizes, "language_model.layers.0."), keys)
-    patches = (vision.image_size // vision.patch_size) ** 2
-    return Shape(seen, spoken, projector, words, text.vocab_size, patches)
+    spoken = _tower(text, rest, _sum(sizes, "language_model.layers.0."), text.groups * text.head)
+    return Shape(seen, spoken, projector, words, text.vocabulary, vision.positions)
 
 
-def _tower(config: Any, weights: int, layer: int, keys: int) -> Tower:
-    return Tower(config.num_hidden_layers, config.hidden_size, config.intermediate_size, keys, layer, weights)
+def _tower(config: Vision | Text, weights: int, layer: int, keys: int) -> Tower:
+    return Tower(config.layers, config.hidden, config.inner, keys, layer, weights)
 
 
 def _sum(sizes: dict[str, int], part: str) -> int:
@@ -366,7 +345,7 @@ def measure(shape: str, width: int, height: int, device: str) -> Measured:
     """Make training steps in a fresh process and report their peak.
 
     Args:
-        shape: One of `SHAPES`; random weights.
+        shape: "small", "0.5b" or "7b"; random weights.
         width: Of the picture, in pixels.
         height: Of the picture, in pixels.
         device: "cpu" or "cuda".
@@ -386,12 +365,12 @@ def measure(shape: str, width: int, height: int, device: str) -> Measured:
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def take_steps(config: Any, width: int, height: int, device: torch.device) -> tuple[int, int]:
+def take_steps(config: Config, width: int, height: int, device: torch.device) -> tuple[int, int]:
     """Train on one random row in bfloat16 with gradient checkpointing; returns its tokens and tiles."""
     joint, optimiser = _model(config, device)
     geometry = joint.geometry
     layout = plan(geometry, height, width)
-    image = torch.full((1, layout.tokens), config.image_token_index)
+    image = torch.full((1, layout.tokens), config.image_token)
     ids = torch.cat([torch.ones(1, 20, dtype=torch.long), image, torch.ones(1, TEXT - 20, dtype=torch.long)], dim=1)
     labels = torch.full_like(ids, IGNORED)
     labels[:, -SUPERVISED:] = 1
@@ -406,13 +385,13 @@ def take_steps(config: Any, width: int, height: int, device: torch.device) -> tu
     return ids.shape[1], layout.tiles
 
 
-def _model(config: Any, device: torch.device) -> tuple[JointModel, torch.optim.Optimizer]:
-    from transformers import LlavaOnevisionForConditionalGeneration
-
+def _model(config: Config, device: torch.device) -> tuple[JointModel, torch.optim.Optimizer]:
     with device:
-        model = LlavaOnevisionForConditionalGeneration(config)
+        model = LlavaOnevision(config)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.02)
     mark_trainable(model, Model())
-    joint = JointModel(model, Geometry())
+    joint = JointModel(model, Geometry(), recompute=True)
     joint.train()
     return joint, torch.optim.AdamW(parameter_groups(joint, Optim()), weight_decay=0.0)
 

@@ -1,8 +1,10 @@
-"""The model that is trained: what it is loaded from, which of it learns and how fast, and its loss.
+"""The model that is trained: what it is loaded from, which of it learns and how fast, its loss, and how it is saved.
 
-Paper: Q-SiT, arXiv 2503.09197; full fine-tuning as in LLaVA-NeXT's `finetune_ov.sh` (df17966). Deviations: the logits
-are computed at supervised positions only, and images take the way of `qsit_metric`, so that what is trained is what is
-scored, on any transformers.
+The network is the one that scores (`qsit_metric.model`), so what is trained is what is measured; transformers
+is not needed. Checkpoints are written in the published format, which transformers 4.57 and 5.x load.
+
+Paper: Q-SiT, arXiv 2503.09197; full fine-tuning as in LLaVA-NeXT's `finetune_ov.sh` (df17966). Deviation: the logits
+are computed at supervised positions only.
 """
 
 from __future__ import annotations
@@ -16,18 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from huggingface_hub import save_torch_state_dict
 from torch import nn
 from torch.nn import functional
 
-from qsit_metric.backends.base import LoadOptions
-from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
-from qsit_metric.backends.generation import Generation
-from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.backends.loading import load_model
-from qsit_metric.backends.tokenizer import Tokenizer
-from qsit_metric.backends.vision import projected, tower_states
+from qsit_metric.backends.training import (
+    Config,
+    Generation,
+    LlavaOnevision,
+    LlavaOnevisionBackend,
+    Tokenizer,
+    Whole,
+    load_geometry,
+    load_weights,
+    projected,
+)
 from qsit_metric.errors import DependencyError
 from qsit_metric.hub import resolve
 from qsit_metric.pixels.geometry import Geometry
@@ -46,18 +51,15 @@ _FROZEN = {
     "multi_modal_projector": ("multi_modal_projector.", "image_newline"),
     "language_model": ("language_model.", "lm_head."),
 }
-# Linear layers of the language model, by the names of both transformers 5 and 4.57; not those of the vision tower.
-_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
+_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"  # of adapters
 _ADAPTER = "default"
-INDEX = "model.safetensors.index.json"
-_LANGUAGE, _TOWER = "language_model.", "vision_tower."
+_DTYPES = ("dtype", "torch_dtype")  # what releases of transformers call the type of the weights in a config
+_SHARD = "5GB"  # of a file
+_OF_LOADING = ("chat_template", "is_local", "local_files_only")
 _CARRIED = (
     "preprocessor_config.json", "processor_config.json", "generation_config.json", "tokenizer.json", "vocab.json",
-    "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json",
+    "merges.txt", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-# Of the tokenizer's settings: the template has a file of its own, which every release of transformers reads; how
-# transformers 5 was asked to load it is nobody's business.
-_NOT_CARRIED = ("chat_template", "is_local", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,25 @@ class Parts:
     """A loaded checkpoint, taken apart.
 
     Attributes:
-        model: `LlavaOnevisionForConditionalGeneration`, in float32.
+        model: The network, in float32.
         tokenizer: Its tokenizer.
         geometry: Its tile geometry.
-        base: The folder that it was loaded from; its processor files travel on.
+        base: The folder that it was loaded from; its processor and tokenizer files travel on.
         scoring: How it is asked for a score.
+        recompute: Keep each layer's input only, and compute the rest again in the backward pass.
     """
 
-    model: Any
+    model: LlavaOnevision
     tokenizer: Tokenizer
     geometry: Geometry
     base: Path
     scoring: Recipe
+    recompute: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.model.image_newline.device
 
     def backend(self) -> LlavaOnevisionBackend:
         """The model as the metric's engine; this freezes it and puts it in eval mode."""
@@ -85,7 +94,7 @@ class Parts:
         return LlavaOnevisionBackend(self.model, self.tokenizer, template, self.geometry, self.scoring, rules)
 
     def save(self, folder: Path, state: Mapping[str, torch.Tensor] | None = None, dtype: Any = None) -> None:
-        """Write a folder that `QSiT(folder)` loads: weights, tokenizer, chat template, processor files, recipe.
+        """Write a folder that `QSiT(folder)` and transformers load.
 
         Args:
             folder: Made if it is not there.
@@ -96,27 +105,76 @@ class Parts:
         weights = merged_state(self.model.state_dict() if state is None else state, self.model)
         if dtype is not None:
             weights = {name: weight.to(dtype) for name, weight in weights.items()}
-        self.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
-        publish_names(folder)
-        for file in folder.glob("*.safetensors"):
-            file.chmod((folder / "config.json").stat().st_mode)  # the library makes weights private to their writer
+        save_weights(weights, self.model.config, folder)
         for name in _CARRIED:
             if (self.base / name).is_file():
                 shutil.copyfile(self.base / name, folder / name)
-        _make_portable(folder / "tokenizer_config.json")
+        settings = json.loads((self.base / "tokenizer_config.json").read_text(encoding="utf-8"))
+        _write_json(folder / "tokenizer_config.json", _portable(settings))
         (folder / "chat_template.jinja").write_text(self.scoring.template or CHATML, encoding="utf-8")
         self.scoring.save(folder)
 
 
-def _make_portable(path: Path) -> None:
-    """Name special tokens and the class as every release does; transformers 5 writes what 4.57 does not know."""
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(fields.get("extra_special_tokens"), list):
-        fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
-    if fields.get("tokenizer_class") == "TokenizersBackend":
-        fields["tokenizer_class"] = "PreTrainedTokenizerFast"
-    kept = {name: value for name, value in fields.items() if name not in _NOT_CARRIED}
-    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+def save_weights(weights: Mapping[str, torch.Tensor], config: Config, folder: Path) -> None:
+    """Write weights and `config.json` as the published checkpoints have them, in shards where they are large.
+
+    Args:
+        weights: By their names in the network.
+        config: Of the network; a tied head is left out.
+        folder: Where they go.
+    """
+    kept = {on_disk(name): weight for name, weight in weights.items() if name != "lm_head.weight" or not config.tied}
+    save_torch_state_dict(kept, folder, filename_pattern="model{suffix}.safetensors", max_shard_size=_SHARD)
+    dtype = str(next(iter(kept.values())).dtype).removeprefix("torch.")
+    _write_json(folder / "config.json", _with_dtype({"torch_dtype": dtype, **config.raw}, dtype))
+    for file in folder.glob("*.safetensors"):
+        file.chmod((folder / "config.json").stat().st_mode)  # the library makes weights private to their writer
+
+
+def on_disk(name: str) -> str:
+    """A weight's name in the published checkpoints, which every release of transformers reads; idempotent.
+
+    Example:
+        >>> on_disk("model.vision_tower.vision_model.post_layernorm.bias")
+        'vision_tower.vision_model.post_layernorm.bias'
+        >>> on_disk("model.language_model.norm.weight"), on_disk("lm_head.weight")
+        ('language_model.model.norm.weight', 'language_model.lm_head.weight')
+
+    Reference:
+        model.safetensors of llava-hf/llava-onevision-qwen2-0.5b-ov-hf, written by transformers 4.45.
+    """
+    name = name.removeprefix("model.")
+    if name.startswith("lm_head."):
+        return f"language_model.{name}"
+    if name.startswith("language_model.") and not name.startswith(("language_model.model.", "language_model.lm_head.")):
+        return name.replace("language_model.", "language_model.model.", 1)
+    return name
+
+
+def _portable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a tokenizer as every release reads them; transformers 5 writes what 4.57 does not know.
+
+    The chat template has a file of its own; how somebody once loaded the tokenizer is nobody's business.
+    """
+    kept = {name: value for name, value in settings.items() if name not in _OF_LOADING}
+    if kept.get("tokenizer_class") == "TokenizersBackend":
+        kept["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(kept.get("extra_special_tokens"), list):
+        kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
+    return kept
+
+
+def _with_dtype(fields: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """A config that says of which type its weights are, wherever it says so."""
+    changed = {}
+    for key, value in fields.items():
+        inner = _with_dtype(value, dtype) if isinstance(value, Mapping) else value
+        changed[key] = dtype if key in _DTYPES and value is not None else inner
+    return changed
+
+
+def _write_json(path: Path, fields: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_parts(spec: Model, scoring: str, choices: str = "letters") -> Parts:
@@ -132,43 +190,39 @@ def load_parts(spec: Model, scoring: str, choices: str = "letters") -> Parts:
         HubError: It cannot be had.
         RecipeError: Everything is frozen.
     """
-    from transformers import LlavaOnevisionForConditionalGeneration
-
     folder = resolve(spec.base, revision=spec.revision).folder
     recipe = dataclasses.replace(recipe_named(scoring), choices=choices)
-    tokenizer, _ = load_tokenizer(folder, recipe.template or CHATML)
-    model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), LoadOptions())
-    if spec.attention:
-        model.set_attn_implementation(spec.attention)
+    model = load_weights(folder, Config.load(folder))
+    _attend(spec.attention)
     mark_trainable(model, spec)
-    return Parts(model, tokenizer, load_geometry(folder), folder, recipe)
+    tokenizer = Tokenizer.load(folder)
+    return Parts(model, tokenizer, load_geometry(folder), folder, recipe, spec.gradient_checkpointing)
 
 
-def mark_trainable(model: Any, spec: Model) -> None:
+def _attend(kind: str | None) -> None:
+    """Choose how torch computes attention, in this process: it has one switch for all devices."""
+    fused = kind != "eager"
+    torch.backends.cuda.enable_flash_sdp(fused)
+    torch.backends.cuda.enable_mem_efficient_sdp(fused)
+    torch.backends.cuda.enable_cudnn_sdp(fused)
+
+
+def mark_trainable(model: LlavaOnevision, spec: Model) -> None:
     """Set `requires_grad`: all but what the recipe freezes and what the loss never reaches.
 
-    The vision tower's post-norm and pooling head, and layers above the one whose states are read, get no gradient;
-    left trainable they would stall distributed training.
+    The vision tower's post-norm, and layers above the one whose states are read, get no gradient; left trainable they
+    would stall distributed training.
     """
     model.requires_grad_(True)
     if spec.lora:
         add_adapters(model, spec.lora)
-    still = [*_unused_layers(model), *(part for module in spec.frozen for part in _FROZEN[module])]
+    unread = [f"encoder.layers.{index}." for index in range(model.config.depth, model.config.vision.layers)]
+    still = ["post_layernorm.", *unread, *(part for module in spec.frozen for part in _FROZEN[module])]
     for name, weight in model.named_parameters():
         if any(part in name for part in still) and "lora_" not in name:
             weight.requires_grad_(False)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise RecipeError.about("model.frozen", spec.frozen, "something that learns")
-    if spec.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-def _unused_layers(model: Any) -> list[str]:
-    layer, count = model.config.vision_feature_layer, model.config.vision_config.num_hidden_layers
-    last = layer + count + 1 if layer < 0 else layer  # hidden_states[k] comes out of layer k - 1
-    return ["post_layernorm.", "vision_tower.head.", "vision_model.head."] + [
-        f"encoder.layers.{index}." for index in range(last, count)
-    ]
 
 
 def add_adapters(model: Any, spec: Lora) -> None:
@@ -249,14 +303,16 @@ class JointModel(nn.Module):
     """The model with its loss inside, so that engines that wrap a module (DDP, FSDP2, ZeRO-3) see one forward.
 
     Args:
-        model: `LlavaOnevisionForConditionalGeneration`.
+        model: The network.
         geometry: Its tile geometry.
+        recompute: See `Parts`.
     """
 
-    def __init__(self, model: Any, geometry: Geometry) -> None:
+    def __init__(self, model: LlavaOnevision, geometry: Geometry, recompute: bool = False) -> None:
         super().__init__()
         self.model = model
         self.geometry = geometry
+        self.recompute = recompute
 
     def forward(self, ids: torch.Tensor, labels: torch.Tensor, tiles: torch.Tensor, plans: Sequence[Plan]) -> RowLosses:
         """Compute the losses of a batch.
@@ -271,15 +327,21 @@ class JointModel(nn.Module):
         Returns:
             The losses, differentiable. Right padding needs no mask: attention is causal, and padding is unlearned.
         """
-        core = self.model.model
-        seen = tower_states(self.model, normalise(tiles, self.geometry)) if tiles.ndim == 4 else tiles.float()
-        features = projected(self.model, [seen], plans)
-        embedded = self.model.get_input_embeddings()(ids)
-        images = (ids == self.model.config.image_token_index).unsqueeze(-1)
+        core, recompute = self.model.model, self.recompute and self.training
+        features = projected(self.model, [self._states(tiles, recompute)], plans)
+        embedded = core.language_model.embed_tokens(ids)
+        images = (ids == self.model.config.image_token).unsqueeze(-1)
         embedded = embedded.masked_scatter(images, torch.cat(features).to(embedded.dtype))
-        # A mask of ones: without one, transformers 4.57 looks for sequences packed into a row.
-        hidden = core.language_model(inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False)[0]
-        return self.losses(hidden, labels)
+        rows, length = ids.shape
+        reading = Whole([length] * rows, ids.device, every=True)
+        hidden = core.language_model(embedded.flatten(0, 1), reading, recompute)
+        return self.losses(hidden.unflatten(0, (rows, length)), labels)
+
+    def _states(self, tiles: torch.Tensor, recompute: bool) -> torch.Tensor:
+        dtype = self.model.model.image_newline.dtype
+        if tiles.ndim != 4:
+            return tiles.to(dtype)
+        return self.model.states(normalise(tiles, self.geometry).to(dtype), recompute)
 
     def losses(self, hidden: torch.Tensor, labels: torch.Tensor) -> RowLosses:
         """Losses from hidden states (B, L, D); logits at supervised positions only.
@@ -288,47 +350,8 @@ class JointModel(nn.Module):
         """
         targets = labels[:, 1:]
         learned = targets != IGNORED
-        logits = self.model.get_output_embeddings()(hidden[:, :-1][learned]).float()
+        logits = self.model.lm_head(hidden[:, :-1][learned]).float()
         each = functional.cross_entropy(logits, targets[learned], reduction="none")
         rows, places = learned.nonzero().unbind(dim=1)
         sums = torch.zeros(len(labels), dtype=each.dtype, device=each.device).index_add(0, rows, each)
         return RowLosses(sums, learned.sum(dim=1), each, rows, places + 1)
-
-
-def published(name: str) -> str:
-    """A weight's name as the published checkpoints have it. Idempotent.
-
-    Example:
-        >>> published("model.vision_tower.post_layernorm.bias")
-        'vision_tower.vision_model.post_layernorm.bias'
-        >>> published("model.language_model.norm.weight"), published("lm_head.weight")
-        ('language_model.model.norm.weight', 'language_model.lm_head.weight')
-
-    Reference:
-        model.safetensors of llava-hf/llava-onevision-qwen2-0.5b-ov-hf, written by transformers 4.45.
-    """
-    name = name.removeprefix("model.")
-    if name.startswith("lm_head."):
-        return _LANGUAGE + name
-    if name.startswith(_LANGUAGE) and not name.startswith((_LANGUAGE + "model.", _LANGUAGE + "lm_head.")):
-        return name.replace(_LANGUAGE, _LANGUAGE + "model.", 1)
-    if name.startswith(_TOWER) and not name.startswith(_TOWER + "vision_model."):
-        return name.replace(_TOWER, _TOWER + "vision_model.", 1)
-    return name
-
-
-def publish_names(folder: Path) -> None:
-    """Rename the weights in a folder that was just saved, shard by shard; nothing where they are right already."""
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as opened:
-            names, metadata = list(opened.keys()), opened.metadata()
-        if all(name == published(name) for name in names):
-            continue
-        weights = {published(name): weight for name, weight in load_file(file).items()}
-        renamed = file.with_suffix(".renamed")  # the old file is mapped into memory
-        save_file(weights, renamed, metadata)
-        renamed.replace(file)
-    if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        index["weight_map"] = {published(name): file for name, file in index["weight_map"].items()}
-        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

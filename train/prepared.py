@@ -29,7 +29,7 @@ import torch
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from qsit_metric.backends.vision import tower_states
+from qsit_metric.backends.training import LlavaOnevision
 from qsit_metric.files import write_atomic
 from qsit_metric.pixels import load
 from qsit_metric.pixels.geometry import Geometry
@@ -163,10 +163,10 @@ def _opened(path: Path) -> Array:
     return _mapped(path, path.stat().st_mtime_ns)  # a file that was written anew is another one
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: LlavaOnevision) -> str:
     """Short hash of the weights of a model's vision tower."""
     digest = hashlib.sha256()
-    for name, weight in sorted(model.model.vision_tower.state_dict().items()):
+    for name, weight in sorted(model.model.vision_tower.vision_model.state_dict().items()):
         digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -185,9 +185,9 @@ def compute_states(parts: Parts, frozen: Frozen, folder: Path, workers: int = 0,
         RunError: The folder holds states of another tower.
         ImageError: A picture cannot be read.
     """
-    if parts.model.device.type == "cpu":
+    if parts.device.type == "cpu":
         keep_freed_memory()
-    shape = parts.geometry.side**2, int(parts.model.config.vision_config.hidden_size)
+    shape = parts.geometry.side**2, int(parts.model.config.vision.hidden)
     pictures = {f"{name}/{image}": frozen.root(name) / image for name, image in _pictures(frozen)}
     made = _Maker("states", np.dtype(np.float16), shape, parts.geometry, partial(_states, parts))
     return made.fill(folder, fingerprint(parts.model), pictures, workers, say)
@@ -344,9 +344,9 @@ def _pictures(frozen: Frozen) -> list[tuple[str, str]]:
 
 
 def _states(parts: Parts, tiles: torch.Tensor) -> Array:
-    device = parts.model.device
+    device = parts.device
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=quick_in_bfloat16(device.type)):
-        found = tower_states(parts.model, normalise(tiles.to(device), parts.geometry))
+        found = parts.model.states(normalise(tiles.to(device), parts.geometry))
     half: Array = found.half().cpu().numpy()
     return half
 

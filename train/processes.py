@@ -84,14 +84,6 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def silence() -> None:
-    """Switch off the bars and warnings of transformers, where a command has its own."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
 def keep_freed_memory() -> None:
     """Let glibc keep large blocks that are freed; elsewhere, nothing.
 

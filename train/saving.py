@@ -7,13 +7,17 @@ import json
 import logging
 import platform
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 import qsit_metric
-from qsit_metric.files import write_atomic
+from qsit_metric.backends.training import published
+from qsit_metric.files import write_atomic, writing
 
 from .errors import RunError
 from .folder import OUTCOME, Outcome
@@ -79,11 +83,26 @@ class Saver:
                 self._folder.rewind_log(-1, begun=False)
             return start
         found = Progress.from_dict(json.loads((state / _PROGRESS).read_text(encoding="utf-8")))
-        self._engine.accelerator.load_state(str(state))
+        self._load(state)
         self._saved = found.total
         if self._main:
             self._folder.rewind_log(found.total, begun=found.step > 0)
         return found
+
+    def _load(self, state: Path) -> None:
+        """Read weights, optimiser and generators, also of a state that the release before our own network wrote."""
+        accelerator, weights = self._engine.accelerator, state / "model.safetensors"
+        if self._main and weights.is_file():
+            _rename(weights)
+        accelerator.wait_for_everyone()
+        try:
+            accelerator.load_state(str(state))
+        except Exception as error:  # torch, safetensors and DeepSpeed each have types of their own
+            hint = (
+                "States of sharded weights are read by the release that wrote them: begin another run from the last "
+                f"model, --set model.base={self._folder.path / 'last'}. The system says: {error}"
+            )
+            raise RunError.about("output", str(state), "a state that can be read", hint) from error
 
     def _own(self, theirs: Mapping[str, Any] | None, sizes: list[int]) -> None:
         """Make the folder this run's, or refuse one that was begun with something else.
@@ -175,9 +194,6 @@ class Saver:
 
     def _facts(self, state: Progress) -> dict[str, Any]:
         """What made a checkpoint, for whoever finds it."""
-        import accelerate
-        import transformers
-
         measured = state.at(state.total)
         return {
             "recipe": self._recipe.as_dict(),
@@ -191,11 +207,21 @@ class Saver:
             "versions": {
                 "qsit_metric": qsit_metric.__version__,
                 "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "accelerate": accelerate.__version__,
+                "transformers": version("transformers"),
+                "accelerate": version("accelerate"),
                 "python": platform.python_version(),
             },
         }
+
+
+def _rename(file: Path) -> None:
+    """Give weights that transformers' module had named the names of the network, which are `JointModel.model`'s."""
+    with safe_open(file, "pt") as opened:
+        names = {name: f"model.{published(name.removeprefix('model.'))}" for name in opened.keys()}  # noqa: SIM118
+    if any(old != new for old, new in names.items()):
+        weights = load_file(file)
+        with writing(file) as target:
+            target.write(save({names[name]: weight for name, weight in weights.items()}, {"format": "pt"}))
 
 
 @contextlib.contextmanager

@@ -20,10 +20,7 @@ import torch
 from accelerate.utils import gather_object
 
 from qsit_metric import QSiT
-from qsit_metric.backends.base import Encoded
-from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-from qsit_metric.backends.tokenizer import Tokenizer
-from qsit_metric.backends.vision import projected, tower_states
+from qsit_metric.backends.training import Encoded, LlavaOnevisionBackend, Tokenizer, projected
 from qsit_metric.evaluation import Item, Manifest, correlate, evaluate, evaluate_questions
 from qsit_metric.evaluation.multiple_choice import is_correct
 from qsit_metric.pixels.tiles import normalise, plan
@@ -266,8 +263,8 @@ class KeptPictures:
         known = [self.read(image) for image in images]
         layouts = [plan(geometry, *size) for _, size in known]
         kept = torch.cat([tensor for tensor, _ in known]).to(device)
-        whole = kept.dtype == torch.uint8
-        states = tower_states(model, normalise(kept, geometry)) if whole else kept.to(self.backend.dtype)
+        whole, dtype = kept.dtype == torch.uint8, self.backend.dtype
+        states = model.states(normalise(kept, geometry).to(dtype)) if whole else kept.to(dtype)
         return [Encoded(one, len(one)) for one in projected(model, [states], layouts)]
 
 
@@ -314,8 +311,8 @@ def _shares(count: int, rank: int, world: int, micro: int) -> list[list[tuple[in
 
 def _answer(labels: torch.Tensor, ids: torch.Tensor, tokenizer: Tokenizer) -> tuple[int, int]:
     """First token of the answer and its end marker, in a conversation of one question."""
-    starts = (ids == tokenizer.encode("<|im_start|>")[0]).nonzero()[:, 0]
-    ends = (ids == tokenizer.encode("<|im_end|>")[0]).nonzero()[:, 0]
+    starts = (ids == tokenizer.id_of("<|im_start|>")).nonzero()[:, 0]
+    ends = (ids == tokenizer.id_of("<|im_end|>")).nonzero()[:, 0]
     newline = tokenizer.encode("\n")[0]
     header = int(starts[-1])
     begin = header + int((ids[header:] == newline).nonzero()[0, 0]) + 1

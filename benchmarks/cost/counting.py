@@ -33,12 +33,12 @@ from qsit_metric.pixels import Picture
 from qsit_metric.prompts import DESCRIBE, Recipe
 
 if TYPE_CHECKING:
+    from qsit_metric.backends.prefix import Prefix
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from qsit_metric.backends.base import Backend
     from qsit_metric.backends.dialogue import Dialogue
     from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-    from qsit_metric.backends.prefix import Prefix
     from qsit_metric.pixels.geometry import Geometry
     from qsit_metric.prompts import Prompt
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from benchmarks.output import FILES
 from benchmarks.sets import SETS, Sets, SetStatus, status
-from benchmarks.sets.hub_files import Brought, bring, digest
 from benchmarks.sets.unpack import Tick, unpack
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.files import PathLike, locked
-from qsit_metric.hub.store import Request, cache_folder
+from qsit_metric.files import PathLike, locked, sha256
+from qsit_metric.hub.cache import Request, cache_folder
+from qsit_metric.hub.download import Fetched, fetch_files
 
 _LOG = logging.getLogger("qsit_metric")
 _NOTE = "fetched.json"
@@ -137,7 +137,7 @@ def fetch(
         raise EvaluationError.about("accept_licence", accept_licence, "agreement to its terms", terms(name, repo))
     asked = source.repo if revision == "main" else f"{source.repo}@{revision}"
     request = Request(asked, source.repo, revision, cache_folder(cache_dir), token, "dataset")
-    brought = bring(request, source.files, offline=local_files_only)
+    brought = fetch_files(request, source.files, offline=local_files_only)
     if brought.licence and brought.licence != source.licence:
         _LOG.warning("%s: its card states the licence %r now", source.repo, brought.licence)
     _place(source, brought, Path(root) / source.folder, progress)
@@ -154,7 +154,7 @@ def _source(name: str, repo: str | None) -> Source:
     return found[repo] if repo is not None else SOURCES[name][0]
 
 
-def _place(source: Source, brought: Brought, folder: Path, progress: Tick | None) -> None:
+def _place(source: Source, brought: Fetched, folder: Path, progress: Tick | None) -> None:
     """Unpack or copy all files, and note where they are from; one process at a time."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _place(source: Source, brought: Brought, folder: Path, progress: Tick | None
 
 
 def _copy(path: Path, target: Path) -> None:
-    if target.is_file() and target.stat().st_size == path.stat().st_size and digest(target) == digest(path):
+    if target.is_file() and target.stat().st_size == path.stat().st_size and sha256(target) == sha256(path):
         return
     if target.exists():
         hint = "Move it away, or pass another folder."
@@ -181,12 +181,12 @@ def _copy(path: Path, target: Path) -> None:
     FILES.write(target, path.read_bytes())
 
 
-def _note(source: Source, brought: Brought, path: Path) -> None:
+def _note(source: Source, brought: Fetched, path: Path) -> None:
     """Which commit the files are from, for whoever asks later; notes on other files stay."""
     try:
         noted: dict[str, Any] = FILES.json(path) if path.is_file() else {}
     except EvaluationError:
         noted = {}
     fields = {"repo": source.repo, "commit": brought.commit, "licence": brought.licence or source.licence}
-    noted |= {name: {**fields, "sha256": digest(file)} for name, file in brought.files.items()}
+    noted |= {name: {**fields, "sha256": sha256(file)} for name, file in brought.files.items()}
     FILES.write_json(path, dict(sorted(noted.items())))

@@ -6,7 +6,7 @@
     metric.score("photo.jpg")                     # 1..5, higher is better
     metric.ask("photo.jpg", "Is the sky noisy?")
 
-Importing this package is cheap; torch and transformers are imported when a name that needs them is first used.
+Importing this package is cheap; torch is imported when a name that needs it is first used.
 """
 
 import lazy_loader

@@ -17,7 +17,7 @@ import torch
 from ._version import __version__
 from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
-from .backends.loading import check_device, check_dtype, float_type, quantization
+from .backends.placement import check_device, check_dtype, float_type, quantization
 from .backends.registry import backend_class
 from .batching import Budget, guarded
 from .errors import InputError

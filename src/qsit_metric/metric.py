@@ -62,7 +62,8 @@ class QSiT(Loaded):
         HubError: The weights are neither here nor to be had.
         CheckpointError: The checkpoint is incomplete, inconsistent or unsafe.
         InputError: An argument that makes no sense.
-        DependencyError: A release of transformers that is not known to work, or no bitsandbytes for a quantised model.
+        DependencyError: No bitsandbytes for a quantised model, or, for the backend `transformers`, a release of it that
+            is not known to work.
 
     Example:
         >>> metric = QSiT()  # doctest: +SKIP

@@ -31,9 +31,7 @@ def export_command(
     """Write a run's model as a transformers folder with a model card, try it, and perhaps push it to the Hub."""
     from ..export import check_target, export
     from ..export import push as upload
-    from ..processes import silence
 
-    silence()
     if push is not None:
         check_target(push, token, licence)
     done = export(run, output, which=which, dtype=dtype, licence=licence, force=force)

@@ -37,9 +37,7 @@ def nano_command(
     from ..errors import RunError
     from ..nano.run import run_nano
     from ..nano.spec import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
-    from ..processes import silence
 
-    silence()
     device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
     if onward and not begin:
         raise RunError.about("begin", None, "the folder of a run, to be taught on", "Pass it with --begin.")
@@ -61,10 +59,8 @@ def tiny_command(
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
-    from ..processes import silence
     from ..tiny.run import FAST, FULL, run_tiny
 
-    silence()
     found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
     for table in _tables(found):
         console.out().print(table)

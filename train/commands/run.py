@@ -71,10 +71,8 @@ def states_command(
     from ..data.frozen import Frozen
     from ..model import load_parts
     from ..prepared import compute_states
-    from ..processes import silence
     from ..recipe import load_recipe
 
-    silence()
     found = load_recipe(recipe, changes or ())
     roots: dict[str, str] = {str(name): root for name, root in found.data.images.items()}
     frozen = Frozen.load(found.data.folder, roots or None)

@@ -55,7 +55,7 @@ def make_tower(
         build_base(spec, _texts(Frozen.load(data / "data")), blank, lessons.seed, _crops(store, taken, lessons.seed))
     parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention=device.attention), "train")
     parts.model.to(device.name)
-    source = Windows(store, spec.geometry, taken, held, parts.model.device)
+    source = Windows(store, spec.geometry, taken, held, parts.device)
     seen = teach(parts.model, source, lessons, state, say)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:
         parts.model.cpu()

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from qsit_metric.backends.training import Config, LlavaOnevision
 from qsit_metric.files import commit_folder
 from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.prompts import CHATML
 
 from ..errors import RecipeError
-from ..model import publish_names
+from ..model import save_weights
 from .tokenizer import EOS, IMAGE, PAD, SPECIALS, VIDEO, train_tokenizer
 
 _THETA = 10000.0  # rotary base: the default of every release; a million, as in Qwen2, is for long contexts
@@ -147,22 +148,20 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
         vocabulary.save(work, spec.positions)
         model = _model(spec, vocabulary.places)
         initialise(model, spec, seed, crops)
-        model.save_pretrained(work)
-        publish_names(work)
+        save_weights(model.state_dict(), model.config, work)
         for name, fields in config_files(spec, vocabulary.places).items():
             _write_json(work / name, fields)
         return commit_folder(work, folder)
 
 
 def config_files(spec: Scratch, places: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """The JSON files beside weights and tokenizer, by name.
+    """The JSON files beside weights, config and tokenizer, by name.
 
     Args:
         spec: The sizes.
         places: Id of each special token.
     """
     return {
-        "config.json": config_fields(spec, places),
         "generation_config.json": {"eos_token_id": places[EOS], "pad_token_id": places[PAD]},
         "chat_template.json": {"chat_template": CHATML},
         "preprocessor_config.json": {
@@ -192,7 +191,7 @@ def config_files(spec: Scratch, places: Mapping[str, int]) -> dict[str, dict[str
 
 
 def config_fields(spec: Scratch, places: Mapping[str, int]) -> dict[str, Any]:
-    """`config.json`, also the arguments of `LlavaOnevisionConfig`."""
+    """`config.json`."""
     return {
         "architectures": ["LlavaOnevisionForConditionalGeneration"],
         "image_grid_pinpoints": spec.pinpoints,
@@ -253,11 +252,11 @@ def count_parameters(spec: Scratch) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def initialise(model: Any, spec: Scratch, seed: int, crops: torch.Tensor | None = None) -> None:
+def initialise(model: LlavaOnevision, spec: Scratch, seed: int, crops: torch.Tensor | None = None) -> None:
     """Fill the weights: matrices by fan-in, residual outputs smaller by depth, the patch embedding as a DCT.
 
     Args:
-        model: `LlavaOnevisionForConditionalGeneration` of these sizes.
+        model: The network of these sizes.
         spec: The sizes.
         seed: Any whole number of 0 or more.
         crops: See `build_base`.
@@ -273,18 +272,12 @@ def initialise(model: Any, spec: Scratch, seed: int, crops: torch.Tensor | None 
                 weight.normal_(0.0, _spread(name, weight.shape[-1], layers), generator=noise)
         model.model.image_newline.normal_(0.0, spec.text_width**-0.5, generator=noise)
         kernel, bias = patch_filters(spec.patch, spec.vision_width, crops)
-        patches = model.get_submodule(_patches(model))
-        patches.weight.copy_(kernel)
-        patches.bias.copy_(bias)
+        patches = model.model.vision_tower.vision_model.embeddings.patch_embedding
+        patches.load_state_dict({"weight": kernel, "bias": bias})
 
 
-def _model(spec: Scratch, places: Mapping[str, int]) -> Any:
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
-
-    fields = config_fields(spec, places)
-    for key in ("architectures", "model_type", "torch_dtype", "transformers_version"):
-        del fields[key]
-    return LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(**fields))
+def _model(spec: Scratch, places: Mapping[str, int]) -> LlavaOnevision:
+    return LlavaOnevision(Config.of(config_fields(spec, places)))
 
 
 def _spread(name: str, inputs: int, layers: int) -> float:
@@ -296,11 +289,6 @@ def _spread(name: str, inputs: int, layers: int) -> float:
     residual = name.endswith(("out_proj.weight", "o_proj.weight", "fc2.weight", "down_proj.weight"))
     quiet = _QUIET if "language_model" in name else 1.0
     return (quiet / math.sqrt(2 * layers) if residual and layers else 1.0) / math.sqrt(inputs)
-
-
-def _patches(model: Any) -> str:
-    """Name of the patch embedding; transformers 4 wraps the SigLIP encoder once more."""
-    return next(str(name) for name, _ in model.named_modules() if name.endswith("embeddings.patch_embedding"))
 
 
 def patch_filters(patch: int, width: int, crops: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 from qsit_metric.files import write_atomic
 
 from ..errors import RunError
-from ..processes import alone, silence
+from ..processes import alone
 
 Say = Callable[[str], None]
 Work = tuple[Callable[..., str], tuple[Any, ...]]
@@ -75,9 +75,8 @@ class Stages:
 
 
 def single_thread() -> None:
-    """For processes that train side by side: each takes one core, and stays quiet."""
+    """For processes that train side by side: each takes one core."""
     alone()
-    silence()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from qsit_metric.backends.training import LlavaOnevision
 from qsit_metric.files import write_atomic
 
 from ..errors import RunError
@@ -104,11 +105,13 @@ class Seen:
     srcc: float
 
 
-def teach(model: Any, source: Source, lessons: Lessons, state: Path | None = None, say: Say = lambda _: None) -> Seen:
+def teach(
+    model: LlavaOnevision, source: Source, lessons: Lessons, state: Path | None = None, say: Say = lambda _: None
+) -> Seen:
     """Teach the vision tower of a model.
 
     Args:
-        model: `LlavaOnevisionForConditionalGeneration` with a SigLIP tower; trained in place, where it is.
+        model: The network; its tower is trained in place, where it is.
         source: The tiles.
         lessons: How.
         state: File that is written at each look at the held-out tiles; if it is there, teaching goes on from it, and
@@ -121,7 +124,7 @@ def teach(model: Any, source: Source, lessons: Lessons, state: Path | None = Non
     Raises:
         RunError: The loss is not finite, or the state is of other lessons.
     """
-    if model.device.type == "cpu":
+    if model.model.image_newline.device.type == "cpu":
         keep_freed_memory()
     teacher = _Teacher(model, source, lessons, say)
     step = teacher.resume(state)
@@ -135,12 +138,11 @@ def teach(model: Any, source: Source, lessons: Lessons, state: Path | None = Non
 
 
 class _Teacher:
-    def __init__(self, model: Any, source: Source, lessons: Lessons, say: Say) -> None:
+    def __init__(self, model: LlavaOnevision, source: Source, lessons: Lessons, say: Say) -> None:
         self.source, self.lessons, self.say = source, lessons, say
-        tower = model.model.vision_tower
-        self.core = getattr(tower, "vision_model", tower)  # transformers 4 wraps the SigLIP encoder once more
-        self.head = _head(self.core.embeddings.patch_embedding.out_channels, source, lessons.seed).to(model.device)
-        self.device = model.device
+        self.model, self.core = model, model.model.vision_tower.vision_model
+        self.device = model.model.image_newline.device
+        self.head = _head(model.config.vision.hidden, source, lessons.seed).to(self.device)
         self.weights = [*self.core.embeddings.parameters(), *self.core.encoder.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(self.weights, betas=(0.9, 0.95), weight_decay=lessons.decay)
         self.recent: list[torch.Tensor] = []
@@ -210,9 +212,7 @@ class _Teacher:
         return found
 
     def _read(self, pixels: torch.Tensor) -> torch.Tensor:
-        states = self.core.encoder(inputs_embeds=self.core.embeddings(pixels.float() / 127.5 - 1)).last_hidden_state
-        features: torch.Tensor = states.mean(dim=1)
-        return features
+        return self.model.states(pixels.float() / 127.5 - 1).mean(dim=1)
 
 
 def _check(loss: float, step: int) -> None:

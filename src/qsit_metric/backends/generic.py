@@ -26,7 +26,8 @@ from ..packages import check_transformers
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .dialogue import Dialogue
-from .loading import first_line, load_model, move
+from .placement import move
+from .pretrained import first_line, load_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self

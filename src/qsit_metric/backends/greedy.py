@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..levels import finite
+from ..model.reading import Prefix
 from .base import Reply
 from .generation import Generation
-from .prefix import Prefix
 from .tokenizer import Tokenizer
 
 

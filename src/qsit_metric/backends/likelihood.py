@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..levels import finite
-from .prefix import Prefix
+from ..model.reading import Prefix
 
 
 def answer_likelihoods(

@@ -1,9 +1,7 @@
-"""The fast path for Q-SiT weights: LLaVA-OneVision with everything between pixels and embeddings our own.
+"""The fast path for Q-SiT weights: LLaVA-OneVision, all of it our own.
 
-transformers supplies the neural modules (vision tower, projector, language model). Tiling, packing and prompt assembly
-are ours, because releases of transformers disagree on them: 4.50 packs features differently, 4.57 and later cannot
-build the processor without torchvision, and they pad an odd border differently from 4.45. So a score depends on the
-weights and the pixels, not on which transformers is installed.
+Network, tiling, packing, prompt assembly and cache are ours, because releases of transformers disagree on them; so a
+score depends on the weights and the pixels, not on which transformers is installed (`docs/how-it-works.md`).
 
 Paper: Q-SiT, arXiv 2503.09197; LLaVA-OneVision, arXiv 2408.03326. Official code: Q-Future/Q-SiT at 4e4d1df.
 Deviation: only the rows of the head that are asked for are computed, in float32 also for half-precision weights.
@@ -18,24 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import BackendError, CheckpointError, InputError
-from ..packages import check_transformers
+from ..model import weights
+from ..model.config import FAMILY, Config
+from ..model.network import LlavaOnevision
+from ..model.reading import Prefix, Whole
 from ..pixels.geometry import Geometry
-from ..pixels.tiles import Plan, cut, normalise, plan
+from ..pixels.tiles import Plan, cut, plan
 from ..prompts import Prompt, Recipe
+from . import placement
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
-from .checkpoint import FAMILY, load_config, load_geometry, load_tokenizer
+from .checkpoint import load_geometry, load_tokenizer
 from .dialogue import IMAGE, Dialogue, Ids
+from .features import image_features
 from .generation import Generation
 from .greedy import Decoder
 from .likelihood import answer_likelihoods
-from .loading import load_model, move
-from .prefix import Prefix
-from .recomputing import recomputing
 from .tokenizer import Tokenizer
-from .vision import image_features
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,12 +56,13 @@ class LlavaOnevisionBackend(Backend):
     """Runs LLaVA-OneVision checkpoints in the Hugging Face format (`model_type` "llava_onevision").
 
     Args:
-        model: `LlavaOnevisionForConditionalGeneration`, loaded; it is frozen and put in eval mode.
-        tokenizer: Its tokenizer.
+        model: A `LlavaOnevision`, or transformers' `LlavaOnevisionForConditionalGeneration`, whose weights are then
+            shared; it is frozen and put in eval mode.
+        tokenizer: Its tokenizer: a `Tokenizer`, or transformers' object.
         template: Its chat template in Jinja.
         geometry: Its tile geometry.
         recipe: The scoring recipe that it was calibrated with, or None.
-        generation: What ends an answer, and the rules against repetition; default: the model's `generation_config`.
+        generation: What ends an answer, and the rules against repetition; default: what the model says.
     """
 
     name: ClassVar[str] = FAMILY
@@ -78,30 +77,28 @@ class LlavaOnevisionBackend(Backend):
         recipe: Recipe | None = None,
         generation: Generation | None = None,
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        network = model if isinstance(model, LlavaOnevision) else weights.adopt(model)
+        self.model = network.eval().requires_grad_(False)
         self.geometry = geometry
         self.recipe = recipe
-        self.rounding = True  # False: linear resize, for finite-difference tests
         self.generation = generation or Generation.of(getattr(model, "generation_config", None))
+        self.rounding = True  # False: linear resize, for finite-difference tests
+        self._recompute = False
         self._dialogue = Dialogue(tokenizer, template)
         self._check_tokens(self._dialogue.tokenizer)
 
     @classmethod
     def load(cls, folder: Path, options: LoadOptions) -> Self:
         """See `Backend.load`."""
-        check_transformers()
-        from transformers import LlavaOnevisionForConditionalGeneration
-
         geometry = load_geometry(folder)
         tokenizer, template = load_tokenizer(folder, options.template)
-        model = load_model(LlavaOnevisionForConditionalGeneration, folder, load_config(folder), options)
+        model = placement.load(folder, Config.load(folder), options)
         return cls(model, tokenizer, template, geometry, Recipe.load(folder), Generation.load(folder))
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         """Where the vision tower is, hence where pictures go."""
-        device: torch.device = next(self._core.vision_tower.parameters()).device
-        return device
+        return self.model.model.vision_tower.vision_model.embeddings.patch_embedding.weight.device
 
     @property
     def patches(self) -> int:  # type: ignore[override]
@@ -116,16 +113,16 @@ class LlavaOnevisionBackend(Backend):
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         """Floating-point type of the embeddings."""
-        return self._core.image_newline.dtype  # type: ignore[no-any-return]
+        return self.model.model.image_newline.dtype
 
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """See `Backend.to`."""
-        move(self.model, device, dtype)
+        placement.move(self.model, device, dtype)
 
     def leaner(self, *, checkpointing: bool = False, max_tiles: int | None = None) -> LlavaOnevisionBackend:
         """See `Backend.leaner`."""
         twin = copy.copy(self)
-        twin.model = recomputing(self.model) if checkpointing else self.model
+        twin._recompute = self._recompute or checkpointing
         twin.geometry = self.geometry if max_tiles is None else self.geometry.at_most(max_tiles)
         return twin
 
@@ -138,9 +135,9 @@ class LlavaOnevisionBackend(Backend):
     def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
         """See `Backend.encode`. One pass of the vision tower for all tiles, up to a limit of memory."""
         cuts = [picture.data for picture in pictures]
-        tiles = [normalise(item.tiles.to(self.device), self.geometry).to(self.dtype) for item in cuts]
+        tiles = [item.tiles.to(self.device) for item in cuts]
         limit = _TILES_AT_ONCE.get(self.device.type, 16)
-        packed = image_features(self.model, tiles, [item.plan for item in cuts], limit)
+        packed = image_features(self.model, tiles, [item.plan for item in cuts], self.geometry, limit, self._recompute)
         return [Encoded(feature, len(feature)) for feature in packed]
 
     def logits(self, requests: Sequence[tuple[Encoded, Prompt]]) -> list[torch.Tensor]:
@@ -153,10 +150,8 @@ class LlavaOnevisionBackend(Backend):
         with torch.no_grad():
             found: dict[int, torch.Tensor] = {}
             for prefix, numbers, rows in self._passes(requests, ids):
-                try:
+                with prefix.questions():
                     hidden = prefix.extend([(row, n, ids[n].after) for n, row in zip(numbers, rows, strict=True)])
-                finally:
-                    prefix.rewind()
                 found |= dict(zip(numbers, self._words(hidden, [ids[n] for n in numbers]), strict=True))
         return [found[n] for n in range(len(requests))]
 
@@ -167,12 +162,9 @@ class LlavaOnevisionBackend(Backend):
         with torch.no_grad():
             for prefix, numbers, rows in self._passes(requests, ids):
                 prompts = [self._whole_prompt(ids[n], requests[n][0].tokens) for n in numbers]
-                head = self.model.get_output_embeddings()
-                decoder = Decoder(head, self._dialogue.tokenizer, self.generation, max_new_tokens)
-                try:
+                decoder = Decoder(self.model.lm_head, self._dialogue.tokenizer, self.generation, max_new_tokens)
+                with prefix.questions():
                     found = decoder.run(prefix, rows, [ids[n].after for n in numbers], prompts)
-                finally:
-                    prefix.rewind()
                 replies |= dict(zip(numbers, found, strict=True))
         return [replies[n] for n in range(len(requests))]
 
@@ -181,27 +173,21 @@ class LlavaOnevisionBackend(Backend):
         texts = [self._dialogue.answer(answer) for answer in answers]
         expanded = [request for request in requests for _ in texts]
         ids = self._ids(expanded, max(map(len, texts)))
-        found, head = torch.zeros(len(expanded)), self.model.get_output_embeddings()
+        found = torch.zeros(len(expanded))
         with torch.no_grad():
             for prefix, numbers, rows in self._passes(expanded, ids):
                 suffixes, wanted = [ids[n].after for n in numbers], [texts[n % len(texts)] for n in numbers]
-                try:
-                    found[numbers] = answer_likelihoods(head, prefix, rows, suffixes, wanted)
-                finally:
-                    prefix.rewind()
+                with prefix.questions():
+                    found[numbers] = answer_likelihoods(self.model.lm_head, prefix, rows, suffixes, wanted)
         return list(found.reshape(len(requests), len(texts)))
 
     def check(self, prompt: Prompt) -> None:
         """See `Backend.check`."""
         self._dialogue.ids(prompt)
 
-    @property
-    def _core(self) -> Any:
-        return self.model.model
-
     def _ids(self, requests: Sequence[tuple[Encoded, Prompt]], new_tokens: int = 0) -> list[Ids]:
         """Token ids of every prompt, none longer than the model has positions."""
-        limit = self.model.config.text_config.max_position_embeddings
+        limit = self.model.config.text.positions
         found = [self._dialogue.ids(prompt) for _, prompt in requests]
         for (image, _), item in zip(requests, found, strict=True):
             length = len(item.before) + image.tokens + len(item.after) + new_tokens
@@ -221,24 +207,17 @@ class LlavaOnevisionBackend(Backend):
         return image.data
 
     def _read_whole(self, items: Sequence[tuple[Encoded, Ids]]) -> torch.Tensor:
-        """One right-padded forward over whole prompts; the last hidden state of each row, (rows, D).
-
-        Causality keeps the padding out of sight of every real token. The mask hides nothing; without one, 4.57 looks
-        for sequences packed into a row and leaves the fast kernel.
-        """
+        """One pass over whole prompts of any lengths; the last hidden state of each, (rows, hidden)."""
         rows = [
             torch.cat([self._embed(ids.before), self._features(image), self._embed(ids.after)]) for image, ids in items
         ]
-        padded = pad_sequence(rows, batch_first=True)
-        mask = torch.ones(padded.shape[:2], dtype=torch.long, device=padded.device)
-        hidden = self._core.language_model(inputs_embeds=padded, attention_mask=mask, use_cache=False)[0]
-        ends = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
-        last: torch.Tensor = hidden[torch.arange(len(rows), device=hidden.device), ends]
-        return last
+        reading = Whole([len(row) for row in rows], rows[0].device)
+        hidden: torch.Tensor = self.model.model.language_model(torch.cat(rows), reading, self._recompute)
+        return hidden
 
     def _words(self, hidden: torch.Tensor, ids: Sequence[Ids]) -> list[torch.Tensor]:
         """Logits of each row's own words, float32 (float64 stays)."""
-        head = self.model.get_output_embeddings()
+        head = self.model.lm_head
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         if head.weight.dtype != self.dtype or hasattr(head, "_hf_hook"):
             every = head(hidden).to(wide)  # quantised or offloaded: the weight itself cannot be read
@@ -284,19 +263,19 @@ class LlavaOnevisionBackend(Backend):
         if before not in kept:
             opening = self._embed(before)
             rows = [torch.cat([opening, self._features(image)]).detach() for image in images]
-            kept[before] = Prefix(self._core.language_model, rows)
+            kept.setdefault(before, Prefix(self.model.model.language_model, rows))
         prefix: Prefix = kept[before]
         return prefix
 
     def _whole_prompt(self, ids: Ids, image_tokens: int) -> list[int]:
         """The ids that `generate` of transformers would see, for its repetition rules."""
-        return [*ids.before, *[self.model.config.image_token_index] * image_tokens, *ids.after]
+        return [*ids.before, *[self.model.config.image_token] * image_tokens, *ids.after]
 
     def _check_tokens(self, tokenizer: Tokenizer) -> None:
         """Refuse a tokenizer that belongs to another model."""
-        marker, config = tokenizer.id_of(IMAGE), self.model.config
-        if marker != config.image_token_index:
-            raise CheckpointError.about(f"id of {IMAGE!r}", marker, f"{config.image_token_index}, as config.json says")
+        marker, wanted = tokenizer.id_of(IMAGE), self.model.config.image_token
+        if marker != wanted:
+            raise CheckpointError.about(f"id of {IMAGE!r}", marker, f"{wanted}, as config.json says")
         rows = self.model.get_input_embeddings().num_embeddings
         if len(tokenizer) > rows:
             raise CheckpointError.about(

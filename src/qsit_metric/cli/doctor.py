@@ -50,7 +50,7 @@ _VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipp
 def doctor(ctx: typer.Context, as_json: Json = False) -> int:
     """Show what is installed here and test it; uses no network, and loads a model only if one is given or shipped."""
     from .. import catalog
-    from ..hub.store import cache_folder, on_disk
+    from ..hub.cache import cache_folder, on_disk
 
     options = options_of(ctx, ModelOptions)
     model = options.model or next(iter(catalog.embedded_names()), None)

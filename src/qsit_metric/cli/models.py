@@ -12,12 +12,12 @@ from ..files import to_json
 from .options import CacheDir, Json, Revision, Token
 
 if TYPE_CHECKING:
-    from ..hub.store import Stored
+    from ..hub.cache import Stored
 
 
 def models(cache_dir: CacheDir = None, as_json: Json = False) -> None:
     """List the known models and what is on this disk; uses no network."""
-    from ..hub.store import on_disk
+    from ..hub.cache import on_disk
 
     found = on_disk(cache_dir)
     if as_json:

@@ -1,6 +1,7 @@
-"""A model's name -> a verified folder on disk; see `resolving.resolve`."""
+"""The Hub: a model's name or a data set's repository -> verified files on disk; see `resolve.resolve`."""
 
-from .fingerprint import fingerprint
-from .resolving import Checkpoint, Stored, on_disk, resolve, verify
+from .cache import Stored, on_disk
+from .check import fingerprint, verify
+from .resolve import Checkpoint, resolve
 
 __all__ = ["Checkpoint", "Stored", "fingerprint", "on_disk", "resolve", "verify"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import catalog
 from ..errors import HubError
-from .store import Request
+from .cache import Request
 
 __all__ = ["explain", "failures", "is_cut", "is_unreachable", "ways_out"]
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .. import catalog
 from ..catalog import ModelRecord
-from .integrity import problems
+from .check import problems
 
 __all__ = ["Request", "Stored", "cache_folder", "cached_commit", "file_size", "on_disk", "remember"]
 

@@ -1,4 +1,4 @@
-"""Weights from a folder into a model of transformers: all of them, or an error."""
+"""Weights from a folder into a model of transformers, for the general backend: all of them, or an error."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from typing import Any
 
 import torch
 
-from ..errors import BackendError, CheckpointError, DependencyError, InputError
+from ..errors import CheckpointError, DependencyError
 from .base import LoadOptions
+from .placement import compute_type, float_type, is_spread, quantization
 
-_FLOATS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-_QUANTIZED = ("int8", "int4")
 # Kept in half precision: a small part of the memory, and what they see or say is the score itself.
 # By the names of both transformers 5 (from the start) and 4.57 (any part).
 _UNQUANTIZED = ["model.vision_tower", "model.multi_modal_projector", "vision_tower", "multi_modal_projector", "lm_head"]
@@ -38,10 +29,10 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions,
     Raises:
         CheckpointError: A weight is missing, unexpected, of another shape, or was left unset.
         DependencyError: Quantisation was asked for without bitsandbytes.
-        InputError: An unknown dtype or device.
+        InputError: An unknown dtype.
     """
     dtype, extra = _precision(options.dtype)
-    spread = _device_map(options.device)
+    spread = options.device if is_spread(options.device) else None
     if extra and spread is None:
         spread = {"": options.device}  # a quantised model cannot be moved once it is loaded
     try:
@@ -71,19 +62,6 @@ def load_model(auto_class: Any, folder: Path, config: Any, options: LoadOptions,
     return model.eval().requires_grad_(False)
 
 
-def move(model: Any, device: Any, dtype: torch.dtype | None) -> None:
-    """Move a loaded model; its weights change type, its buffers do not.
-
-    Raises:
-        BackendError: The model is spread over devices or quantised.
-    """
-    if getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False):
-        raise BackendError.about("device", device, "no move of a spread or quantised model", "Load it anew.")
-    model.to(device=device)
-    for parameter in model.parameters() if dtype else ():
-        parameter.data = parameter.data.to(dtype)  # rotary frequencies are buffers and must keep their precision
-
-
 def verify_report(report: Any, folder: Path) -> None:
     """Refuse a model of which a weight is missing, unexpected or of another shape."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
@@ -110,83 +88,25 @@ def verify_tie(model: Any, folder: Path) -> None:
         raise CheckpointError.about("model", f"<{len(unset)} unset weights: {unset[0]}>", "every weight", str(folder))
 
 
-def check_dtype(dtype: Any) -> None:
-    """Refuse what is neither a floating-point type nor a way to quantise; needs no package that quantises.
-
-    Raises:
-        InputError: An unknown dtype.
-    """
-    if quantization(dtype) is None:
-        float_type(dtype)
-
-
-def float_type(dtype: Any) -> torch.dtype:
-    """A floating-point type by name.
-
-    Raises:
-        InputError: An unknown dtype.
-    """
-    if isinstance(dtype, torch.dtype) and dtype in _FLOATS.values():
-        return dtype
-    if isinstance(dtype, str) and dtype in _FLOATS:
-        return _FLOATS[dtype]
-    known = ", ".join([*_FLOATS, *_QUANTIZED])
-    raise InputError.about("dtype", dtype, f"one of {known}, a torch dtype or a transformers quantization config")
-
-
-def check_device(device: Any) -> str:
-    """The device's type, checked to be there.
-
-    Raises:
-        InputError: No such device, or this machine has none.
-    """
-    if isinstance(device, dict) or device in ("auto", "balanced", "sequential"):
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        hint = f"This machine has cpu{', cuda' if torch.cuda.is_available() else ''}."
-        raise InputError.about("device", device, "a device of this machine, 'auto' or a device map", hint) from error
-    return found.type
-
-
 def _precision(dtype: Any) -> tuple[torch.dtype, dict[str, Any]]:
     """The floating-point type, and the quantisation arguments if any."""
     if quantization(dtype) is None:
         return float_type(dtype), {}
     if not isinstance(dtype, str):
-        return getattr(dtype, "bnb_4bit_compute_dtype", None) or _half(), {"quantization_config": dtype}
+        return compute_type(dtype), {"quantization_config": dtype}
     from transformers import BitsAndBytesConfig
 
     try:
         config = BitsAndBytesConfig(
             load_in_8bit=dtype == "int8",
             load_in_4bit=dtype == "int4",
-            bnb_4bit_compute_dtype=_half(),
+            bnb_4bit_compute_dtype=compute_type(dtype),
             llm_int8_skip_modules=_UNQUANTIZED,
         )
     except ImportError as error:
         hint = "Run `pip install 'qsit-metric[quant]'`."
         raise DependencyError.about("dtype", dtype, "bitsandbytes to be installed", hint) from error
-    return _half(), {"quantization_config": config}
-
-
-def quantization(dtype: Any) -> str | None:
-    """How the weights are quantised, in a word, or None if they are not."""
-    method = getattr(dtype, "quant_method", None)
-    if method is not None:
-        return str(getattr(method, "value", method))
-    return dtype if isinstance(dtype, str) and dtype in _QUANTIZED else None
-
-
-def _half() -> torch.dtype:
-    return torch.float16 if torch.cuda.is_available() else torch.bfloat16
-
-
-def _device_map(device: Any) -> Any:
-    """None for one plain device; otherwise what accelerate understands."""
-    return device if isinstance(device, dict) or device in ("auto", "balanced", "sequential") else None
+    return compute_type(dtype), {"quantization_config": config}
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ A name is one of, in this order:
 2. a folder: anything that exists on disk, a `Path`, or text that starts with "./", "../", "/" or "~";
 3. a repository of the Hub: "owner/repo" or "owner/repo@revision".
 
-Whatever comes back was verified (see `integrity`). A model is never replaced by another one: what cannot be had is an
+Whatever comes back was verified (see `check`). A model is never replaced by another one: what cannot be had is an
 error that says how to get it. A copy in the cache stands in for the Hub only for the same revision, only when it is
 complete, only while the Hub cannot be reached, and with a warning.
 """
@@ -23,11 +23,11 @@ from pathlib import Path
 
 from .. import catalog
 from ..catalog import ModelRecord
-from ..errors import CheckpointError, HubError, InputError, QSiTError, UnknownNameError
-from . import transfer
-from .errors import explain, failures, is_unreachable, ways_out
-from .integrity import problems, verify
-from .store import Request, Stored, cache_folder, cached_commit, on_disk, remember
+from ..errors import CheckpointError, InputError, QSiTError, UnknownNameError
+from . import download
+from .cache import Request, Stored, cache_folder, cached_commit, on_disk, remember
+from .check import problems, verify
+from .errors import explain, failures, is_unreachable
 
 __all__ = ["Checkpoint", "Stored", "on_disk", "resolve", "verify"]
 
@@ -188,14 +188,14 @@ def _from_cache_or_hub(request: Request, record: ModelRecord | None, *, offline:
     if offline or constants.HF_HUB_OFFLINE:
         return _from_cache(request, record, sha)
     try:
-        listing = transfer.ask(request)
+        listing = download.ask(request)
     except failures() as error:
         if whole and sha is not None and is_unreachable(error):
             reason = f"{type(error).__name__} at {request.endpoint}"
             LOGGER.warning("the Hub cannot be reached (%s); using the cached %s, commit %s", reason, request.asked, sha)
             return _checkpoint(request, record, sha)
         raise explain(request, error, cached=_about_copy(request, sha, whole)) from error
-    folder = transfer.fetch(request, listing)
+    folder = download.fetch(request, listing)
     verify(folder, hint=_delete_hint(request))
     remember(request, listing.sha)
     return _checkpoint(request, record, listing.sha)
@@ -203,11 +203,7 @@ def _from_cache_or_hub(request: Request, record: ModelRecord | None, *, offline:
 
 def _from_cache(request: Request, record: ModelRecord | None, sha: str | None) -> Checkpoint:
     if sha is None:
-        expected = (
-            f"a copy of {request.repo}@{request.revision} in {request.cache}, because the network is switched off"
-        )
-        hint = f"(`local_files_only=True` or HF_HUB_OFFLINE.) {ways_out(request)}"
-        raise HubError.about("model", request.asked, expected, hint)
+        raise download.off(request)
     verify(request.snapshot(sha), hint=f"Run `qsit download {request.asked}` with a network. {_delete_hint(request)}")
     return _checkpoint(request, record, sha)
 

@@ -1,33 +1,34 @@
-"""Bring the files of a Hub repository into the ordinary Hub cache, and prove that they are what the Hub announced.
+"""Download of a Hub repository's files into the ordinary Hub cache, with the proof that they are what it announced.
 
 Everything that speaks to the network is done by `huggingface_hub`, so HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,
 HF_HUB_DISABLE_PROGRESS_BARS, proxies and Xet behave here as in any other program that uses it. Added on top: only the
-files that a checkpoint needs are fetched, each one is held against the size and the hash that the Hub lists, and every
-failure leaves as one `HubError` (see `errors`).
+files that are needed are fetched (of a model those of a checkpoint, of a data set those that fit a pattern), each one
+is held against the size and the hash that the Hub lists, and every failure leaves as one `HubError` (see `errors`).
 
 `huggingface_hub` reads its environment when it is imported, so it is imported inside the functions, on first use.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import logging
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._version import __version__
 from ..errors import CheckpointError, HubError
-from . import integrity
-from .errors import explain, failures, is_cut
-from .store import Request, file_size
+from . import check
+from .cache import Request, cached_commit, file_size, remember
+from .errors import explain, failures, is_cut, is_unreachable, ways_out
 
-__all__ = ["Listed", "Listing", "ask", "choose", "fetch"]
+__all__ = ["Fetched", "Listed", "Listing", "ask", "choose", "fetch", "fetch_files", "off"]
 
 LOGGER = logging.getLogger("qsit_metric")
 
@@ -48,10 +49,29 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """A commit of a repository: its sha, and the files at its root (nothing nested is ever needed)."""
+    """A commit of a repository: its sha, its files, and the licence that its card states, if any.
+
+    Of a model only the files at its root are listed: nothing nested is ever needed.
+    """
 
     sha: str
     files: Mapping[str, Listed] = field(repr=False)
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Files of one commit.
+
+    Attributes:
+        commit: Its sha.
+        files: Name in the repository -> where it lies.
+        licence: What the repository's card states; empty if it states none, or if the Hub was not asked.
+    """
+
+    commit: str
+    files: Mapping[str, Path]
+    licence: str = ""
 
 
 def ask(request: Request) -> Listing:
@@ -63,8 +83,9 @@ def ask(request: Request) -> Listing:
     from huggingface_hub import HfApi, constants
 
     api = HfApi(library_name="qsit-metric", library_version=__version__)
-    info = api.model_info(
+    info = api.repo_info(
         request.repo,
+        repo_type=request.kind,
         revision=request.revision,
         files_metadata=True,
         timeout=constants.HF_HUB_ETAG_TIMEOUT,
@@ -75,9 +96,10 @@ def ask(request: Request) -> Listing:
     files = {
         entry.rfilename: Listed(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
         for entry in info.siblings
-        if "/" not in entry.rfilename and "\\" not in entry.rfilename
+        if request.kind == "dataset" or not {"/", "\\"} & set(entry.rfilename)
     }
-    return Listing(info.sha, files)
+    licence = next((tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")), "")
+    return Listing(info.sha, files, licence)
 
 
 def fetch(request: Request, listing: Listing) -> Path:
@@ -95,14 +117,78 @@ def fetch(request: Request, listing: Listing) -> Path:
     folder = request.snapshot(listing.sha)
     texts, weights = choose(request, listing.files)
     _bring(request, listing, texts)
-    if weights == integrity.INDEX:
-        shards = sorted(set(integrity.read_shards(folder / weights).values()))
+    if weights == check.INDEX:
+        shards = sorted(set(check.read_shards(folder / weights).values()))
         if lacking := [shard for shard in shards if shard not in listing.files]:
             raise _unfit(request, [f"{shard} is missing" for shard in lacking])
         _bring(request, listing, shards)
     else:
         _bring(request, listing, [weights])
     return folder
+
+
+def fetch_files(request: Request, patterns: Sequence[str], *, offline: bool = False) -> Fetched:
+    """Bring the files of a data set that fit the patterns into the cache, under the rules that hold for models.
+
+    A full commit that is in the cache costs no network, a branch one request. While the Hub cannot be reached, a copy
+    in the cache stands in for it, with a warning; offline (HF_HUB_OFFLINE) only the cache is read.
+
+    Args:
+        request: Which repository at which revision.
+        patterns: File names in the repository, with `*`.
+        offline: Read the cache alone.
+
+    Raises:
+        HubError: The Hub did not deliver, or the repository has no such files.
+    """
+    from huggingface_hub import constants
+
+    kept = _kept(request, patterns)
+    if kept and request.is_commit:
+        return kept
+    if offline or constants.HF_HUB_OFFLINE:
+        if kept:
+            return kept
+        raise off(request)
+    try:
+        listing = ask(request)
+    except failures() as error:
+        if kept and is_unreachable(error):
+            LOGGER.warning("the Hub cannot be reached (%s); using the cached %s", type(error).__name__, request.asked)
+            return kept
+        raise explain(request, error) from error
+    names = _fitting(sorted(listing.files), patterns)
+    if lacking := [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]:
+        expected = f"a data set with {', '.join(lacking)} at {request.endpoint}"
+        hint = f"It has {', '.join(sorted(listing.files)) or 'no files'}."
+        raise HubError.about(request.argument, request.asked, expected, hint)
+    _bring(request, listing, names)
+    remember(request, listing.sha)
+    folder = request.snapshot(listing.sha)
+    return Fetched(listing.sha, {name: folder / name for name in names}, listing.licence)
+
+
+def off(request: Request) -> HubError:
+    """The error of a repository that is not in the cache while the network is switched off."""
+    expected = f"a copy of {request.repo}@{request.revision} in {request.cache}, because the network is switched off"
+    hint = f"(`local_files_only=True` or HF_HUB_OFFLINE.) {ways_out(request)}"
+    return HubError.about(request.argument, request.asked, expected, hint)
+
+
+def _kept(request: Request, patterns: Sequence[str]) -> Fetched | None:
+    """What the cache holds, if each pattern has a file in it."""
+    commit = cached_commit(request)
+    if commit is None:
+        return None
+    folder = request.snapshot(commit)
+    there = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = _fitting(there, patterns)
+    whole = all(fnmatch.filter(found, pattern) for pattern in patterns)
+    return Fetched(commit, {name: folder / name for name in found}) if whole else None
+
+
+def _fitting(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
@@ -120,21 +206,21 @@ def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
         CheckpointError: Something needed is not there, or the weights are pickles only.
     """
     names = set(names)
-    weights = integrity.weight_names(names)
-    lacking = integrity.missing_names(names)
+    weights = check.weight_names(names)
+    lacking = check.missing_names(names)
     if weights is None:
-        found = integrity.pickles(names)
+        found = check.pickles(names)
         lacking.append(
-            f"only pickled weights are there ({', '.join(found)})" if found else f"{integrity.SINGLE} is missing"
+            f"only pickled weights are there ({', '.join(found)})" if found else f"{check.SINGLE} is missing"
         )
     if weights is None or lacking:
         raise _unfit(request, lacking)
     texts = {name for name in names if _TEXT.fullmatch(name) and not name.endswith(".index.json")}
-    return sorted(texts | ({weights} - {integrity.SINGLE})), weights
+    return sorted(texts | ({weights} - {check.SINGLE})), weights
 
 
 def _unfit(request: Request, lacking: list[str]) -> CheckpointError:
-    hint = integrity.PICKLE_HINT if any("pickled" in text for text in lacking) else "It is not a checkpoint as a whole."
+    hint = check.PICKLE_HINT if any("pickled" in text for text in lacking) else "It is not a checkpoint as a whole."
     expected = f"a repository with a whole safetensors checkpoint, but in {request.repo}: {'; '.join(lacking)}"
     return CheckpointError.about("model", request.asked, expected, hint)
 
@@ -164,6 +250,7 @@ def _download(request: Request, sha: str, names: list[str], *, force: bool = Fal
         try:
             snapshot_download(
                 request.repo,
+                repo_type=request.kind,
                 revision=sha,
                 cache_dir=request.cache,
                 token=request.token,
@@ -210,7 +297,7 @@ def _check_arrived(request: Request, listing: Listing, names: Iterable[str]) -> 
         _discard(folder / name)
     expected = f"the files of {request.repo} as {request.endpoint} lists them; lost or altered: {', '.join(bad)}"
     hint = "The cache does not keep them. Call again; if it happens twice, a proxy or mirror on the way alters files."
-    raise HubError.about("model", request.asked, expected, hint)
+    raise HubError.about(request.argument, request.asked, expected, hint)
 
 
 def _genuine(path: Path, listed: Listed) -> bool:

@@ -1,0 +1,177 @@
+"""Matrix products and attention: torch's own, and on a processor the faster ways that give the same numbers.
+
+On x86, torch multiplies float32 with MKL, which copies the bias first and uses half of the vector width of AMD's
+processors; and its fused attention does so inside. oneDNN, which torch carries along and its compiler calls, adds bias,
+activation and shortcut while it multiplies. These calls have no gradient, so they serve scoring only: where a gradient
+is asked for, and on every other device, the ordinary functions run.
+
+Measured: docs/speed.md. Equal to the ordinary functions to 1e-6 of the largest value in float32
+(`tests/test_model_products.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
+
+_ORDINARY: ContextVar[bool] = ContextVar("qsit_metric_ordinary", default=False)
+_LONG = 256  # tokens from which attention is quicker head by head
+_EPILOGUES = {  # oneDNN's name and algorithm of each activation that it adds to a product
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "swish": ("swish", ""),
+    "tanh": ("tanh", ""),
+}
+
+
+def activation(name: str) -> Activation:
+    """An activation function by its name in `config.json`.
+
+    Example:
+        >>> activation("quick_gelu")(torch.zeros(1))
+        tensor([0.])
+    """
+    return {
+        "gelu": functional.gelu,
+        "gelu_new": _tanh_gelu,
+        "gelu_pytorch_tanh": _tanh_gelu,
+        "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+        "relu": functional.relu,
+        "silu": functional.silu,
+        "swish": functional.silu,
+        "tanh": torch.tanh,
+    }[name]
+
+
+def _tanh_gelu(x: torch.Tensor) -> torch.Tensor:
+    return functional.gelu(x, approximate="tanh")
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Only torch's ordinary functions: for whoever counts operations, and for comparisons."""
+    token = _ORDINARY.set(True)
+    try:
+        yield
+    finally:
+        _ORDINARY.reset(token)
+
+
+@lru_cache(maxsize=1)
+def _onednn() -> Any:
+    """The operator that torch's compiler calls for linear layers, or None where it is not."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+        return None
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+@lru_cache(maxsize=1)
+def _bfloat16() -> bool:
+    """Whether oneDNN multiplies bfloat16 on this processor."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(supported and supported())
+
+
+def quick(x: torch.Tensor, *weights: torch.Tensor) -> bool:
+    """Whether these are computed by oneDNN."""
+    if x.device.type != "cpu" or _ORDINARY.get() or torch.compiler.is_compiling() or _onednn() is None:
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return False  # who trains asked for another type than that of the weights
+    if torch.is_grad_enabled() and any(part.requires_grad for part in (x, *weights)):
+        return False
+    fits = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _bfloat16())
+    return fits and all(part.dtype == x.dtype for part in weights) and x.numel() > 0
+
+
+def linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    act: str | None = None,
+    times: torch.Tensor | None = None,
+    plus: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A linear layer with what follows it.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,) or None.
+        act: Name of an activation behind it, or None.
+        times: (..., out), multiplied with the layer's product; or None.
+        plus: (..., out), added to it; or None. At most one of the three is given.
+
+    Returns:
+        (..., out).
+
+    Example:
+        >>> linear(torch.ones(1, 2), torch.ones(1, 2), None, plus=torch.ones(1, 1))
+        tensor([[3.]])
+    """
+    if not quick(x, weight):
+        return follow(functional.linear(x, weight, bias), act, times, plus)
+    call = _onednn()
+    if times is not None or plus is not None:
+        other, name = (times, "mul") if times is not None else (plus, "add")
+        return call.binary(x, other, weight, bias, name)  # type: ignore[no-any-return]
+    name, algorithm = ("none", "") if act is None else _EPILOGUES.get(act, ("", ""))
+    if not name:
+        return activation(act or "")(call(x, weight, bias, "none", [], ""))
+    return call(x, weight, bias, name, [], algorithm)  # type: ignore[no-any-return]
+
+
+def follow(
+    y: torch.Tensor, act: str | None, times: torch.Tensor | None = None, plus: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What stands behind a product, by ordinary functions; see `linear`."""
+    y = y if act is None else activation(act)(y)
+    y = y if times is None else y * times
+    return y if plus is None else plus + y
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float, causal: bool) -> torch.Tensor:
+    """Attention of sequences to themselves, or with one query each to all of it.
+
+    Args:
+        q: (rows, heads, queries, head).
+        k: (rows, heads, length, head).
+        v: (rows, heads, length, head).
+        dropout: Share of the weights that training drops.
+        causal: Whether a token sees its past only.
+
+    Returns:
+        (rows, queries, heads * head).
+    """
+    length = k.shape[2]
+    if not causal and q.shape[2] == length >= _LONG and not dropout and quick(q, k, v):
+        return _by_heads(q, k, v)
+    seen = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
+    return seen.transpose(1, 2).flatten(2)
+
+
+def _by_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """One head after the other, so that its weights stay in the processor's cache; weights in float32."""
+    call, dtype = _onednn(), q.dtype
+    rows, heads, length, head = q.shape
+    seen = q.new_empty(rows, length, heads, head)
+    queries, keys = (q * head**-0.5 if dtype == torch.float32 else q.float() * head**-0.5), k.float()
+    turned = v.transpose(2, 3).contiguous()
+    for row in range(rows):
+        for at in range(heads):
+            weights = call(queries[row, at].contiguous(), keys[row, at].contiguous(), None, "none", [], "")
+            weights = torch.softmax(weights, dim=-1).to(dtype)
+            seen[row, :, at] = call(weights, turned[row, at], None, "none", [], "")
+    return seen.flatten(2)
