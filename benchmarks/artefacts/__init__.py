@@ -142,7 +142,8 @@ def _run(request: Request, kind: str, metric: QSiT, name: str, loaded: Any, fold
         if kind == "scores":
             return score_run(metric, loaded, folder, **again)
         if kind == "questions":
-            return question_run(metric, *loaded, folder, name=name, **again)
+            questions, root = loaded
+            return question_run(metric, questions, root, folder, name=name, **again)
         again |= {"name": name, "max_new_tokens": request.max_new_tokens}
         if kind == "descriptions":
             items, root = loaded
