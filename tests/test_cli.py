@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -559,6 +560,23 @@ def test_doctor_is_content_with_this_installation(loaded):
     assert "cpu" in found["devices"]
     assert [one["name"] for one in found["models"]][:1] == ["q-sit-mini"]
     assert "alone" in found["checks"][2]["detail"]
+
+
+def test_doctor_compares_our_network_with_that_of_transformers(loaded):
+    found = json.loads(qsit("doctor", "-m", TIED, "--against", "transformers", "--json").stdout)
+    check = found["checks"][-1]
+    assert (check["name"], check["ok"]) == ("against transformers", True)
+    assert re.search(r"level logits .*; the largest is \d\.\de-0[5-9] off transformers \d", check["detail"])
+    assert "times the speed of float32" in found["bfloat16"]["cpu"]
+
+
+def test_doctor_sees_a_network_that_says_something_else(monkeypatch):
+    from qsit_metric.backends import comparison
+
+    theirs = comparison._theirs
+    monkeypatch.setattr(comparison, "_theirs", lambda *of: [one + 0.01 for one in theirs(*of)])
+    found = json.loads(qsit("doctor", "-m", TIED, "--against", "transformers", "--json", code=1).stdout)
+    assert found["checks"][-1]["ok"] is False
 
 
 def test_doctor_without_a_model_skips_that_check_and_shows_no_secret(monkeypatch):

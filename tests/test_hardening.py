@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -253,3 +254,19 @@ def test_resume_tells_folders_apart(tmp_path):
     score("A", "../model")
     assert "1 added" in score("B", str(tmp_path / "model")).stderr
     assert "0 added, 1 were there" in score("A", "../model").stderr
+
+
+def test_one_metric_serves_many_threads():
+    """Scores, questions and one view, asked from several threads at once, are what one thread gets."""
+    metric, names = QSiT("q-sit-nano", device="cpu"), ["square_512.png", "gray_256.png", "tiny_7x5.png"]
+    pictures = [IMAGES / name for name in names]
+    with metric.open(pictures[0]) as view, ThreadPoolExecutor(4) as pool:
+        scores = [float(metric.score(picture)) for picture in pictures]
+        answers = [metric.ask(picture, "Is it sharp?", max_new_tokens=4) for picture in pictures]
+        seen = view.ask("Is it noisy?", max_new_tokens=4)
+        work = [pool.submit(metric.score, picture) for picture in pictures * 4]
+        asked = [pool.submit(metric.ask, picture, "Is it sharp?", max_new_tokens=4) for picture in pictures * 2]
+        views = [pool.submit(view.ask, "Is it noisy?", max_new_tokens=4) for _ in range(4)]
+        assert [float(one.result()) for one in work] == pytest.approx(scores * 4, abs=1e-5)
+        assert [one.result() for one in asked] == answers * 2
+        assert [one.result() for one in views] == [seen] * 4

@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -44,10 +44,20 @@ _SIZES = ((64, 80), (31, 50), (150, 61), (96, 97))  # (height, width); the pictu
 _TOLERANCE = {"float32": 1e-4}
 _TOLERANCE_HALF = 2e-2
 
+# Real weights have logits of 10 and more; half precision keeps three digits of them.
+_APART = {"float32": 1e-3}
+_APART_HALF = 0.25
+
 _VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipped", "yellow")}
 
 
-def doctor(ctx: typer.Context, as_json: Json = False) -> int:
+Against = Annotated[
+    Literal["transformers"] | None,
+    typer.Option("--against", help="Load the weights with transformers too, and compare the level logits of both."),
+]
+
+
+def doctor(ctx: typer.Context, against: Against = None, as_json: Json = False) -> int:
     """Show what is installed here and test it; uses no network, and loads a model only if one is given or shipped."""
     from .. import catalog
     from ..hub.cache import cache_folder, on_disk
@@ -59,11 +69,12 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> int:
     found = {
         "versions": versions(),
         "devices": devices(),
+        "bfloat16": bfloat16(),
         "cache": str(cache_folder(options.cache_dir)),
         "settings": settings(os.environ),
         "models": [facts(one) for one in stored],
     }
-    tried = checks(options)
+    tried = checks(options) + ([_tried("against transformers", lambda: comparing(options))] if against else [])
     failed = any(check.ok is False for check in tried)
     if as_json:
         results = [dataclasses.asdict(check) for check in tried]
@@ -92,6 +103,18 @@ def devices() -> dict[str, str]:
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
+
+
+def bfloat16() -> dict[str, str]:
+    """How much faster than float32 this processor multiplies bfloat16, measured in some milliseconds."""
+    try:
+        from ..model.products import GAIN, bfloat16_gain
+
+        gain = bfloat16_gain()
+    except Exception as error:  # noqa: BLE001  # a broken installation is a finding, not a crash
+        return {"cpu": f"not measured: {error}"}
+    advice = "; large models gain from dtype='bfloat16' (--dtype bfloat16)" if gain >= GAIN else ""
+    return {"cpu": f"{gain:.1f} times the speed of float32{advice}"}
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -201,6 +224,25 @@ def tiling() -> tuple[bool, str]:
         if (layout.tiles, layout.tokens) != expected:
             wrong.append(f"{width}x{height}: {layout.tiles} tiles, {layout.tokens} tokens, expected {expected}")
     return not wrong, "; ".join(wrong) or f"{len(_LAYOUTS)} known sizes have their tiles and tokens"
+
+
+def comparing(options: ModelOptions) -> tuple[bool, str]:
+    """Our network must say of the user's own weights what transformers' network says."""
+    from ..backends.comparison import against_transformers
+    from ..hub import resolve
+    from ..pixels import load
+
+    folder = resolve(
+        options.model or "", revision=options.revision, cache_dir=options.cache_dir, local_files_only=True
+    ).folder
+    metric = options.load()
+    found = against_transformers(metric.backend, folder, metric.recipe.scoring(), load(picture(500, 300, 2)))
+    limit = _APART.get(str(metric.info["dtype"]), _APART_HALF)
+    about = (
+        f"{metric!r}: level logits {', '.join(f'{one:.4f}' for one in found.ours)}; the largest is "
+        f"{found.difference:.1e} off transformers {found.release} (allowed: {limit:g})"
+    )
+    return found.difference <= limit, about
 
 
 def scoring(options: ModelOptions) -> tuple[bool, str]:

@@ -319,7 +319,7 @@ class TextAttention(_Fusable):
         k = rotate(k, cos, sin)
         q = rotate(q, cos, sin) if wanted is None else rotate(q[wanted], cos[wanted], sin[wanted])
         seen = reading.attend(self.index, q, k, v, self.dropout if self.training else 0.0)
-        return through(self.o_proj, seen, plus=plus)
+        return through(self.o_proj, seen, plus=plus) if len(plus) else plus
 
 
 class TextMLP(nn.Module):
@@ -354,6 +354,8 @@ class TextLayer(nn.Module):
         """(T, hidden) -> (T, hidden); with `wanted` only those places, (W, hidden)."""
         kept = x if wanted is None else x[wanted]
         x = self.self_attn(self.input_layernorm(x), kept, cos, sin, reading, wanted)
+        if not len(x):  # only keys and values were wanted; quantised layers cannot do nothing
+            return x  # type: ignore[no-any-return]
         return self.mlp(self.post_attention_layernorm(x), x)  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,98 @@
+"""The faster products of a processor: the numbers of the ordinary ones, and only where nothing needs a gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qsit_metric.model import products
+from qsit_metric.model.config import ACTIVATIONS
+
+needs_onednn = pytest.mark.skipif(products._onednn() is None, reason="no oneDNN on this processor")
+FORMS = [*({"act": name} for name in ACTIVATIONS), {"times": True}, {"plus": True}, {}]
+
+
+def sample(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(5)
+    x, weight = torch.randn(3, 50, 40, generator=generator), torch.randn(70, 40, generator=generator) / 6
+    return (
+        x.to(dtype),
+        weight.to(dtype),
+        torch.randn(70, generator=generator).to(dtype),
+        torch.randn(3, 50, 70).to(dtype),
+    )
+
+
+def called(monkeypatch, form, dtype=torch.float32):
+    """What a form of `linear` gives, quick and ordinary."""
+    x, weight, bias, other = sample(dtype)
+    form = {name: other if value is True else value for name, value in form.items()}
+    with torch.no_grad():
+        quick = products.linear(x, weight, bias, **form)
+        with products.ordinary():
+            return quick, products.linear(x, weight, bias, **form)
+
+
+@needs_onednn
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_product_with_what_follows_it(monkeypatch, form):
+    quick, plain = called(monkeypatch, form)
+    assert float((quick - plain).abs().max()) <= 2e-6 * float(plain.abs().max())
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_bfloat16_products(monkeypatch, form):
+    quick, plain = called(monkeypatch, form, torch.bfloat16)
+    assert float((quick - plain).float().abs().max()) <= 0.02 * float(plain.float().abs().max())
+
+
+@needs_onednn
+def test_who_needs_a_gradient_gets_one():
+    x, weight, bias, _ = sample()
+    assert products.quick(x, weight)
+    x.requires_grad_()
+    assert not products.quick(x, weight)
+    products.linear(x, weight, bias, "gelu_pytorch_tanh").sum().backward()
+    assert x.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert products.quick(x, weight)
+    assert not products.quick(x.detach(), weight.clone().requires_grad_())
+    assert products.quick(x.detach(), weight)
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_types_take_the_ordinary_way(dtype):
+    x, weight, bias, _ = sample(dtype)
+    assert not products.quick(x, weight)
+    assert products.linear(x, weight, bias).dtype == dtype
+
+
+@needs_onednn
+def test_autocast_is_obeyed():
+    x, weight, bias, _ = sample()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert products.linear(x, weight, bias).dtype == torch.bfloat16
+
+
+@needs_onednn
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
+@pytest.mark.parametrize("strided", [False, True])
+def test_attention_of_long_sequences(dtype, tolerance, strided):
+    generator = torch.Generator().manual_seed(2)
+    whole = torch.randn(2, 300, 3, 4, 24, generator=generator)
+    exact = whole.double().unbind(2)
+    q, k, v = (
+        part.transpose(1, 2) if strided else part.transpose(1, 2).contiguous() for part in whole.to(dtype).unbind(2)
+    )
+    with torch.no_grad():
+        got = products.attention(q, k, v, 0.0, causal=False)
+    want = torch.nn.functional.scaled_dot_product_attention(*(part.transpose(1, 2) for part in exact))
+    want = want.transpose(1, 2).flatten(2)
+    assert got.shape == (2, 300, 96)
+    assert got.dtype == dtype
+    assert float((got.double() - want).abs().max()) <= tolerance * float(want.abs().max())
+
+
+def test_the_gain_of_bfloat16_is_measured():
+    assert 0.01 < products.bfloat16_gain() < 100
