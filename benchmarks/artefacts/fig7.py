@@ -22,7 +22,7 @@ from benchmarks.canvas import MUTED, colour, new_figure, plain, save_png
 from benchmarks.cost.clock import BUSY, interleaved, memory_of
 from benchmarks.cost.counting import Counter, Counts
 from benchmarks.cost.mixed import photo
-from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, shaped_config, stored_geometry
 from benchmarks.cost.report import conditions
 from benchmarks.options import model_name
 from benchmarks.output import Table
@@ -31,6 +31,7 @@ from benchmarks.paper import number, printed
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.model.config import Config
 from qsit_metric.prompts import AUTHORS, DESCRIBE
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ def _of_shape(name: str, task: Task, timed: bool, device: str, dtype: str) -> Fo
 
 @functools.cache  # the same in every page of a process, and some seconds each time
 def _counts_of_shape(name: str, width: int, height: int, new_tokens: int) -> Counts:
-    config = model_config(stored("config.json"), SHAPES[name])
+    config = Config.of(shaped_config(SHAPES[name]))
     return Counter(config, *dialogue(), stored_geometry(), AUTHORS).count(width, height, new_tokens)
 
 
