@@ -26,11 +26,11 @@ from train.mixture import Sizes
 from train.nano.data.dataset import make_picture, read_pictures
 from train.nano.data.kadid import DISTORTIONS
 from train.nano.data.pictures import Degradation, MadePicture
+from train.nano.effort import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
 from train.nano.scratch import count_parameters
-from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
-from train.nano.taking import BEFORE, MODEL, take_over, taken
-from train.nano.tiles import KINDS, Windows, target
+from train.nano.takeover import BEFORE, MODEL, take_over, taken
 from train.nano.trials import scaled, shows, trials
+from train.nano.windows import KINDS, Windows, target
 from train.prepared import Prepared, cut_pictures
 
 
@@ -91,7 +91,7 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePictu
             assert np.array_equal(whole[firsts[image] : firsts[image] + len(tiles)], tiles.numpy())
     with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the picture 'no\.png'"):
         store.of("no.png")
-    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of pictures that were cut by the model's geometry"):
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles made as now \(geometry .*\), but it has geometry"):
         Prepared.load(tmp_path / "tiles", "tiles", replace(NANO.geometry, max_tiles=NANO.max_tiles + 1))
     with pytest.raises(RunError, match=r"`data\.tiles`: .*a folder with tiles\.json"):
         Prepared.load(tmp_path, "tiles", NANO.geometry)

@@ -83,9 +83,9 @@ def ask(request: Request) -> Listing:
     from huggingface_hub import HfApi, constants
 
     api = HfApi(library_name="qsit-metric", library_version=__version__)
-    info = api.repo_info(
+    look = api.dataset_info if request.kind == "dataset" else api.model_info
+    info = look(
         request.repo,
-        repo_type=request.kind,
         revision=request.revision,
         files_metadata=True,
         timeout=constants.HF_HUB_ETAG_TIMEOUT,

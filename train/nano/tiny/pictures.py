@@ -1,4 +1,4 @@
-"""Drawn pictures and their degradations, by seed. Pure.
+"""Drawn pictures and their degradations, by seed; crops of them, from which a tower learns to see. Pure.
 
 Each picture has edges and fine texture, as blur, noise and blocks show only there. Its long side is 96 pixels, the
 largest grid of the tiny model, so nothing is resized on the way to the model.
@@ -13,10 +13,12 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from scipy import ndimage
 
-from ..errors import RecipeError
+from ...errors import RecipeError
+from ..tower import Tiles
 
 Pixels = npt.NDArray[np.float64]  # (height, width, 3), 0..1
 
@@ -212,3 +214,57 @@ def as_image(pixels: Pixels) -> Image.Image:
 
 def _clip(pixels: Pixels) -> Pixels:
     return np.asarray(np.clip(pixels, 0, 1))
+
+
+_KINDS = tuple(DEGRADATIONS)
+_PHASE = 8  # crops begin at multiples of it, as JPEG's blocks and the model's tiles do
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Crops in memory; a `train.nano.tower.Source`. The last tenth is held out.
+
+    Attributes:
+        tiles: Two crops of each picture; what is told of them is the strength of the degradation.
+    """
+
+    tiles: Tiles
+    kinds: int = len(_KINDS)
+    values: int = 1
+
+    @property
+    def learned(self) -> int:
+        """Crops that are learned from; both crops of a picture are, or neither."""
+        return len(self.tiles.kinds) - 2 * max(len(self.tiles.kinds) // 20, 1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tiles:
+        """See `Source.draw`."""
+        picks = torch.from_numpy(rng.integers(0, self.learned, count))
+        return Tiles(*(part[picks] for part in self.tiles))
+
+    def held_out(self) -> Tiles:
+        """See `Source.held_out`."""
+        return Tiles(*(part[self.learned :] for part in self.tiles))
+
+
+def take_crops(count: int, tile: int, seed: int) -> Crops:
+    """Cut crops out of freshly drawn and degraded pictures, two of each.
+
+    Args:
+        count: How many, an even number.
+        tile: Their side in pixels, 64 at most.
+        seed: Equal seeds give equal crops.
+    """
+    rng = np.random.default_rng([seed, 7])
+    pixels, kinds, strengths = [], [], []
+    for _ in range(count // 2):
+        kind, strength = int(rng.integers(len(_KINDS))), float(rng.uniform())
+        picture = degrade(draw(rng).pixels, _KINDS[kind], strength, rng)
+        for _ in range(2):
+            top, left = (_PHASE * rng.integers(0, (side - tile) // _PHASE + 1) for side in picture.shape[:2])
+            crop = np.round(picture[top : top + tile, left : left + tile] * 255).astype(np.uint8)
+            pixels.append(torch.from_numpy(crop).permute(2, 0, 1))
+            kinds.append(kind)
+            strengths.append(strength)
+    places = torch.arange(count // 2).repeat_interleave(2)
+    return Crops(Tiles(torch.stack(pixels), torch.tensor(kinds), torch.tensor(strengths).unsqueeze(1), places))

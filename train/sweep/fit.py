@@ -6,6 +6,7 @@ and the mean with scoring (III-C3): the first is the default. Step 2 is the mean
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ from typing import Any
 from ..errors import RunError
 from .curve import Fit, Point, fit_curve
 from .figure import draw
-from .plan import Formula, Plan
+from .plan import FILES, Formula, Plan
 from .runs import read_result
-from .store import read_json, write, write_json
 
 ACCURACY = "accuracy"
 CORRELATIONS = ("srcc", "plcc")
@@ -24,7 +24,7 @@ _NO_RESULT = "no result"
 
 
 def performance(metrics: Mapping[str, float | None], step: int, formula: Formula = "accuracy") -> float:
-    """One number for one run.
+    """The performance of a run as one number.
 
     Args:
         metrics: "accuracy" of LLVisionQA-dev, 0..1, and for the mean "srcc/SET" and "plcc/SET" of each IQA set, -1..1,
@@ -88,8 +88,8 @@ def fit_folder(
         raise RunError(_lacking(folder, plan, left_out))
     fit = fit_curve(points, plan.degree if degree is None else degree, bootstrap, level, seed)
     picture = draw(fit, points, plan.step, plan.formula)
-    write_json(folder / "fit.json", _record(plan, fit, points, left_out))
-    write(folder / "fit.png", picture)
+    FILES.write_json(folder / "fit.json", _record(plan, fit, points, left_out))
+    FILES.write(folder / "fit.png", picture)
     return fit
 
 
@@ -104,7 +104,7 @@ def fitted_ratio(path: Path, step: int) -> float:
         RunError: No such file, or it is a fit of the other step.
     """
     file = path / "fit.json" if path.is_dir() else path
-    fields = read_json(file, "fit")
+    fields = dataclasses.replace(FILES, argument="fit").json(file)
     ratio = fields.get("best_ratio")
     if fields.get("step") != step or not isinstance(ratio, float):
         raise RunError.about("fit", str(file), f"the fit of step {step}, but it is of step {fields.get('step')}")

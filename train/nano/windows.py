@@ -1,4 +1,4 @@
-"""What the tower's first stage learns from: windows of the size of a tile in pictures that are cut already.
+"""Windows of the size of a tile in pictures that are cut already: what the tower's first stage learns from.
 
 What is to be told of a window: the kind of degradation (a type whose two sides look different counts twice), the score,
 and how far the degradation is from none. The distance has a number of its own for each kind: one linear reading of all
@@ -24,7 +24,7 @@ from .tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
 KINDS = ("none", *(kind for kind in DISTORTIONS if kind not in _SIDED), *(f"{k}{s}" for k in _SIDED for s in "+-"))
-"""What a tile can be said to have."""
+"""Kinds of degradation that a tile can have."""
 
 _COLOURED = (
     "color_diffusion", "color_shift", "color_quantization", "color_saturation_hsv", "color_saturation_lab", "jpeg",
@@ -34,18 +34,18 @@ _MOVED = 0.5  # share of windows that lie between tiles
 _SWAPPED = 0.5  # share of batches whose colours change places, in pictures whose degradation does not tell them apart
 
 
-def target(shot: MadePicture) -> tuple[int, tuple[float, float]]:
+def target(picture: MadePicture) -> tuple[int, tuple[float, float]]:
     """Index in `KINDS`, and (score, distance from the untouched picture), both 0..1.
 
     Raises:
         DataError: The picture has no score.
     """
-    if shot.mos is None:
-        raise DataError.about("shot", shot.image, "a picture with a score")
-    score = (shot.mos - SCALE.low) / (SCALE.high - SCALE.low)
-    if not shot.degradations:
+    if picture.mos is None:
+        raise DataError.about("shot", picture.image, "a picture with a score")
+    score = (picture.mos - SCALE.low) / (SCALE.high - SCALE.low)
+    if not picture.degradations:
         return 0, (score, 0.0)
-    one = shot.degradations[0]
+    one = picture.degradations[0]
     if one.kind in _SIDED:
         return KINDS.index(f"{one.kind}{'+' if one.level < 3 else '-'}"), (score, abs(one.level - 3) / 2)
     return KINDS.index(one.kind), (score, one.level / 5)
@@ -53,7 +53,7 @@ def target(shot: MadePicture) -> tuple[int, tuple[float, float]]:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """One row for each tile of some pictures.
+    """A table with a row for each tile of some pictures.
 
     Attributes:
         tiles: (N,) its place in the store.
@@ -70,19 +70,19 @@ class _Table:
     targets: torch.Tensor
 
     @classmethod
-    def of(cls, shots: Sequence[MadePicture], store: Prepared, firsts: Mapping[str, int], geometry: Geometry) -> _Table:
+    def of(cls, made: Sequence[MadePicture], store: Prepared, firsts: Mapping[str, int], geometry: Geometry) -> _Table:
         rows: list[tuple[int, int, int, bool, bool]] = []
-        for picture, shot in enumerate(shots):
-            start, place = firsts[shot.image], store.places[shot.image]
+        for number, one in enumerate(made):
+            start, place = firsts[one.image], store.places[one.image]
             high, wide = plan(geometry, place.height, place.width).grid
-            rows.append((start, picture, wide, False, False))  # the whole picture in one tile
+            rows.append((start, number, wide, False, False))  # the whole picture in one tile
             rows += [
-                (start + 1 + row * wide + col, picture, wide, row + 1 < high, col + 1 < wide)
+                (start + 1 + row * wide + col, number, wide, row + 1 < high, col + 1 < wide)
                 for row in range(high)
                 for col in range(wide)
             ]
         tiles, pictures, columns, down, right = (torch.tensor(column) for column in zip(*rows, strict=True))
-        known = torch.tensor([(kind, *values) for kind, values in (target(shot) for shot in shots)])
+        known = torch.tensor([(kind, *values) for kind, values in map(target, made)])
         return cls(tiles, pictures, columns, torch.stack([down, right], dim=1), known)
 
 
@@ -112,7 +112,7 @@ class Windows:
     ) -> None:
         self._side = geometry.tile
         pixels, firsts = store.array()
-        self._taken, self._held = (_Table.of(shots, store, firsts, geometry) for shots in (taken, held))
+        self._taken, self._held = (_Table.of(pictures, store, firsts, geometry) for pictures in (taken, held))
         self._pixels = torch.from_numpy(np.asarray(pixels)).to(device)
         self._swappable = torch.tensor([not kind.startswith(_COLOURED) for kind in KINDS])
 

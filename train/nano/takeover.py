@@ -1,11 +1,10 @@
-"""What a run takes over from another one: the tower and the base, and the balance, if that was found there.
+"""Taking over from another run: the tower and the base, and the balance, if that was found there.
 
 A run that teaches another's model on takes that, too, and the record of how it came about.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from qsit_metric.files import commit_folder
 
 from ..errors import RunError
+from .stages import SETTINGS, read_json
 
 _MODELS = ("tower", "base/last")
 _SWEEPS = ("step1", "step2")
@@ -48,8 +48,8 @@ def take_over(run: Path, output: Path, seed: int, onward: bool = False) -> None:
             hint = "It is a run that is done." if onward else "It is a run, or the `models` of one."
             expected = f"a folder with {path.relative_to(run if onward else models)}"
             raise RunError.about("begin", str(run), expected, hint)
-    settings = models.parent / "settings.json"
-    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8"))["seed"] == seed:
+    settings = read_json(models.parent / SETTINGS)
+    if settings.get("made", settings).get("seed") == seed:
         hint = "With the same seed the pictures would be those that the tower has seen."
         raise RunError.about("seed", seed, f"another one than that of {models.parent}", hint)
     for name in _SWEEPS:
