@@ -11,11 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.figures import radar as fig5
+from benchmarks.artefacts import fig5, shared, table4, table5
 from benchmarks.output import markdown
 from benchmarks.runs import Pace, Process, Results, score_run
 from benchmarks.sets.catalog import SETS
-from benchmarks.tables import shared, table4, table5
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, bootstrap_interval, correlate
 from qsit_metric.evaluation.correlations import logistic_curve
 from qsit_metric.evaluation.qbench import CONCERNS, TYPES

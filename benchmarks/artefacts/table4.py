@@ -1,17 +1,34 @@
-"""Table IV: how well scores agree with people, on each IQA set. Pure."""
+"""Table IV: how well scores agree with people, on each IQA set, and scores drawn against mean opinion scores."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, pstdev
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from benchmarks.artefacts.shared import CONDITIONS, Cells, beside, by_model, failures, identity, of_kind, partial, state
+from benchmarks.canvas import COLOURS, MUTED, new_figure, plain, save_png
+from benchmarks.options import safe
 from benchmarks.output import Table
+from benchmarks.page import Page
+from benchmarks.paper import number, printed
 from benchmarks.runs import Results
-from benchmarks.tables.shared import CONDITIONS, Cells, beside, by_model, failures, identity, of_kind, partial, state
-from qsit_metric.evaluation import UndefinedError, bootstrap_interval, correlate
+from benchmarks.statistics import furthest
+from qsit_metric.evaluation import Correlations, EvaluationError, UndefinedError, bootstrap_interval, correlate
+from qsit_metric.evaluation.correlations import Array, logistic_curve
+from qsit_metric.levels import SCORE_RANGE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from benchmarks.artefacts import Request
 
 PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -31,6 +48,17 @@ STATISTICS = {"SRCC": "srcc", "PLCC": "plcc", "PLCC fitted": "plcc_fitted", "KRC
 _PRINTED = ("SRCC", "PLCC")
 _UNDEFINED = "undefined: "
 _ROUNDS = 1000
+
+
+def page(request: Request) -> Page:
+    """Both tables, a scatter plot of each model, and the images that are furthest off."""
+    done = request.runs("scores")
+    figures, off = {}, []
+    for model, rows in images(done, request.images).items():
+        path = request.options.output / f"table4-{safe(model)}.png"
+        figures[f"{model}: scores against people's"] = save_png(scatter(rows, model), path)
+        off += furthest(rows)
+    return Page((make(done, paper=printed("table4")), details(done)), figures, tuple(off))
 
 
 def make(
@@ -202,3 +230,76 @@ def _pairs(run: Results) -> tuple[list[float], list[float]]:
 def _made(runs: Sequence[Results]) -> dict[str, object]:
     """The manifests; what differs between rows stands in the rows."""
     return {"manifests": {str(run.run["set"]): run.run["sha256"] for run in runs}}
+
+
+_ACROSS = 3
+_SIDE = 3.4  # inches
+_FEW = 200  # dots that a curve could hide
+
+
+def scatter(rows: Sequence[Mapping[str, object]], model: str = "the model") -> Figure:
+    """Draw the scores of one model.
+
+    Args:
+        rows: One for each image, with "set", "score" (1..5) and "mos" (the set's own scale); an image whose score is
+            None was not scored, and is counted in its panel's title.
+        model: Its name, for the axes.
+
+    Returns:
+        Panels in the order in which the sets first appear, with SRCC and PLCC of the raw scores in the titles.
+
+    Raises:
+        EvaluationError: No rows.
+        DependencyError: matplotlib is not installed.
+
+    Example:
+        >>> rows = [{"set": "KonIQ", "score": 1 + n / 5, "mos": n * n} for n in range(20)]
+        >>> len(scatter(rows).axes)
+        1
+    """
+    sets = list(dict.fromkeys(str(row["set"]) for row in rows))
+    if not sets:
+        raise EvaluationError.about("rows", "<no rows>", "at least one scored image")
+    across = min(_ACROSS, len(sets))
+    down = math.ceil(len(sets) / across)
+    figure = new_figure(_SIDE * max(across, 1.5), (_SIDE + 0.2) * down)
+    places = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, name in zip(places, sets, strict=False):
+        _panel(axes, name, [row for row in rows if row["set"] == name])
+    for axes in places[len(sets) :]:
+        axes.remove()
+    figure.supxlabel(f"score by {model}", fontsize=10.5)
+    figure.supylabel("mean opinion score, on the set's own scale", fontsize=10.5)
+    return figure
+
+
+def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    good = [row for row in rows if row["score"] is not None]
+    x, y = (np.array([number(row, key) for row in good], dtype=np.float64) for key in ("score", "mos"))
+    # Many dots need to be faint for a crowd to show, and a curve above it; few would not be seen then.
+    alpha = float(np.clip(15 / math.sqrt(max(len(x), 1)), 0.12, 0.8))
+    size, layer = (18, 3) if len(x) < _FEW else (9, 1)
+    axes.scatter(x, y, s=size, color=COLOURS["blue"], alpha=alpha, linewidths=0, zorder=layer)
+    _curve(axes, x, y)
+    lost = f", {len(rows) - len(good)} not scored" if len(good) < len(rows) else ""
+    axes.set_title(f"{name}: {len(good)} images{lost}\n{_agreement(correlate(x, y))}", fontsize=10, loc="left")
+    axes.set_xlim(SCORE_RANGE[0] - 0.08, SCORE_RANGE[1] + 0.08)  # dots at the ends are whole
+    axes.set_xticks(range(int(SCORE_RANGE[0]), int(SCORE_RANGE[1]) + 1))
+    plain(axes)
+
+
+def _curve(axes: Axes, x: Array, y: Array) -> None:
+    """Only where there are scores: beyond them a curve is a guess."""
+    try:
+        curve = logistic_curve(x, y)
+    except UndefinedError as reason:
+        axes.annotate(f"no curve: {reason}", (0.03, 0.94), xycoords="axes fraction", fontsize=8, color=MUTED)
+        return
+    places = np.linspace(x.min(), x.max(), 200)
+    axes.plot(places, curve(places), color="white", linewidth=3.6)
+    axes.plot(places, curve(places), color=COLOURS["vermilion"], linewidth=2)
+
+
+def _agreement(found: Correlations) -> str:
+    shown = {"SRCC": found.srcc, "PLCC": found.plcc}
+    return ", ".join(f"{name} {'undefined' if value is None else f'{value:.3f}'}" for name, value in shown.items())

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.figures.canvas import GRID, MUTED, colour, new_figure
-from benchmarks.paper import number
+from benchmarks.artefacts import table4, table5
+from benchmarks.artefacts.shared import Cells
+from benchmarks.canvas import GRID, MUTED, colour, new_figure, save_png
+from benchmarks.page import Page
+from benchmarks.paper import number, radar_rows, under
 from benchmarks.runs import Results
-from benchmarks.tables import table4, table5
-from benchmarks.tables.shared import Cells
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.qbench import CONCERNS, TYPES
 
@@ -21,13 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.projections.polar import PolarAxes
 
+    from benchmarks.artefacts import Request
+
 RULE = "authors"
 
 _SPOKES = {"yes-no": "yes_no", "in-context distortion": "in_context_distortion", "in-context other": "in_context_other"}
 
 
+def page(request: Request) -> Page:
+    """The rings of the paper, and of what has been run."""
+    drawn = under(rows(request.done.get("scores", ()), request.done.get("questions", ())), radar_rows())
+    caption = "Fig. 5: (SRCC + PLCC) / 2 on each set, and accuracy on each kind of question"
+    return Page(figures={caption: save_png(radar(drawn), request.options.output / "fig5.png")})
+
+
 def rows(scores: Sequence[Results], questions: Sequence[Results]) -> list[Cells]:
-    """One row a model, as `benchmarks.figures.radar` draws it.
+    """One row a model, as `benchmarks.artefacts.fig5` draws it.
 
     Args:
         scores: Runs of kind "scores"; of several parts of a set, the one that `table4.PARTS` names first is drawn.

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from benchmarks.artefacts import RATE
+from benchmarks.artefacts.shared import CONDITIONS, Cells, beside, failures, identity, of_kind, state
 from benchmarks.output import Table
+from benchmarks.page import Page
+from benchmarks.paper import printed
 from benchmarks.runs import Results
-from benchmarks.tables.shared import CONDITIONS, Cells, beside, failures, identity, of_kind, state
 from qsit_metric.errors import shorten
 from qsit_metric.evaluation import EvaluationError
+
+if TYPE_CHECKING:
+    from benchmarks.artefacts import Request
+
 
 Kind = Literal["qualitative", "numerical", "neither"]
 
@@ -51,6 +58,11 @@ _RATINGS = tuple(
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 
+def page(request: Request) -> Page:
+    """How models rate when nobody tells them how."""
+    return Page((make(request.runs("ratings", request.names or ["livec"]), paper=printed("table1")),))
+
+
 def has_number(reply: str) -> bool:
     """Whether the reply rates with a number.
 
@@ -87,9 +99,6 @@ def classify(reply: str) -> Kind:
     return "qualitative" if has_adjective(reply) else "neither"
 
 
-PROMPT = "How would you rate the quality of the image?"
-"""As in the caption of Table I; the text before it has a full stop in place of the question mark."""
-
 COLUMNS = (
     "model", "set", "qualitative_percent", "qualitative", "numerical_percent", "numerical", "neither", "both", "images",
     "cut", "failed", "partial", *CONDITIONS,
@@ -102,7 +111,7 @@ def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ())
     """One row a model: how many of its replies rate with an adjective and how many with a number.
 
     Args:
-        runs: Of `describe_run` with `PROMPT`, whole or not; others of its kind, with another prompt, do not count.
+        runs: Of `describe_run` with `RATE`, whole or not; others of its kind, with another prompt, do not count.
         paper: `benchmarks.paper.printed("table1")`.
 
     Raises:
@@ -112,9 +121,9 @@ def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ())
         >>> make([Results.read(folder)], paper=printed("table1")).rows[-1]["qualitative"]  # doctest: +SKIP
         1132
     """
-    asked = [run for run in runs if run.run["kind"] == "descriptions" and run.run["prompt"] == PROMPT]
+    asked = [run for run in runs if run.run["kind"] == "descriptions" and run.run["prompt"] == RATE]
     if not asked:
-        raise EvaluationError.about("runs", "<none of them>", f"at least one run of descriptions that asks {PROMPT!r}")
+        raise EvaluationError.about("runs", "<none of them>", f"at least one run of descriptions that asks {RATE!r}")
     found = of_kind(asked, "descriptions")
     rows = beside([_row(run) for run in found], paper, COLUMNS)
     formats = dict.fromkeys(("qualitative_percent", "numerical_percent"), ".0f")
@@ -139,7 +148,7 @@ def _row(run: Results) -> Cells:
 
 def _notes(runs: Sequence[Results]) -> tuple[str, ...]:
     return (
-        f"Asked: {PROMPT}",
+        f"Asked: {RATE}",
         "qualitative: an adjective of quality and no number as the rating; numerical: a number as the rating, also "
         "where adjectives explain it (both says how many of these); neither: no rating. The rules are ours.",
         "cut: replies that reached the limit of tokens; they are classified as far as they go.",

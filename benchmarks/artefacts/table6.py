@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from benchmarks import sets
+from benchmarks.artefacts import finished
+from benchmarks.artefacts.shared import CONDITIONS, Cells, beside, failures, identity, state
+from benchmarks.judge import judge_run
+from benchmarks.options import safe
 from benchmarks.output import Table
-from benchmarks.paper import DIMENSIONS
-from benchmarks.runs import Results
-from benchmarks.tables.shared import CONDITIONS, Cells, beside, failures, identity, state
-from qsit_metric.evaluation import EvaluationError
+from benchmarks.page import Page
+from benchmarks.paper import DIMENSIONS, printed
+from benchmarks.runs import Results, bar
+from qsit_metric import console
+from qsit_metric.evaluation import EvaluationError, read_lldescribe
+
+if TYPE_CHECKING:
+    from benchmarks.artefacts import Request
+
 
 RATINGS = (0, 1, 2)
 
@@ -17,6 +28,44 @@ COLUMNS = (
     "model", "language_model", "set", "judge", "rounds", *_NUMBERS, "sum", "images", "ratings", "unparsed", "failed",
     "descriptions_failed", "partial", *CONDITIONS,
 )  # fmt: skip
+
+
+def page(request: Request) -> Page:
+    """The ratings of descriptions, or nothing if there is no judge: then the descriptions are made and kept.
+
+    Raises:
+        EvaluationError: A judge, and no golden text; it is said before anything is described.
+    """
+    options, judging = request.options, request.judging
+    judge = judging.load(device=options.place, offline=options.offline)
+    golden = {name: _golden(request, name) for name in request.found("descriptions")}
+    if judge is not None and (bare := [name for name, texts in golden.items() if not texts]):
+        hint = "The texts of LLDescribe are not published; the file is yours."
+        raise EvaluationError.about("--golden", None, f'a file of [{{"image", "golden"}}], for {bare[0]}', hint)
+    described = request.runs("descriptions")
+    if judge is None:
+        console.say("Described. Name a --judge, and the same command has the descriptions rated.")
+        return Page()
+    rated = [_rated(request, judge, run, golden[str(run.run["set"])]) for run in described]
+    return Page((make(rated, paper=printed("table6")),))
+
+
+def _golden(request: Request, name: str) -> dict[str, str]:
+    """Image -> what experts wrote."""
+    items, images = sets.load_descriptions(name, request.options.data_root)
+    file = request.judging.golden
+    read = items if file is None else read_lldescribe(images, file)
+    return {item.image: item.golden for item in read if item.golden is not None}
+
+
+def _rated(request: Request, judge: Any, described: Results, golden: Mapping[str, str]) -> Results:
+
+    folder = described.folder.with_name(f"{described.folder.name}-by-{safe(str(judge.facts['model']))}")
+    again = request.options.retry_failed
+    with bar("rating") as progress:
+        rounds = request.judging.rounds
+        run = judge_run(judge, described, golden, folder, rounds=rounds, retry_failed=again, progress=progress)
+    return finished(run)
 
 
 def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ()) -> Table:

@@ -7,8 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures.canvas import COLOURS, new_figure
+from benchmarks.canvas import COLOURS, new_figure, save_png
 from benchmarks.output import FILES
+from benchmarks.page import Page
 from benchmarks.paper import number, printed
 from qsit_metric.evaluation import EvaluationError
 from train.sweep.curve import Fit, Point
@@ -16,6 +17,14 @@ from train.sweep.figure import panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from benchmarks.artefacts import Request
+
+
+def page(request: Request) -> Page:
+    """The curves of sweeps."""
+    path = save_png(mix(read_fits(request.sweep)), request.options.output / "fig4.png")
+    return Page(figures={"Fig. 4: performance over the mix ratio": path})
 
 
 def mix(fits: Sequence[Mapping[str, Any]]) -> Figure:

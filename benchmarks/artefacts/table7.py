@@ -9,12 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import Table
-from benchmarks.paper import beside
+from benchmarks.page import Page
+from benchmarks.paper import beside, printed
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.files import Files
+
+if TYPE_CHECKING:
+    from benchmarks.artefacts import Request
+
 
 ON = ("d1", "d2", "d3", "cgr", "fgr")
 """The columns that say which row of the paper a run belongs to."""
@@ -30,6 +35,12 @@ TRIALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Name of a run, as `train.nano.trials` gives it -> which sets and steps it has; empty: the paper does not say."""
+
+
+def page(request: Request) -> Page:
+    """What each set and each step of the balance strategy brings."""
+    path = request.given("ablation")
+    return Page((make(read(path), paper=printed("table7"), made={"file": path.name}),))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -13,21 +13,32 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.artefacts.shared import Cells, beside
+from benchmarks.canvas import MUTED, colour, new_figure, plain, save_png
 from benchmarks.cost.clock import BUSY, interleaved, memory_of
 from benchmarks.cost.counting import Counter, Counts
 from benchmarks.cost.mixed import photo
-from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, shaped_config, stored_geometry
 from benchmarks.cost.report import conditions
+from benchmarks.options import model_name
 from benchmarks.output import Table
-from benchmarks.tables.shared import Cells, beside
+from benchmarks.page import Page
+from benchmarks.paper import number, printed
 from qsit_metric import QSiT
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.model.config import Config
 from qsit_metric.prompts import AUTHORS, DESCRIBE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from benchmarks.artefacts import Request
 
 SCORE, ANSWER, MEAN = "score", "answer", "mean of score and answer"
 ONE, TWO = "score and answer, one model", "score and answer, two models"
@@ -44,6 +55,21 @@ RATIOS: Mapping[str, str] = MappingProxyType(
     {"flops_of_qsit": "tflop", "latency_of_qsit": "latency", "vram_of_qsit": "memory_mib"}
 )
 """Column of a share -> column of what it is a share of."""
+
+
+def page(request: Request) -> Page:
+    """The table, and bars of the means."""
+    options, shapes = request.options, list(request.shapes)
+    metrics = {model_name(name): metric for name, metric in options.metrics()} if options.models else {}
+    if strange := sorted(set(request.measure) - set(shapes)):
+        raise EvaluationError.about("--measure", strange[0], f"one of {', '.join(shapes)}")
+    made = make(
+        shapes, metrics, Task(repeats=request.repeats, new_tokens=request.new_tokens),
+        measure={*request.measure, *metrics}, device=options.device or "cpu", dtype=options.dtype or "float32",
+        reference="7b" if "7b" in shapes else [*shapes, *metrics][0], paper=printed("fig7"),
+    )  # fmt: skip
+    path = save_png(bars(means(made)), options.output / "fig7.png")
+    return Page((made,), {"Fig. 7: what a picture costs, mean of a score and an answer": path})
 
 
 @dataclass(frozen=True)
@@ -264,7 +290,7 @@ def make(
 
 
 def means(table: Table) -> list[Cells]:
-    """Of each model the mean of a score and an answer, as `benchmarks.figures.bars` draws it."""
+    """Of each model the mean of a score and an answer, as `benchmarks.artefacts.fig7` draws it."""
     return [
         {
             "model": row["model"], "latency": row["latency"], "tflop": row["tflop"],
@@ -298,7 +324,7 @@ def _of_shape(name: str, task: Task, timed: bool, device: str, dtype: str) -> Fo
 
 @functools.cache  # the same in every page of a process, and some seconds each time
 def _counts_of_shape(name: str, width: int, height: int, new_tokens: int) -> Counts:
-    config = model_config(stored("config.json"), SHAPES[name])
+    config = Config.of(shaped_config(SHAPES[name]))
     return Counter(config, *dialogue(), stored_geometry(), AUTHORS).count(width, height, new_tokens)
 
 
@@ -350,3 +376,61 @@ def _made(task: Task, reference: str, device: str) -> dict[str, object]:
     kept = ("date", "cpu", "cores", "threads", "gpu", "python", "torch", "transformers", "pillow", "qsit_metric")
     machine = asdict(conditions(place, "", ""))
     return {**asdict(task), "reference": reference, **{name: machine[name] for name in kept}}
+
+
+COSTS: Mapping[str, str] = MappingProxyType(
+    {
+        "latency": "latency\n(seconds per picture)",
+        "memory": "peak memory\n(GiB)",
+        "tflop": "operations\n($10^{12}$ per picture)",
+    }
+)
+"""Column -> name and unit of its axis."""
+
+
+def bars(rows: Sequence[Mapping[str, object]], costs: Mapping[str, str] = COSTS) -> Figure:
+    """Draw the costs of several models; less is better.
+
+    Args:
+        rows: One for each model, with "model" and the columns of `costs`, 0 or above; None was not measured, and its
+            place says so.
+        costs: Column -> name and unit of its axis, a panel each.
+
+    Returns:
+        One panel for each cost, models from top to bottom.
+
+    Raises:
+        EvaluationError: No rows, or a negative cost.
+        DependencyError: matplotlib is not installed.
+
+    Example:
+        >>> rows = [{"model": "7B", "latency": 0.4, "memory": 16.0, "tflop": 60.0}]
+        >>> len(bars(rows).axes)
+        3
+    """
+    if not rows:
+        raise EvaluationError.about("rows", "<no rows>", "at least one model")
+    figure = new_figure(3.4 * len(costs) + 1.2, 0.55 * len(rows) + 1.4)
+    places = figure.subplots(1, len(costs), sharey=True, squeeze=False).ravel()
+    for axes, (name, label) in zip(places, costs.items(), strict=True):
+        _panel(axes, [None if row[name] is None else number(row, name) for row in rows])
+        axes.set_xlabel(label, fontsize=10.5)
+    places[0].set_yticks(range(len(rows)), [str(row["model"]) for row in rows], fontsize=10.5)
+    places[0].set_ylim(len(rows) - 0.4, -0.6)  # the first on top
+    return figure
+
+
+def _panel(axes: Axes, values: Sequence[float | None]) -> None:
+    if wrong := [value for value in values if value is not None and value < 0]:
+        raise EvaluationError.about("rows", wrong[0], "costs of 0 or above")
+    most = max((value for value in values if value is not None), default=0.0) or 1.0
+    for place, value in enumerate(values):
+        axes.barh(place, value or 0.0, height=0.62, color=colour(place))
+        text, tint = ("not measured", MUTED) if value is None else (f"{value:.3g}", "black")
+        axes.annotate(
+            text, (value or 0.0, place), (4, 0), textcoords="offset points", va="center", fontsize=9.5, color=tint
+        )
+    axes.set_xlim(0, most * 1.22)  # room for the number behind the longest bar
+    plain(axes)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)

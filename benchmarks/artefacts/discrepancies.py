@@ -9,9 +9,15 @@ Paper: Q-SiT, arXiv 2503.09197, Tables III to VI.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from benchmarks.output import Table
+from benchmarks.page import Page
 from benchmarks.paper import CONCERNS, DIMENSIONS, SETS, TYPES, PaperRow, both, number, printed
+
+if TYPE_CHECKING:
+    from benchmarks.artefacts import Request
+
 
 # Questions of LLVisionQA-test, in the order of TYPES and CONCERNS: the only counts with which the rows of Q-Bench's
 # own table are accuracies of whole numbers of questions.
@@ -19,6 +25,11 @@ TYPE_COUNTS = (548, 461, 486)
 CONCERN_COUNTS = (521, 419, 292, 263)
 
 _EXACT = 1e-9
+
+
+def page(request: Request) -> Page:
+    """Printed numbers of the paper that do not follow from each other."""
+    return Page((discrepancies(),))
 
 
 def discrepancies() -> Table:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.options import model_name
+from benchmarks.page import Page
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.levels import SCORE_RANGE
 from qsit_metric.prompts import DESCRIBE
@@ -22,12 +24,22 @@ from qsit_metric.prompts import DESCRIBE
 if TYPE_CHECKING:
     from PIL import Image
 
+    from benchmarks.artefacts import Request
     from qsit_metric import QSiT
 
 COLOURS = ("#b2182b", "#ef8a62", "#e0c36a", "#92c5de", "#2166ac")
 """Of the levels, worst first; told apart by people who do not tell red from green."""
 
 _PREVIEW = 960  # pixels of the longer side of a picture in HTML
+
+
+def page(request: Request) -> Page:
+    """Pictures with what each model makes of them."""
+    shown = {}
+    for model, metric in request.options.metrics():
+        collected = collect(metric, request.picture, request.questions)
+        shown[f"Fig. 6: scores and answers of {model_name(model)}"] = fragment(collected)
+    return Page(answers=shown)
 
 
 @dataclass(frozen=True)

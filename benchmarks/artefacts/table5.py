@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
+from benchmarks.artefacts.shared import CONDITIONS, Cells, beside, failures, identity, of_kind, state
 from benchmarks.output import Table
+from benchmarks.page import Page
+from benchmarks.paper import printed
 from benchmarks.runs import Results
 from benchmarks.runs.results import Row
 from benchmarks.statistics import wilson
-from benchmarks.tables.shared import CONDITIONS, Cells, beside, failures, identity, of_kind, state
 from qsit_metric.evaluation.qbench import CONCERNS, TYPES
+
+if TYPE_CHECKING:
+    from benchmarks.artefacts import Request
+
 
 GROUPS: tuple[str, ...] = (*TYPES, *CONCERNS, "overall")
 _PRINTED = {
@@ -18,6 +25,12 @@ _PRINTED = {
 }  # fmt: skip
 _GUESS = "random guess"
 _SPEED = ("questions/s", "waiting")
+
+
+def page(request: Request) -> Page:
+    """The answers, and a table with counts."""
+    done = request.runs("questions")
+    return Page((make(done, paper=printed("table5")), details(done)))
 
 
 def make(runs: Sequence[Results], *, paper: Sequence[Mapping[str, object]] = ()) -> Table:

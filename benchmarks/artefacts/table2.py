@@ -10,12 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import qsit_metric
 from benchmarks.output import Table
+from benchmarks.page import Page
 from benchmarks.paper import beside, number, printed
 from qsit_metric.evaluation import IQA_SETS, EvaluationError, Item, plcc, read_scores, srcc
 from qsit_metric.levels import LEVELS, SCORE_RANGE, Convention, level_of
+
+if TYPE_CHECKING:
+    from benchmarks.artefacts import Request
+
 
 _PUBLISHED = "published labels"
 _OBSERVED = "smallest and largest score"
@@ -36,6 +42,11 @@ _SETS: Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "kadid": ("KADID", (("a3_kadid.json",), ("kadid.json",))),
     }
 )  # fmt: skip
+
+
+def page(request: Request) -> Page:
+    """What five levels keep of the scores."""
+    return Page((make(request.given("labels")),))
 
 
 @dataclass(frozen=True)
