@@ -272,7 +272,7 @@ def test_records_of_pictures_are_refused_where_they_are_not_whole(tmp_path: Path
         read_pictures(tmp_path, "scoring")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     from train.nano.run import run_nano
 
