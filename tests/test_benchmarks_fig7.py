@@ -45,6 +45,7 @@ def tiny():
     return QSiT(build_backend(SHAPES["tiny"], torch.float32, torch.device("cpu")))
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("shape", "size", "new_tokens", "recipe"),
     [(SHAPES["tiny"], (300, 200), 1, AUTHORS), (OTHER, (400, 700), 9, TRAIN)],

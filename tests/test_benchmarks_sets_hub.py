@@ -186,6 +186,7 @@ def test_terms_come_first(hub, get, repo, tmp_path):
     assert "terms of the publishers of each set" in terms("koniq-qalign")
 
 
+@pytest.mark.compat
 def test_a_set_is_fetched_once(hub, get, repo, tmp_path):
     one = get()
     folder = tmp_path / "data" / "LLDescribe-QBench"
@@ -232,6 +233,7 @@ def test_labels_that_are_not_on_the_hub_are_named(hub, get, tmp_path):
     assert "github.com/Q-Future/Q-Align (the list, in playground/data/test_jsons)" in one.hint
 
 
+@pytest.mark.compat
 def test_a_transfer_goes_on_where_it_broke_off(hub, get, repo):
     """Within one call (the client writes in pieces of 10 MiB), and in the next call after one that failed for good."""
     tar(repo / "images.tar", {"images/0.jpg": bytes(12 << 20)})
@@ -291,6 +293,7 @@ def test_a_hub_that_cannot_be_reached(hub, get):
     assert "model" not in str(caught.value)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -308,6 +311,7 @@ def test_what_the_hub_may_answer(hub, get, repo, fault, message):
     assert "`model`" not in str(caught.value)
 
 
+@pytest.mark.compat
 def test_repositories_and_files_that_are_not_there(hub, get, tmp_path):
     with pytest.raises(HubError, match=f"a repository that exists; .* has no {REPO}") as caught:
         get()

@@ -197,7 +197,7 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
         ({"image": "x\\a.jpg"}, "with forward slashes"),
         ({"image": ["a.jpg", "b.jpg"]}, "expected a path below"),
         ({"mos": math.nan}, "`mos` is nan, expected a finite number"),
-        ({"mos": True}, "`mos` is True, expected a number"),
+        ({"mos": True}, "`mos` is True, expected a finite number"),
         ({"id": "\ud800"}, "half a surrogate pair"),
         (
             {"conversations": [{"from": "human", "value": "<image><|image|>?"}, {"from": "gpt", "value": "Yes"}]},
