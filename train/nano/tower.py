@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 class Tiles(NamedTuple):
-    """Tiles and what is known of them.
+    """Tiles with their degradations.
 
     Attributes:
         pixels: (N, 3, tile, tile) uint8.
@@ -48,7 +48,7 @@ class Tiles(NamedTuple):
 
 
 class Source(Protocol):
-    """Where tiles come from."""
+    """Source of tiles to learn from."""
 
     @property
     def kinds(self) -> int:
@@ -71,7 +71,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Lessons:
-    """How a tower is taught.
+    """Settings of a tower's lessons.
 
     Attributes:
         steps: Optimiser steps.
@@ -94,7 +94,7 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tower can do on pictures that it was not taught with, each judged by the mean over its tiles.
+    """Skill of a tower on pictures that it was not taught with, each judged by the mean over its tiles.
 
     Attributes:
         accuracy: Share of pictures whose kind of degradation is named rightly.

@@ -25,7 +25,7 @@ _GRID = 513  # places at which a resampled curve is read; 0.4 % of the range apa
 
 @dataclass(frozen=True)
 class Point:
-    """One run.
+    """One run: its ratio and its performance.
 
     Attributes:
         ratio: Its ratio of rows, above 0.
