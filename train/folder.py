@@ -121,7 +121,7 @@ class RunFolder:
                 shutil.rmtree(old, ignore_errors=True)
 
     def drop_states(self) -> None:
-        """Remove the states of a finished run: nothing goes on from them, and they are several times the size of its model."""
+        """Remove the states of a finished run: nothing goes on from them, and they are larger than its model."""
         shutil.rmtree(self.path / "states", ignore_errors=True)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
