@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from qsit_metric import __version__
+from qsit_metric.files import sha256
 
 from ..errors import DataError
 from ..mixture import SETS
 from .cleaning import Cleaner, Listed, removal_counts
-from .frozen import MANIFEST, Frozen, Validation, check_target, freeze, sha256_of
+from .frozen import MANIFEST, Frozen, Validation, check_target, freeze
 from .recipe import DataRecipe, load_recipe
 from .rows import Row
 from .scoring import Split, hold_out, level_in
@@ -124,7 +125,7 @@ def freeze_recipe(
     data = build(recipe, path.parent, name=path.name, **checks, say=say)
     how = {
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
-        "recipe_sha256": sha256_of(path),
+        "recipe_sha256": sha256(path),
         "arguments": checks,
         "seed": recipe.seed,
         "versions": {"qsit-metric": __version__, "numpy": np.__version__, "python": platform.python_version()},
@@ -137,7 +138,7 @@ def freeze_recipe(
 
 
 def _counts(name: str, rows: Sequence[Row], sources: Sources, cleaner: Cleaner) -> dict[str, Any]:
-    """What the report says of one set."""
+    """Count one set for the report."""
     fields: dict[str, Any] = {"lists": sources.lists.get(name, []), **removal_counts(cleaner.removals, name)}
     fields |= {"rows": len(rows), "images": len({row.image for row in rows})}
     fields |= {"sources": _tally(row.source for row in rows)}

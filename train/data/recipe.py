@@ -1,4 +1,4 @@
-"""What training data is made of, as a file: lists, scales, image folders, what to keep out, what to validate on.
+"""Data recipes: files that name lists, scales, image folders, what to keep out and what to validate on.
 
 Paths in a recipe are relative to the recipe. Unknown and duplicate keys are refused.
 
@@ -55,7 +55,7 @@ def _is_scale(low: object, high: object, convention: object) -> bool:
 
 @dataclass(frozen=True, config=_CLOSED)
 class ScoringSource:
-    """One source of D1: a list, or a public IQA set in its own folder.
+    """A source of D1: a list, or a public IQA set in its own folder.
 
     Attributes:
         file: The list.
@@ -97,7 +97,7 @@ class ScoringSource:
 
 @dataclass(frozen=True, config=_CLOSED)
 class ConversationSource:
-    """One source of D2 or D3.
+    """A source of D2 or D3.
 
     Attributes:
         file: An LLaVA list, JSON or JSON Lines.
@@ -143,7 +143,7 @@ class Exclude:
 
 @dataclass(frozen=True, config=_CLOSED)
 class ValidationSource:
-    """What runs validate on.
+    """Validation data of a recipe.
 
     Attributes:
         mode: "holdout" takes the validation rows out of D1, "authors" leaves them in, as the published lists do.
@@ -215,7 +215,7 @@ _EXPECTED = "all, first:N, end:N or random:N, where N is a count of rows or a pe
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a mix.
+    """A line of a mix.
 
     Attributes:
         path: The list, as the file has it.

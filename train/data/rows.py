@@ -1,4 +1,4 @@
-"""One training row, and the LLaVA list format in which rows are published and frozen. Pure.
+"""Training rows, and the LLaVA list format in which rows are published and frozen. Pure.
 
 Format: a list of `{"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}, ...]}` with
 one `<image>` in the first human turn (github.com/haotian-liu/LLaVA; Q-SiT `training_jsons/` at 4e4d1df).

@@ -160,13 +160,14 @@ class Sources:
             return {}
         entries = read_mix_yaml(self.place(recipe.mix))
         names = [Path(entry.path).name for entry in entries]
-        files = {Path(one.file).name for one in (*recipe.d1, *recipe.d2, *recipe.d3) if one.file}
+        lists: list[ScoringSource | ConversationSource] = [*recipe.d1, *recipe.d2, *recipe.d3]
+        files = {Path(one.file).name for one in lists if one.file}
         if odd := [name for name, count in Counter(names).items() if count > 1 or name not in files]:
             raise RecipeError.about("mix", odd[0], f"each of {', '.join(sorted(files))} once at most")
         return dict(zip(names, (entry.strategy for entry in entries), strict=True))
 
     def _part(self, name: str, number: int, source: Any, read: Callable[[Any, Refusals], Rooted]) -> Rooted:
-        """One source: read, sampled, and without the rows whose picture cannot be used."""
+        """Read and sample one source, without the rows whose picture cannot be used."""
         title, refusals = source.file or source.folder, Refusals()
         try:
             rows, root = read(source, refusals)

@@ -39,7 +39,7 @@ LEFT_OUT = tuple(TWINS)
 
 @dataclass(frozen=True)
 class Device:
-    """Where everything is trained, and what follows from that.
+    """The device that everything is trained on, and what follows from it.
 
     Attributes:
         name: A torch device.
@@ -80,7 +80,7 @@ def device_here() -> Device:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done.
+    """How much one run does.
 
     Attributes:
         amounts: Pictures and rows.

@@ -107,7 +107,7 @@ class _Nano(Algorithm1):
         return self._smaller(validation={"limit": self.effort.proxy_limit})
 
     def small_recipe(self, first: Fit, second: Fit) -> TrainingRecipe | None:
-        """With a frozen tower."""
+        """The recipe of the small model: a frozen tower."""
         if self.effort.onward:
             return None
         stop = {"epochs": self.effort.small_epochs, "patience": 1}
@@ -154,7 +154,7 @@ class _Nano(Algorithm1):
         return coarse_sizes(self.data.counts, first.best_ratio, second.best_ratio)
 
     def _tiles(self) -> Prepared:
-        """Of all pictures that any row or question names."""
+        """Cut all pictures that any row or question names."""
         named = [row.image for name in SETS for row in self.data.rows(name)]
         named += [row.image for row in self.data.val_scoring] + [one.image for one in self.data.val_questions]
         root = self.output / "data" / "images"

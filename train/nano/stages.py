@@ -25,7 +25,7 @@ _SECONDS = "seconds.json"
 
 
 class Stages:
-    """What a long command has done, and how long that took.
+    """The stages of a long command: which are done, and how long each took.
 
     Args:
         folder: The command's folder; made if it is not there.

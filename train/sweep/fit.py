@@ -24,7 +24,7 @@ _NO_RESULT = "no result"
 
 
 def performance(metrics: Mapping[str, float | None], step: int, formula: Formula = "accuracy") -> float:
-    """One number for one run.
+    """The performance of a run as one number.
 
     Args:
         metrics: "accuracy" of LLVisionQA-dev, 0..1, and for the mean "srcc/SET" and "plcc/SET" of each IQA set, -1..1,

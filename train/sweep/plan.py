@@ -1,4 +1,4 @@
-"""Which small runs Algorithm 1 asks for: 19 points each in step 1 (D2 : D3) and step 2 (|D2* + D3*| : D1).
+"""Plans of the small runs that Algorithm 1 asks for: 19 points each in step 1 (D2 : D3) and step 2 (|D2* + D3*| : D1).
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. III-C3, IV-B and Algorithm 1. Under-specified there: the grid of step 1 (its text
 names 1 % and 10 % steps; 10 % fits the published hours) and the direction of "1 : 0.1" (read as all of D2 first).
@@ -34,7 +34,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One small run.
+    """A small run of a plan.
 
     Attributes:
         index: Its number in the plan, from 0.
@@ -111,7 +111,7 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells it from other plans, to be read by a person: its fields, and one number for all of its runs."""
+        """What tells it from other plans, for a person to read: its fields, with one number for all runs."""
         fields = self.as_dict()
         return {**fields, "runs": digest(fields["runs"])}
 

@@ -30,7 +30,7 @@ _KNOWN = (*_REQUIRED, "mos", "source")
 
 @dataclass(frozen=True)
 class Feedback:
-    """One person's feedback on one picture.
+    """The feedback of one person on one picture.
 
     Attributes:
         image: Path below the image root, with forward slashes.
@@ -153,7 +153,7 @@ _GOOD = re.compile(r"^(?:very |quite |rather )?(?:good|excellent|great|perfect)$
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that the feedback says.
+    """A statement of the feedback: an attribute, its step, a place.
 
     Attributes:
         attribute: What it is about.

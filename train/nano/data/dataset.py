@@ -145,7 +145,7 @@ def make_dataset(
 
 
 def read_pictures(folder: Path, name: str) -> list[MadePicture]:
-    """What is known of the pictures of a set that was made.
+    """Read what is known of the pictures of a set that was made.
 
     Args:
         folder: The folder of `make_dataset`.
@@ -345,7 +345,7 @@ def _rounds(said: Sequence[Feedback], seed: int, rng: np.random.Generator) -> li
 
 
 def _bare(row: Row, rng: np.random.Generator) -> Row:
-    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
+    """Take half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
 
     A model that starts from nothing takes a question without it for a free one.
     """

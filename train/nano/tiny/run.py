@@ -183,7 +183,7 @@ class _Tiny(Algorithm1):
 
 
 def _make_base(spec: Scratch, texts: Sequence[str], recipe: TrainingRecipe, folder: Path, effort: Effort) -> str:
-    """One base: tower, then general rows. Runs in a process of its own."""
+    """Make one base: tower, then general rows. Runs in a process of its own."""
     crops = take_crops(effort.crops, spec.tile, recipe.seed)
     make_tower(
         folder / "tower",
