@@ -56,7 +56,7 @@ test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.
 # What depends on the release of transformers or of Pillow; the rest is the same code in both environments.
 COMPAT_TESTS := $(addprefix tests/test_,$(addsuffix .py,golden tokenizer template generation metric view likelihood gradient loss generic_backend loading \
 	plugin_backend hardening pixels tiling resampling images decoding integrity hub cli map nano benchmarks_fig7 \
-	evaluation_loop)) $(filter-out tests/test_train_nano.py,$(wildcard tests/test_train_*.py))
+	evaluation_loop train_loss train_export train_scratch))
 
 test-compat: $(COMPAT)/ready  ## the tests that it matters for on transformers 4.57 and Pillow 11
 	$(COMPAT)/bin/python $(PYTEST) $(COMPAT_TESTS)
