@@ -144,6 +144,7 @@ def test_a_stream_is_read_a_few_images_ahead(tied):
     assert caught.value.index == 1
 
 
+@pytest.mark.compat
 def test_the_first_frame_is_said_in_the_score(tied, tmp_path):
     frames = [Image.fromarray(noise(20, 20, seed)) for seed in range(3)]
     frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
@@ -153,6 +154,7 @@ def test_the_first_frame_is_said_in_the_score(tied, tmp_path):
     assert pickle.loads(pickle.dumps(animated)) == animated
 
 
+@pytest.mark.compat
 def test_exif_orientation(tied, tmp_path):
     image = Image.fromarray(noise(60, 20))
     exif = Image.Exif()

@@ -56,6 +56,7 @@ def _recipe_file(recipe, folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.compat
 def test_a_run_learns_and_leaves_checkpoints_that_score(whole, ground):
     losses = [line["loss"] for line in _log(whole, "step")]
     assert len(losses) == 8
@@ -181,7 +182,7 @@ def test_two_processes_learn_what_one_does(whole, ground, tmp_path: Path):
     assert digests[0] == digests[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sharded_weights_learn_what_whole_ones_do(whole, ground, tmp_path: Path):
     """FSDP2 as train/configs/fsdp2.yaml sets it up, on two processes of a CPU, checkpointed, stopped and gone on with."""
     text = (ROOT / "train" / "configs" / "fsdp2.yaml").read_text()
@@ -291,6 +292,7 @@ def test_bfloat16_learns_over_float32_weights(ground, tmp_path: Path):
     assert {weight.dtype for weight in _weights(tmp_path / "run").values()} == {torch.float32}
 
 
+@pytest.mark.compat
 def test_adapters_train_save_and_resume(ground, tmp_path: Path):
     lora = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, "frozen": ["vision_tower"]}
     recipe = small_recipe(*ground, model=lora)

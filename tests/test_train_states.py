@@ -186,7 +186,7 @@ def test_a_damaged_picture_is_named(made: tuple[Path, Frozen, Path], tmp_path: P
         compute_states(parts, damaged, tmp_path / "states", workers=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_writes_them(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     recipe = _recipe(made, None)
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.as_dict()), encoding="utf-8")
