@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
-from benchmarks.sets.download import SOURCES, fetch, terms
-from benchmarks.sets.unpack import unpack
+from benchmarks.sets.download import SOURCES, fetch, terms, unpack
 from hub_server import HubServer
 from miniature_sets import build
 from qsit_metric.errors import HubError
@@ -116,7 +115,7 @@ def test_archives_that_are_cut_or_none(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from benchmarks.sets.unpack import unpack
+from benchmarks.sets.download import unpack
 def stop(done, total):
     if done == 3:
         os.kill(os.getpid(), signal.SIGKILL)
