@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from qsit_metric import QSiT
 from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import cut, plan
+from train import prepared
 from train.__main__ import build
 from train.data.corruptions import CORRUPTIONS
 from train.errors import DataError, RunError
@@ -84,6 +86,13 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[MadePicture], 
     return found, root
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are cut by a thread of this process: starting others takes longer than cutting a few."""
+    monkeypatch.setattr(prepared, "ProcessPoolExecutor", lambda count, *_, **__: ThreadPoolExecutor(count))
+
+
+@pytest.mark.usefixtures("here")
 def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePicture], Path], tmp_path: Path) -> None:
     images, root = [shot.image for shot in shots[0]], shots[1]
     store = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
@@ -111,6 +120,7 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePictu
         Prepared.load(tmp_path, "tiles", NANO.geometry)
 
 
+@pytest.mark.usefixtures("here")
 def test_the_tower_learns_from_windows_anywhere_in_a_picture(
     shots: tuple[list[MadePicture], Path], tmp_path: Path
 ) -> None:
