@@ -96,7 +96,8 @@ class _Nano(Algorithm1):
         torch.cuda.empty_cache()  # of all pictures, which the tower has seen; nothing without an accelerator
         if self.device.states:
             with stage("states"):
-                self._states(tower)
+                # The tower of a model that is taught on may have learned with it.
+                self._states(self.output / MODEL if self.effort.onward else tower)
         with stage("base"):
             self._base(tower)
 
