@@ -47,7 +47,7 @@ def activation(name: str) -> Activation:
         >>> activation("quick_gelu")(torch.zeros(1))
         tensor([0.])
     """
-    return {
+    known: dict[str, Activation] = {
         "gelu": functional.gelu,
         "gelu_new": _tanh_gelu,
         "gelu_pytorch_tanh": _tanh_gelu,
@@ -56,7 +56,8 @@ def activation(name: str) -> Activation:
         "silu": functional.silu,
         "swish": functional.silu,
         "tanh": torch.tanh,
-    }[name]
+    }
+    return known[name]
 
 
 def _tanh_gelu(x: torch.Tensor) -> torch.Tensor:
@@ -76,7 +77,7 @@ def ordinary() -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _onednn() -> Any:
     """The operator that torch's compiler calls for linear layers, or None where it is not."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
