@@ -358,7 +358,7 @@ class TextLayer(nn.Module):
         x = self.self_attn(self.input_layernorm(x), kept, cos, sin, reading, wanted)
         if not len(x):  # only keys and values were wanted; quantised layers cannot do nothing
             return x
-        return self.mlp(self.post_attention_layernorm(x), x)
+        return self.mlp(self.post_attention_layernorm(x), x)  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
