@@ -31,8 +31,18 @@ from benchmarks.cost.clock import Rounds, interleaved, memory_of, peak_tflops
 from benchmarks.cost.counting import tflop
 from benchmarks.cost.flows import Authors, Ours, Result
 from benchmarks.cost.mixed import LARGEST, SMALLEST, apart, compare, photo
-from benchmarks.cost.models import DTYPES, SHAPES, build_backend, save_checkpoint
+from benchmarks.cost.models import (
+    DTYPES,
+    SHAPES,
+    as_transformers,
+    build_backend,
+    build_network,
+    dialogue,
+    save_checkpoint,
+    stored_geometry,
+)
 from benchmarks.cost.report import RESULTS, Report, Row, compared, conditions, measured, timed
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 
 KINDS = ("pixels", "memory", "score", "session", "throughput")  # in the order in which they run
 PIXEL_TARGETS = {"1024x768": 8.0, "4000x3000": 3.0}
@@ -125,8 +135,9 @@ class Bench:
     @cached_property
     def _flows(self) -> tuple[Authors, Ours]:
         s = self.settings
-        backend = build_backend(SHAPES[s.shape], DTYPES[s.dtype], s.device)
-        return Authors(backend.model), Ours(backend)
+        network = build_network(SHAPES[s.shape], DTYPES[s.dtype], s.device)
+        authors = Authors(as_transformers(network))
+        return authors, Ours(LlavaOnevisionBackend(network.fuse(), *dialogue(), stored_geometry()))
 
     @cached_property
     def _peak(self) -> float:
@@ -159,8 +170,8 @@ class Bench:
 def session_memory(flow: str, device: str, dtype: str, shape: str, size: str, threads: int) -> tuple[float, float]:
     """MiB with the model loaded, and the most while it scores a picture and answers all questions, in this process."""
     torch.set_num_threads(threads)
-    backend = build_backend(SHAPES[shape], DTYPES[dtype], torch.device(device))
-    runner = Authors(backend.model) if flow == Authors.name else Ours(backend)
+    given = SHAPES[shape], DTYPES[dtype], torch.device(device)
+    runner = Authors(as_transformers(build_network(*given))) if flow == Authors.name else Ours(build_backend(*given))
     found = memory_of(lambda: runner.session(photo(*wh(size))), torch.device(device), fresh=True)
     return found or (math.nan, math.nan)
 

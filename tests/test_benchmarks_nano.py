@@ -399,7 +399,7 @@ def test_speed_is_of_the_calls_that_people_make(metric, photos, tmp_path, monkey
     assert found["peak"] - found["baseline"] == found["increase"] >= 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_speed_is_measured_in_processes_of_their_own(photos):
     found = speed.measure_speed(str(Path(__file__).parent / "golden" / "tied"), "cpu", photos / "0.png", 1)
     assert 0 < found["load"]["again"] < found["load"]["whole"]

@@ -56,6 +56,7 @@ def check_numbers(rows: list[dict[str, str]]) -> None:
         )
 
 
+@pytest.mark.compat
 def test_every_row_is_written_and_both_flows_agree(tmp_path):
     rows = smoke(tmp_path / "new" / "rows.csv", "pixels", "score", "session", "throughput")
     pair = ["authors", "ours"]
@@ -74,7 +75,7 @@ def test_every_row_is_written_and_both_flows_agree(tmp_path):
     assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "rows.csv"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_is_measured_in_processes_of_their_own(tmp_path):
     rows = smoke(tmp_path / "rows.csv", "memory")
     assert [(row["what"], row["flow"], row["unit"]) for row in rows] == [

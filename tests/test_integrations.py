@@ -74,9 +74,9 @@ def test_a_host_that_is_not_here(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[basicsr\]'"):
         import qsit_metric.integrations.basicsr  # noqa: F401
     monkeypatch.setitem(sys.modules, "lmms_eval.models.registry_v2", None)
-    monkeypatch.delitem(sys.modules, "qsit_metric.integrations.lmms_eval_model", raising=False)
     from qsit_metric.integrations import lmms_eval
 
+    lmms_eval._model_class.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[lmms\]'"):
         lmms_eval.manifest()
     with pytest.raises(ImportError, match=r"pip install 'qsit-metric\[lmms\]'"):

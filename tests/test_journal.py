@@ -15,7 +15,6 @@ from qsit_metric.files import Files, Stamp
 from qsit_metric.journal import (
     Appender,
     Cache,
-    CsvLog,
     Journal,
     Marker,
     check_same,
@@ -224,22 +223,6 @@ def test_nothing_is_changed_before_the_first_append(tmp_path):
 
 
 # ---- CSV
-
-
-def test_a_csv_log_goes_on_under_its_header(tmp_path):
-    path = tmp_path / "a.csv"
-    with CsvLog(path, ["what", "x"], ROOM) as log:
-        log.add({"what": 'a "b",\nc', "x": 1}, {"x": 2})
-    content = path.read_bytes()
-    path.write_bytes(content + b'"torn\n')
-    with CsvLog(path, ["what", "x"], ROOM) as log:
-        assert log.rows == [{"what": 'a "b",\nc', "x": "1"}, {"what": "", "x": "2"}]
-        log.add({"what": "d"})
-    assert path.read_bytes() == content + b"d,\n"
-    with pytest.raises(OutputError, match="a file with the columns what, y"):
-        CsvLog(path, ["what", "y"], ROOM)
-    with CsvLog(path, ["what", "x"], ROOM) as log, pytest.raises(KeyError, match="z"):
-        log.add({"z": 1})
 
 
 def test_whole_rows_may_hold_newlines():

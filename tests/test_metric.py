@@ -113,7 +113,7 @@ def test_bad_images_in_a_list(tied):
     with pytest.raises(QSiTError, match="missing.png") as caught:
         tied.score(pictures)
     assert caught.value.index == 1
-    assert caught.value.done == [tied.score(pictures[0])]
+    assert caught.value.done == [pytest.approx(tied.score(pictures[0]), abs=1e-6)]
     good, missing, fine, junk = tied.score(pictures, errors="return")
     assert (good, fine) == (pytest.approx(tied.score(pictures[0])), pytest.approx(tied.score(pictures[2])))
     assert isinstance(missing, QSiTError)
@@ -144,6 +144,7 @@ def test_a_stream_is_read_a_few_images_ahead(tied):
     assert caught.value.index == 1
 
 
+@pytest.mark.compat
 def test_the_first_frame_is_said_in_the_score(tied, tmp_path):
     frames = [Image.fromarray(noise(20, 20, seed)) for seed in range(3)]
     frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
@@ -153,6 +154,7 @@ def test_the_first_frame_is_said_in_the_score(tied, tmp_path):
     assert pickle.loads(pickle.dumps(animated)) == animated
 
 
+@pytest.mark.compat
 def test_exif_orientation(tied, tmp_path):
     image = Image.fromarray(noise(60, 20))
     exif = Image.Exif()

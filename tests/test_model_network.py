@@ -15,6 +15,8 @@ from qsit_metric.model.config import ACTIVATIONS, Config
 from qsit_metric.model.network import LlavaOnevision
 from qsit_metric.model.reading import Prefix, Whole
 
+pytestmark = pytest.mark.compat
+
 RAW = {
     "model_type": "llava_onevision",
     "image_token_index": 7,

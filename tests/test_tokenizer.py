@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.errors import CheckpointError
 
+pytestmark = pytest.mark.compat
+
 GOLDEN = Path(__file__).parent / "golden"
 NANO = Path(__file__).parents[1] / "src" / "qsit_metric" / "weights" / "q-sit-nano"
 CONFIG, WHOLE, ADDED, MAP = "tokenizer_config.json", "tokenizer.json", "added_tokens.json", "special_tokens_map.json"

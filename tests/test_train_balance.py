@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.balance import Adjustment, Capped, Rule, adjust, capped, coarse_sizes, preset_sizes, ratio_sizes
+from train.balance import Adjustment, Capped, Rule, adjust, capped, coarse_sizes, first_sizes, ratio_sizes
 from train.errors import RecipeError, RunError
 from train.mixture import Sizes
+from train.recipe import Mixture, build
 
 PUBLISHED = Sizes(15_943, 150_000, 157_712)  # D1: rows of the authors' two JSON files; D2, D3 about so
 PLENTY = Sizes(10**9, 10**9, 10**9)
@@ -31,6 +32,10 @@ def test_the_printed_numbers_give_the_published_mix():
     assert (round(found.d2 / found.d1, 2), round(found.d3 / found.d1, 2)) == (2.50, 1.04)
 
 
+def preset_sizes(name, counts):
+    return first_sizes(Mixture(preset=name), counts)
+
+
 def test_presets():
     assert preset_sizes("paper", PUBLISHED) == Capped(Sizes(15_943, 39_936, 16_502))
     assert preset_sizes("all", PUBLISHED) == Capped(PUBLISHED)
@@ -46,8 +51,10 @@ def test_the_yaml_rounds_up(n2, n3, d2, d3):
 
 
 def test_unknown_preset():
-    with pytest.raises(RecipeError, match="`preset`: got 'papper', expected one of paper, authors_yaml, all"):
-        preset_sizes("papper", PUBLISHED)
+    with pytest.raises(
+        RecipeError, match=r"`mixture\.preset`: got 'papper': Input should be 'paper', 'authors_yaml' or 'all'"
+    ):
+        build({"name": "x", "mixture": {"preset": "papper"}}, "x")
 
 
 def test_ratio_sizes():

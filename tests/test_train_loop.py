@@ -18,7 +18,7 @@ from small_data import small_data
 from train.errors import DataError, RecipeError, RunError
 from train.folder import RunFolder, read_outcome
 from train.loop import train
-from training import small_base, small_recipe, trainer
+from training import ROOT, small_base, small_recipe, trainer
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,7 @@ def _recipe_file(recipe, folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.compat
 def test_a_run_learns_and_leaves_checkpoints_that_score(whole, ground):
     losses = [line["loss"] for line in _log(whole, "step")]
     assert len(losses) == 8
@@ -181,6 +182,31 @@ def test_two_processes_learn_what_one_does(whole, ground, tmp_path: Path):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.long
+def test_sharded_weights_learn_what_whole_ones_do(whole, ground, tmp_path: Path):
+    """FSDP2 as train/configs/fsdp2.yaml sets it up, on two processes of a CPU, checkpointed, stopped and gone on with."""
+    text = (ROOT / "train" / "configs" / "fsdp2.yaml").read_text()
+    for old, new in (
+        ("use_cpu: false", "use_cpu: true"),
+        ("num_processes: 8", "num_processes: 2"),
+        (": bf16", ': "no"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "fsdp2.yaml").write_text(text)
+    model = {"gradient_checkpointing": True}
+    path = _recipe_file(small_recipe(*ground, optim={"micro_batch": 2}, model=model), tmp_path)
+    for more in (("--max-steps", "3"), ()):
+        shards = trainer(
+            "run", path, "-o", str(tmp_path / "run"), "-q", *more, launch=2, config=tmp_path / "fsdp2.yaml"
+        )
+        out = shards.communicate(timeout=240)[0]
+        assert shards.returncode == 0, out
+    ours, theirs = _weights(whole), _weights(tmp_path / "run")
+    for name, weight in ours.items():
+        assert torch.allclose(weight, theirs[name], atol=2e-4), name
+
+
 def test_a_run_killed_with_its_workers_alive_can_be_started_at_once(ground, tmp_path: Path):
     """Forks that read pictures live a little longer; they must not keep the lock."""
     recipe = _recipe_file(small_recipe(*ground, data={"workers": 2}, stop={"epochs": 30}), tmp_path)
@@ -266,6 +292,7 @@ def test_bfloat16_learns_over_float32_weights(ground, tmp_path: Path):
     assert {weight.dtype for weight in _weights(tmp_path / "run").values()} == {torch.float32}
 
 
+@pytest.mark.compat
 def test_adapters_train_save_and_resume(ground, tmp_path: Path):
     lora = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, "frozen": ["vision_tower"]}
     recipe = small_recipe(*ground, model=lora)
@@ -364,7 +391,7 @@ def test_a_reference_that_changed_is_refused(whole, ground, tmp_path: Path):
     outcome = json.loads((other / "outcome.json").read_text())
     outcome["metrics"]["ratio"] *= 2
     (other / "outcome.json").write_text(json.dumps(outcome))
-    with pytest.raises(RunError, match=r"expected a folder begun with this lambda\."):
+    with pytest.raises(RunError, match=r"expected a run made as now \(lambda .*\), but it has lambda"):
         train(recipe, tmp_path / "run", quiet=True)
 
 
@@ -411,13 +438,15 @@ def test_single_sources_and_ablations_are_overrides(ground, tmp_path: Path):
 
 def test_another_recipe_or_data_in_the_folder_is_refused(whole, ground, tmp_path: Path):
     recipe = small_recipe(*ground, validation={"scores": True})
-    with pytest.raises(RunError, match=r"expected a folder of this recipe, not a finished one's"):
+    with pytest.raises(RunError, match=r"expected a finished run made as now \(recipe .*\), but it has recipe"):
         train(recipe.changed(seed=9), whole, quiet=True)
     train(recipe, tmp_path / "run", max_steps=1, quiet=True)
-    with pytest.raises(RunError, match=r"expected a folder begun with this recipe\."):
+    with pytest.raises(
+        RunError, match=r"expected a run made as now \(recipe .*\), but it has recipe .*Use another folder"
+    ):
         train(recipe.changed(seed=9), tmp_path / "run", quiet=True)
     other = small_data(tmp_path / "data", rows=26)
-    with pytest.raises(RunError, match=r"expected a folder begun with this data"):
+    with pytest.raises(RunError, match=r"expected a run made as now \(data .*\), but it has data"):
         train(recipe.changed(data={"folder": str(other)}), tmp_path / "run", quiet=True)
 
 

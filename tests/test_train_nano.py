@@ -26,11 +26,12 @@ from train.mixture import Sizes
 from train.nano.data.dataset import make_picture, read_pictures
 from train.nano.data.kadid import DISTORTIONS
 from train.nano.data.pictures import Degradation, MadePicture
+from train.nano.effort import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
 from train.nano.scratch import count_parameters
-from train.nano.spec import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
-from train.nano.taking import BEFORE, MODEL, take_over, taken
-from train.nano.tiles import KINDS, Windows, target
+from train.nano.stages import Stages, in_processes
+from train.nano.takeover import BEFORE, MODEL, take_over, taken
 from train.nano.trials import scaled, shows, trials
+from train.nano.windows import KINDS, Windows, target
 from train.prepared import Prepared, cut_pictures
 
 
@@ -91,7 +92,7 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePictu
             assert np.array_equal(whole[firsts[image] : firsts[image] + len(tiles)], tiles.numpy())
     with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of the picture 'no\.png'"):
         store.of("no.png")
-    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles of pictures that were cut by the model's geometry"):
+    with pytest.raises(RunError, match=r"`data\.tiles`: .*tiles made as now \(geometry .*\), but it has geometry"):
         Prepared.load(tmp_path / "tiles", "tiles", replace(NANO.geometry, max_tiles=NANO.max_tiles + 1))
     with pytest.raises(RunError, match=r"`data\.tiles`: .*a folder with tiles\.json"):
         Prepared.load(tmp_path, "tiles", NANO.geometry)
@@ -156,6 +157,30 @@ def test_what_another_run_has_finished_is_taken_over_once(tmp_path: Path) -> Non
             take_over(begin, tmp_path / "third", 3)
     take_over(other / "models", tmp_path / "third", 4)
     assert [path.name for path in (tmp_path / "third").iterdir()] == ["models"]
+
+
+def test_a_run_in_stages_goes_on_with_its_own_settings_only(tmp_path: Path) -> None:
+    settings = {"seed": 3, "effort": {"rows": 5}}
+    with Stages(tmp_path / "run", settings, print).stage("data"):
+        pass
+    assert list(Stages(tmp_path / "run", settings, print).seconds) == ["data"]
+    with pytest.raises(RunError, match=r"a folder of a run made as now \(effort\.rows 6\), but it has effort\.rows 5"):
+        Stages(tmp_path / "run", {"seed": 3, "effort": {"rows": 6}}, print)
+    for name in ("models/tower", "models/base/last"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(RunError, match="`seed`: got 3, expected another one than that of .*run"):
+        take_over(tmp_path / "run", tmp_path / "next", 3)
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "settings.json").write_text(json.dumps(settings))  # as runs of before wrote it
+    Stages(tmp_path / "before", settings, print)
+    with pytest.raises(RunError, match="but it has seed 3"):
+        Stages(tmp_path / "before", {**settings, "seed": 4}, print)
+
+
+def test_the_first_error_ends_what_goes_on_beside_it() -> None:
+    assert sorted(in_processes([(max, (1, 2)), (max, (3, 4))], 1)) == [2, 4]
+    with pytest.raises(ValueError, match="empty"):
+        list(in_processes([(max, ((),)), *[(max, (1, 2))] * 3], 1))
 
 
 def test_a_finished_run_is_taken_over_with_its_model(tmp_path: Path) -> None:
@@ -247,7 +272,7 @@ def test_records_of_pictures_are_refused_where_they_are_not_whole(tmp_path: Path
         read_pictures(tmp_path, "scoring")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     from train.nano.run import run_nano
 

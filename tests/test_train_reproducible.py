@@ -17,18 +17,18 @@ from PIL import Image
 from qsit_metric.evaluation.manifest import Item
 from train.data.corruptions import CORRUPTIONS, corrupt
 from train.data.interpreting import KINDS, Feedback, TemplateWriter, balanced_sample, build
-from train.data.recipe import take
 from train.data.rows import to_jsonl
 from train.data.scoring import Scale, hold_out, scoring_row
+from train.data.sources import take
 from train.mixture import Sizes
 from train.nano.data.dataset import Amounts, make_picture, rows_of
 from train.nano.data.facts import Facts
 from train.nano.data.kadid import DISTORTIONS, distort
 from train.nano.data.pictures import MadePicture, Tone, draw_degradation, draw_degradations
+from train.nano.tiny.data import Amounts as TinyAmounts
+from train.nano.tiny.data import make_data
+from train.nano.tiny.pictures import DEGRADATIONS, as_image, degrade, draw
 from train.sweep import plan_step1, plan_step2
-from train.tiny.data import Amounts as TinyAmounts
-from train.tiny.data import make_data
-from train.tiny.pictures import DEGRADATIONS, as_image, degrade, draw
 
 
 def digest(text: str) -> str:

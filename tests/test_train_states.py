@@ -92,15 +92,22 @@ def test_states_of_another_tower_and_missing_ones_are_refused(made: tuple[Path, 
     with pytest.raises(RunError, match=r"`data\.states`: .*a folder with states\.json.*python -m train states"):
         states_of(tmp_path, parts)
     finer = replace(parts, geometry=replace(parts.geometry, max_tiles=parts.geometry.max_tiles + 1))
-    with pytest.raises(RunError, match=r"`data\.states`: .*cut by the model's geometry.*the geometry has changed"):
+    with pytest.raises(
+        RunError,
+        match=r"`data\.states`: .*states made as now \(geometry .*\), but it has geometry .*Compute them again in another",
+    ):
         states_of(folder, finer)
     old = {"tower": kept.tower, "places": {"d1/a.png": [0, 1, 2, 3]}}
     (tmp_path / "states.json").write_text(json.dumps(old), encoding="utf-8")
-    with pytest.raises(RunError, match=r"`data\.states`: .*expected states of format 2. Remove the folder"):
+    with pytest.raises(
+        RunError, match=r"`data\.states`: .*states made as now \(format 2, .*\), but it has format none"
+    ):
         states_of(tmp_path, parts)
     next(parts.model.model.vision_tower.parameters()).data.add_(1.0)
     assert fingerprint(parts.model) != kept.tower
-    with pytest.raises(RunError, match=r"`data\.states`: .*the tower has changed"):
+    with pytest.raises(
+        RunError, match=r"`data\.states`: .*states made as now \(tower .*\), but it has tower .*Compute them again"
+    ):
         states_of(folder, parts)
 
 
@@ -179,7 +186,7 @@ def test_a_damaged_picture_is_named(made: tuple[Path, Frozen, Path], tmp_path: P
         compute_states(parts, damaged, tmp_path / "states", workers=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_writes_them(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     recipe = _recipe(made, None)
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.as_dict()), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`train.tiny`: drawn pictures, their rows, the tower's first stage, and the whole recipe in small."""
+"""`train.nano.tiny`: drawn pictures, their rows, the tower's first stage, and the whole recipe in small."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from train.data.frozen import Frozen
 from train.data.scoring import level_in
 from train.errors import DataError, RecipeError, RunError
 from train.mixture import Sizes
+from train.nano.tiny.data import SCALES, Amounts, Degraded, all_texts, asked, choice, feedback, make_data, question
+from train.nano.tiny.pictures import DEGRADATIONS, SCENES, degrade, draw, quality, take_crops
+from train.nano.tiny.run import FAST, FULL, run_tiny
 from train.sweep import plan_step2, spread_ratios
-from train.tiny.data import SCALES, Amounts, all_texts, make_data
-from train.tiny.eyes import take_crops
-from train.tiny.pictures import DEGRADATIONS, SCENES, degrade, draw, quality
-from train.tiny.rows import Shot, asked, choice, feedback, question
-from train.tiny.run import FAST, FULL, run_tiny
 
 FEW = Amounts(d1=64, d2=60, d3=60, questions=40, base=40)
 
@@ -114,7 +112,7 @@ def test_equal_seeds_give_equal_data(made: tuple[Path, Frozen, Frozen], tmp_path
 def test_data_that_is_there_is_read_and_other_data_is_refused(made: tuple[Path, Frozen, Frozen]) -> None:
     folder, data, _ = made
     assert make_data(folder, FEW, seed=3)[0].digest == data.digest
-    with pytest.raises(DataError, match=r"expected data of .*'seed': 5.*Use another folder"):
+    with pytest.raises(DataError, match=r"expected data made as now \(seed 5\), but it has seed 3. Use another folder"):
         make_data(folder, FEW, seed=5)
 
 
@@ -176,7 +174,7 @@ def test_ratios_of_step_2_never_fall_together(d1: int, d2: int, d3: int, r: floa
     assert len({run.ratio for run in plan.runs}) == 7
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_recipe_runs_is_skipped_when_done_and_refuses_other_settings(tmp_path: Path) -> None:
     said: list[str] = []
     found = run_tiny(tmp_path / "tiny", 1, FAST, said.append)
@@ -188,11 +186,11 @@ def test_the_whole_recipe_runs_is_skipped_when_done_and_refuses_other_settings(t
     assert 1 < float(QSiT(tmp_path / "tiny" / "q-sit-tiny").score(np.zeros((64, 96, 3), dtype=np.uint8))) < 5
     again = run_tiny(tmp_path / "tiny", 1, FAST)
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
-    with pytest.raises(RunError, match="expected a folder of this seed and effort"):
+    with pytest.raises(RunError, match=r"expected a folder of a run made as now \(seed 2\), but it has seed 1"):
         run_tiny(tmp_path / "tiny", 2, FAST)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tiny_learns_within_ten_minutes(tmp_path: Path) -> None:
     found = run_tiny(tmp_path / "tiny", 0, FULL)
     assert found["seconds"]["total"] < 600
@@ -206,5 +204,5 @@ def test_tiny_learns_within_ten_minutes(tmp_path: Path) -> None:
     assert srcc(scores, [row.mos or 0.0 for row in rows]) > 0.25
 
 
-def _shot(kind: str, strength: float, image: str = "a.png") -> Shot:
-    return Shot(image, draw(np.random.default_rng(0), "leaves"), kind, strength)
+def _shot(kind: str, strength: float, image: str = "a.png") -> Degraded:
+    return Degraded(image, draw(np.random.default_rng(0), "leaves"), kind, strength)

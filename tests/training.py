@@ -38,13 +38,13 @@ def small_recipe(base: Path, frozen: Path, **changes: Any) -> TrainingRecipe:
     return build(fields, "test").changed(**changes)
 
 
-def trainer(*arguments: str, launch: int = 0, **environment: str) -> subprocess.Popen[str]:
+def trainer(*arguments: str, launch: int = 0, config: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     """`python -m train ...` in a process of its own, or `accelerate launch` with so many."""
     import os
 
     start = [sys.executable, "-m"]
     if launch:
-        config = ROOT / "train" / "configs" / "cpu2.yaml"
+        config = config or ROOT / "train" / "configs" / "cpu2.yaml"
         start += [
             "accelerate.commands.launch",
             "--config_file",

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from qsit_metric.commands.frame import command
+from qsit_metric.cli.command import Command
 
 # (group or none, name, module and function)
 COMMANDS = (
@@ -49,7 +49,7 @@ def build() -> typer.Typer:
         groups[name] = typer.Typer(help=text, no_args_is_help=True, context_settings=_SETTINGS)
         app.add_typer(groups[name], name=name)
     for group, name, place in COMMANDS:
-        groups[group].command(name)(command(_found(place)))
+        groups[group].command(name, cls=Command)(_found(place))
     return app
 
 

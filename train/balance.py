@@ -135,27 +135,9 @@ def _all(counts: Sizes) -> Sizes:
     return counts
 
 
+# paper: r = 2.42 and q = 3.54, printed as 1 : 2.50 : 1.04. authors_yaml: all of D1, 22 % of D2 and 8 % of D3, rounded
+# up: another ratio. all: everything, the row of the paper without the coarse ratio.
 PRESETS: Mapping[str, Callable[[Sizes], Sizes]] = {"paper": _paper, "authors_yaml": _authors_yaml, "all": _all}
-
-
-def preset_sizes(name: str, counts: Sizes) -> Capped:
-    """Sizes of a named mixture, as the rows at hand allow it.
-
-    Args:
-        name: "paper" (r = 2.42 and q = 3.54, printed as 1 : 2.50 : 1.04), "authors_yaml" (all of D1, 22 % of D2 and
-            8 % of D3, rounded up: not the same ratio), or "all" (everything; the paper's row without the coarse ratio).
-        counts: Rows at hand.
-
-    Raises:
-        RecipeError: No such preset, or there is no D1.
-
-    Example:
-        >>> preset_sizes("authors_yaml", Sizes(15943, 150_000, 157_700)).sizes
-        Sizes(d1=15943, d2=33000, d3=12616)
-    """
-    if name not in PRESETS:
-        raise RecipeError.about("preset", name, f"one of {', '.join(PRESETS)}")
-    return capped(PRESETS[name](counts), counts)
 
 
 def first_sizes(mixture: Mixture, counts: Sizes) -> Capped:
@@ -168,6 +150,11 @@ def first_sizes(mixture: Mixture, counts: Sizes) -> Capped:
     Raises:
         RecipeError: The mixture cannot be had from these rows.
         RunError: A fit cannot be read.
+
+    Example:
+        >>> from train.recipe import Mixture
+        >>> first_sizes(Mixture(preset="authors_yaml"), Sizes(15943, 150_000, 157_700)).sizes
+        Sizes(d1=15943, d2=33000, d3=12616)
     """
     wanted = _wanted(mixture, counts)
     kept = Sizes(**{name: 0 if name in mixture.without else getattr(wanted, name) for name in SETS})

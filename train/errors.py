@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qsit_metric.errors import QSiTError
+from qsit_metric.files import Files
 
 
 class RecipeError(QSiTError, ValueError):
@@ -15,3 +16,7 @@ class DataError(QSiTError, ValueError):
 
 class RunError(QSiTError, RuntimeError):
     """A run that cannot start, go on or be saved; the last good checkpoint stays as it was."""
+
+
+FILES = Files(DataError, "file", parents=True)
+"""Files of training data."""

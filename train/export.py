@@ -20,7 +20,7 @@ from qsit_metric import QSiT
 from qsit_metric._version import __version__
 from qsit_metric.backends.training import Config, Tokenizer, load_geometry, load_weights
 from qsit_metric.errors import HubError, QSiTError
-from qsit_metric.files import commit_folder
+from qsit_metric.files import Files, commit_folder
 from qsit_metric.hub import fingerprint, verify
 from qsit_metric.hub.errors import failures, is_unreachable
 from qsit_metric.prompts import Recipe
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 TRAINING, LOG = "training.json", "log.jsonl"
+FILES = Files(RunError, "run")
 _LOGIN = "Log in with `hf auth login`, set HF_TOKEN or pass --token."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -88,7 +89,7 @@ def export(
         train.errors.RunError: `run`: got 'runs/none', expected a run's folder with a model in it (best)...
     """
     source = checkpoint_of(run, which)
-    training, events = _json(source / TRAINING), _events(run, source)
+    training, events = _facts(source), _events(run, source)
     if dtype not in DTYPES:
         raise RunError.about("dtype", dtype, f"one of {', '.join(DTYPES)}")
     _check_output(output, force)
@@ -191,13 +192,10 @@ def _scoring(source: Path) -> Recipe:
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError.about("run", str(path), "a JSON file", f"{error}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
-        raise RunError.about("run", str(path), "an object with the run's recipe")
+def _facts(source: Path) -> dict[str, Any]:
+    content: dict[str, Any] = FILES.json(source / TRAINING)
+    if not isinstance(content.get("recipe"), dict):
+        raise RunError.about("run", str(source / TRAINING), "an object with the run's recipe")
     return content
 
 
@@ -207,8 +205,8 @@ def _events(run: Path, source: Path) -> list[dict[str, Any]]:
     if path is None:
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+        return [json.loads(line) for line in FILES.text(path).splitlines() if line.strip()]
+    except ValueError as error:
         raise RunError.about("run", str(path), "a log with one JSON object in each line", f"{error}.") from error
 
 

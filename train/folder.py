@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsit_metric.files import commit_folder, locked, write_atomic
+from qsit_metric.files import Files, commit_folder, locked, write_atomic
+from qsit_metric.journal import check_same
 
 from .errors import RunError
 from .progress import Metrics
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .recipe import TrainingRecipe
 
 OUTCOME = "outcome.json"
+FILES = Files(RunError, "output")
 _PARTIAL = ".partial-"
 _STEP = "step-{:07d}"
 
@@ -135,7 +137,7 @@ class RunFolder:
             return None
         if name.endswith(".yaml"):
             return load_yaml(path)
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = FILES.json(path)
         return found
 
     def log(self, kind: str, step: int, fields: Mapping[str, Any]) -> None:
@@ -214,9 +216,10 @@ class Outcome:
         fields = folder.read(OUTCOME)
         if not fields or not fields["finished"]:
             return None
-        if recipe and fields["recipe_sha256"] != recipe.digest:
+        if recipe:
             hint = "Use another folder, or the recipe.yaml in it."
-            raise RunError.about("output", str(folder.path), "a folder of this recipe, not a finished one's", hint)
+            found, made = {"recipe": fields["recipe_sha256"]}, {"recipe": recipe.digest}
+            check_same(folder.path, found, made, FILES, what="a finished run", hint=hint)
         models = folder.path / "models"
         return cls(**{**fields, "best": models / fields["best"], "last": models / fields["last"]})
 

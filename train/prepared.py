@@ -30,7 +30,8 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from qsit_metric.backends.training import LlavaOnevision
-from qsit_metric.files import write_atomic
+from qsit_metric.files import Files, write_atomic
+from qsit_metric.journal import check_same
 from qsit_metric.pixels import load
 from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.pixels.tiles import cut, normalise, plan
@@ -94,22 +95,15 @@ class Prepared:
         Raises:
             RunError: There is none, or it was made with another tower or geometry.
         """
-        folder, argument = Path(folder), f"data.{kind}"
+        folder, files = Path(folder), Files(RunError, f"data.{kind}")
         path = folder / f"{kind}.json"
         if not path.is_file():
             hint = "Write it with `python -m train states`." if kind == "states" else "`train.prepared` writes it."
-            raise RunError.about(argument, str(folder), f"a folder with {path.name}", hint)
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields.get("format") != _FORMAT:
-            hint = "Remove the folder, and compute them again."
-            raise RunError.about(argument, str(folder), f"{kind} of format {_FORMAT}", hint)
-        hint = "Compute them again in another folder: {} has changed."
-        if fields["tower"] != tower:
-            expected = f"{kind} of the model's tower {tower}"
-            raise RunError.about(argument, f"<tower {fields['tower']}>", expected, hint.format("the tower"))
-        if fields["geometry"] != repr(geometry):
-            expected = f"{kind} of pictures that were cut by the model's geometry"
-            raise RunError.about(argument, str(folder), expected, hint.format("the geometry"))
+            raise RunError.about(files.argument, str(folder), f"a folder with {path.name}", hint)
+        fields = files.json(path)
+        made = {"format": _FORMAT, "tower": tower, "geometry": repr(geometry)}
+        hint = "Compute them again in another folder."
+        check_same(folder, {name: fields.get(name) for name in made}, made, files, what=kind, hint=hint)
         places = {name: Place(*place) for name, place in fields["places"].items()}
         return cls(folder, kind, repr(geometry), tower, places)
 

@@ -56,8 +56,8 @@ class Model:
         lora: Train adapters instead of all weights.
         frozen: Names of modules that are not trained ("vision_tower", "multi_modal_projector", "language_model").
         gradient_checkpointing: Compute activations twice to keep fewer of them.
-        attention: How attention is computed while training; default: transformers' choice ("sdpa"). On CPU, and with a
-            few hundred tokens, "eager" is up to twice as quick.
+        attention: How attention is computed while training: by torch's fused kernels ("sdpa", the default), or by plain
+            products ("eager").
     """
 
     base: str = "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"

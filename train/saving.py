@@ -6,8 +6,7 @@ import contextlib
 import json
 import logging
 import platform
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,11 @@ from safetensors.torch import load_file, save
 import qsit_metric
 from qsit_metric.backends.training import published
 from qsit_metric.files import write_atomic, writing
+from qsit_metric.journal import Marker
+from qsit_metric.packages import installed
 
 from .errors import RunError
-from .folder import OUTCOME, Outcome
+from .folder import FILES, OUTCOME, Outcome
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Saver:
             RunError: The folder belongs to another recipe or other data.
         """
         state = self._folder.latest_state()
-        self._own(self._folder.read(RUN) if state else None, list(start.history[0]))
+        self._own(state is not None, list(start.history[0]))
         if state is None:
             if self._main:
                 self._folder.rewind_log(-1, begun=False)
@@ -104,20 +105,18 @@ class Saver:
             )
             raise RunError.about("output", str(state), "a state that can be read", hint) from error
 
-    def _own(self, theirs: Mapping[str, Any] | None, sizes: list[int]) -> None:
+    def _own(self, begun: bool, sizes: list[int]) -> None:
         """Make the folder this run's, or refuse one that was begun with something else.
 
         What the recipe only points at is held to as well: the sizes that fits gave, and the reference that a run gave.
         """
-        own = {"recipe": self._recipe.digest, "data": self._data["digest"], "sizes": sizes, "lambda": self._reference}
-        if theirs is None:
-            if self._main:
-                self._folder.write("recipe.yaml", self._recipe.as_dict())
-                self._folder.write(RUN, own)
-        elif differing := [name for name, value in own.items() if theirs.get(name) != value]:
-            hint = "Use another folder, or go on with what it was begun with (its recipe.yaml)."
-            expected = f"a folder begun with this {' and '.join(differing)}"
-            raise RunError.about("output", str(self._folder.path), expected, hint)
+        made = {"recipe": self._recipe.digest, "data": self._data["digest"], "sizes": sizes, "lambda": self._reference}
+        hint = "Use another folder, or go on with what it was begun with (its recipe.yaml)."
+        marker = Marker(self._folder.path / RUN, made, FILES, what="a run", hint=hint)
+        known = begun and marker.read() is not None
+        if self._main and not known:
+            self._folder.write("recipe.yaml", self._recipe.as_dict())
+            marker.write()
         self._engine.accelerator.wait_for_everyone()
 
     def state(self, state: Progress) -> None:
@@ -207,8 +206,8 @@ class Saver:
             "versions": {
                 "qsit_metric": qsit_metric.__version__,
                 "torch": torch.__version__,
-                "transformers": version("transformers"),
-                "accelerate": version("accelerate"),
+                "transformers": installed("transformers"),
+                "accelerate": installed("accelerate"),
                 "python": platform.python_version(),
             },
         }

@@ -311,8 +311,8 @@ def _shares(count: int, rank: int, world: int, micro: int) -> list[list[tuple[in
 
 def _answer(labels: torch.Tensor, ids: torch.Tensor, tokenizer: Tokenizer) -> tuple[int, int]:
     """First token of the answer and its end marker, in a conversation of one question."""
-    starts = (ids == tokenizer.id_of("<|im_start|>")).nonzero()[:, 0]
-    ends = (ids == tokenizer.id_of("<|im_end|>")).nonzero()[:, 0]
+    starts = (ids == tokenizer.encode("<|im_start|>")[0]).nonzero()[:, 0]
+    ends = (ids == tokenizer.encode("<|im_end|>")[0]).nonzero()[:, 0]
     newline = tokenizer.encode("\n")[0]
     header = int(starts[-1])
     begin = header + int((ids[header:] == newline).nonzero()[0, 0]) + 1

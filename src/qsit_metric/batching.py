@@ -91,7 +91,7 @@ class Timing:
             yield item
 
 
-def results(
+def run_batches(
     backend: Backend,
     images: Iterable[Any],
     run: Callable[[list[Prepared]], Sequence[R]],
@@ -100,7 +100,7 @@ def results(
     exif: bool = True,
     timing: Timing | None = None,
 ) -> Iterator[R | QSiTError]:
-    """Results of a stream of images, in order: read and prepared ahead, computed a batch at a time.
+    """Compute a result for each of a stream of images, in order: prepared ahead, computed a batch at a time.
 
     Args:
         backend: What prepares them.

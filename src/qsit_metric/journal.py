@@ -7,7 +7,7 @@ Everything that takes hours keeps its promises through this room:
 - `Marker` is a small JSON file beside an artefact that is made as a whole (a folder, a stage of a long command).
 - `Appender` is a text file that grows by whole records. A record is one write, so a killed run leaves at most its last
   one torn, and the next run cuts that off; two runs never write at the same time; a lock ends with its process.
-- `Journal` and `CsvLog` are such files as JSON Lines and as CSV, with the identity of what made them.
+- `Journal` is such a file as JSON Lines, each with a key, under the identity of what made them.
 - `Cache` keeps each reply under the hash of its request.
 
 Whether a file is still the one that a result was made of is told by `files.Stamp`. Errors leave as the room's own
@@ -25,7 +25,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -418,53 +418,6 @@ def _key_of(row: Fields, key: str, path: Path, files: Files) -> Any:
 
 def _strange(path: Path, shown: str, files: Files) -> QSiTError:
     return files.error.about(files.argument, f"<{shown}>", "a result of a run", f"Remove that line of {path.name}.")
-
-
-class CsvLog:
-    """Rows of CSV that are appended as they come, under a header that a later run must agree with.
-
-    Args:
-        path: The file; made if it is not there.
-        columns: Their names.
-        files: Whose errors leave.
-
-    Attributes:
-        rows: Those that were there, as text.
-
-    Raises:
-        QSiTError: (of the room) It has other columns, is in use, or is not writable.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str], files: Files) -> None:
-        self._columns = list(columns)
-        self._file = Appender(path, files, whole_csv, every=_SYNC)
-        try:
-            reader = csv.DictReader(io.StringIO(self._file.content.decode("utf-8", "surrogateescape"), newline=""))
-            self.rows: list[dict[str, str]] = list(reader)
-            if self._file.content and reader.fieldnames != self._columns:
-                expected = f"a file with the columns {', '.join(self._columns)}"
-                raise files.error.about(files.argument, str(path), expected, "Use another file, or remove it.")
-            if not self._file.content:
-                self._file.append(csv_line(self._columns))
-        except BaseException:
-            self._file.close()
-            raise
-
-    def add(self, *rows: Mapping[str, object]) -> None:
-        """Append rows, in one write; a column that a row lacks stays empty, an unknown one is a KeyError."""
-        for row in rows:
-            if unknown := row.keys() - set(self._columns):
-                raise KeyError(*sorted(unknown))
-        cells = ([row.get(name) for name in self._columns] for row in rows)
-        self._file.append("".join(map(csv_line, cells)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
 
 class Cache:

@@ -17,7 +17,7 @@ import torch
 
 from . import levels
 from .backends.base import Backend, Encoded, LoadOptions, Prepared
-from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, results
+from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, run_batches
 from .errors import BackendError, InputError, QSiTError
 from .gradients import level_logits, score_gradient
 from .loading import Loaded, load_backend
@@ -160,7 +160,7 @@ class QSiT(Loaded):
         def run(prepared: list[Prepared]) -> list[Score]:
             return self._scores(self.backend.encode(prepared), [item.note for item in prepared])
 
-        return results(self.backend, images, run, self.budget, exif=exif, timing=timing)
+        return run_batches(self.backend, images, run, self.budget, exif=exif, timing=timing)
 
     def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> list[Score]:
         prompt = self.recipe.scoring()
@@ -238,7 +238,7 @@ class QSiT(Loaded):
         def run(prepared: list[Prepared]) -> list[Answer | list[Answer]]:
             return questions.answer(self.backend.encode(prepared))
 
-        return gather(results(self.backend, sequence, run, self.budget, exif=exif), errors, single)
+        return gather(run_batches(self.backend, sequence, run, self.budget, exif=exif), errors, single)
 
     def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise") -> Any:
         """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`."""

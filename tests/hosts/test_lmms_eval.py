@@ -39,8 +39,8 @@ from lmms_eval.tasks import TaskManager, get_task_dict
 from lmms_eval.tasks.qbench import utils as qbench
 
 from qsit_metric.integrations import lmms_eval as ours
-from qsit_metric.integrations.lmms_eval_model import QSiT as Model
 
+Model = ours.QSiT
 MODEL = str(GOLDEN / "tied")
 QUESTION = "Is this picture sharp?\nA. Yes\nB. No\nAnswer with the option's letter from the given choices directly.\n"
 ROWS = [
@@ -104,7 +104,9 @@ def test_no_model_of_the_host_is_replaced():
 def test_the_manifest_loads_neither_the_class_nor_a_model():
     code = """
 import sys, lmms_eval.models as models
-print("q-sit-mini" in models.list_available_models(), "qsit_metric.integrations.lmms_eval_model" in sys.modules, "qsit_metric.metric" in sys.modules)
+listed = "q-sit-mini" in models.list_available_models()
+from qsit_metric.integrations import lmms_eval as ours
+print(listed, ours._model_class.cache_info().currsize > 0, "qsit_metric.metric" in sys.modules)
 """
     assert fresh(code).splitlines()[-1] == "True False False"
 
@@ -154,18 +156,18 @@ def test_it_is_built_from_model_args():
 
 
 def test_each_process_has_its_own_gpu(monkeypatch):
-    from qsit_metric.integrations import lmms_eval_model
+    own = ours._own
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert [lmms_eval_model._own(device) for device in (None, "cuda", "cuda:0", "cpu")] == [
+    assert [own(device) for device in (None, "cuda", "cuda:0", "cpu")] == [
         "cuda:1",
         "cuda:1",
         "cuda:0",
         "cpu",
     ]
     monkeypatch.delenv("LOCAL_RANK")
-    assert lmms_eval_model._own(None) is None
+    assert own(None) is None
 
 
 # --- generate_until
@@ -189,10 +191,10 @@ def test_settings_are_shared_and_stay_as_they_are(model, docs):
 
 @pytest.mark.parametrize("until", [None, "b", ["zz", "b"], []])
 def test_a_reply_ends_at_a_stop_text(model, docs, monkeypatch, until):
-    from qsit_metric import view
+    from qsit_metric import metric
     from qsit_metric.results import Answer
 
-    monkeypatch.setattr(view.View, "ask", lambda *_, **__: Answer("a b c"))
+    monkeypatch.setattr(metric.View, "ask", lambda *_, **__: Answer("a b c"))
     assert model.generate_until([generating(until=until)])[0].text == ("a " if until else "a b c")
 
 
@@ -393,7 +395,7 @@ def test_two_letters_are_told_apart_since_0_7_3():
 
 def test_the_hosts_evaluator_runs_q_bench(hub, tasks, monkeypatch):
     replies = iter(["A", "The answer is B."])
-    from qsit_metric import view
+    from qsit_metric import metric
     from qsit_metric.results import Answer
 
     asked = []
@@ -402,7 +404,7 @@ def test_the_hosts_evaluator_runs_q_bench(hub, tasks, monkeypatch):
         asked.append((question, settings, self.size))
         return Answer(next(replies))
 
-    monkeypatch.setattr(view.View, "ask", ask)
+    monkeypatch.setattr(metric.View, "ask", ask)
     args = SimpleNamespace(process_with_media=False, agentic_trace_mode="basic")
     found = simple_evaluate("qsit", f"pretrained={MODEL}", tasks=["qbench_dev"], batch_size="1", device="cpu",
                             task_manager=tasks, verbosity="ERROR", cli_args=args, process_docs_parallel=1)  # fmt: skip

@@ -23,9 +23,8 @@ from qsit_metric import console
 from qsit_metric.errors import QSiTError, counted
 
 from ..data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from ..data.interpreting.files import save
 from ..data.rows import Refusals
-from ..errors import DataError
+from ..errors import FILES, DataError
 
 LIST_NAME = "corruptions.jsonl"
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -79,7 +78,7 @@ def corrupt_command(
     done = _run(taken, refusals, force)
     refusals.check(source, drop_refused)
     lines = "".join(json.dumps(asdict(job), ensure_ascii=False, sort_keys=True) + "\n" for job in done)
-    save(listing, lines.encode())
+    FILES.write(listing, lines.encode())
     _say(done, target, refusals)
 
 
@@ -167,7 +166,7 @@ def _run(taken: Sequence[tuple[Job, Path, Path]], refusals: Refusals, force: boo
                 raise
             refusals.add(f"{job.source}: {error}")
             continue
-        save(result, content)
+        FILES.write(result, content)
         done.append(job)
     return done
 

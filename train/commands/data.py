@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -21,11 +20,10 @@ from ..data.freeze import freeze_recipe
 from ..data.frozen import Frozen
 from ..data.interpreting.build import KINDS, build, summary
 from ..data.interpreting.feedback import read_feedback
-from ..data.interpreting.files import save
 from ..data.interpreting.templates import TemplateWriter
 from ..data.interpreting.writer import Writer
 from ..data.rows import Refusals
-from ..errors import DataError
+from ..errors import FILES, DataError
 from ..mixture import SETS
 
 Writers = Literal["templates", "endpoint"]
@@ -80,47 +78,27 @@ def _show(frozen: Frozen) -> None:
 
 
 def _files(record: Mapping[str, Any]) -> Table:
-    table = _table("set", "rows", "sources", "sha256", "images")
-    report = record["report"]
+    rows = []
     for name, entry in {**record["sets"], **record["validation"]}.items():
-        counts = report.get(name if name in SETS else "validation", {})
+        counts = record["report"].get(name if name in SETS else "validation", {})
         sources = "" if name == "questions" else _listed(counts.get("sources", {}))
-        _add(table, name, entry["rows"], sources, entry["sha256"][:_SHORT], entry["images"] or "")
-    return table
+        rows.append((name, entry["rows"], sources, entry["sha256"][:_SHORT], entry["images"] or ""))
+    return console.table(("set", ">rows", "sources", "sha256", "images"), rows)
 
 
 def _levels(report: Mapping[str, Any]) -> Table:
-    table = _table("level", "d1", "validation")
-    columns = [report.get(name, {}).get("levels", {}) for name in ("d1", "validation")]
-    for level in LEVELS:
-        _add(table, level, *(counts.get(level, 0) for counts in columns))
-    return table
+    counts = [report.get(name, {}).get("levels", {}) for name in ("d1", "validation")]
+    rows = [(level, *(count.get(level, 0) for count in counts)) for level in LEVELS]
+    return console.table(("level", ">d1", ">validation"), rows)
 
 
 def _cleaned(report: Mapping[str, Any]) -> Table:
-    table = _table("set", "cleaned out", "why", "same folders")
-    for name in SETS:
-        counts = report.get(name, {})
-        _add(
-            table,
-            name,
-            counts.get("removed", 0),
-            _listed(counts.get("reasons", {})),
-            _listed(counts.get("folders", {})),
-        )
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        numeric = column in ("rows", "d1", "validation", "cleaned out")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    return table
-
-
-def _add(table: Table, *cells: object) -> None:
-    table.add_row(*(Text(console.printable(str(cell))) for cell in cells))
+    found = [(name, report.get(name, {})) for name in SETS]
+    rows = [
+        (name, one.get("removed", 0), _listed(one.get("reasons", {})), _listed(one.get("folders", {})))
+        for name, one in found
+    ]
+    return console.table(("set", ">cleaned out", "why", "same folders"), rows)
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -165,9 +143,9 @@ def build_d2_command(
     made |= summary(rows) | {"limits": limits, "left_out_for_balance": len(surplus)}
     made |= {"refused_feedback": refused.reasons, "refused_replies": unusable.reasons}
     made |= {"feedback_sha256": _digest(feedback.read_bytes()), "sha256": _digest(text.encode())}
-    save(output, text)
+    FILES.write(output, text)
     report = Path(f"{output}.report.json")
-    save(report, json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+    FILES.write_json(report, made)
     _say(made, output, report)
 
 

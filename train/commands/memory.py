@@ -6,7 +6,6 @@ import re
 from typing import Annotated, Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from qsit_metric import console
@@ -59,10 +58,11 @@ def _compare(shape: str, width: int, height: int, device: str) -> None:
 
 def _table(terms: list[Term]) -> Table:
     largest, phase = peak(terms)
-    table = Table("term", "MiB", *PHASES, "formula (bytes)", box=SIMPLE_HEAD)
+    rows = []
     for term in terms:
         marks = ["x" if one in term.phases else "" for one in PHASES]
-        table.add_row(term.name, f"{term.size / MIB:,.1f}", *marks, term.formula)
+        rows.append((term.name, f"{term.size / MIB:,.1f}", *marks, term.formula))
+    table = console.table(("term", ">MiB", *PHASES, "formula (bytes)"), rows)
     sums = [f"{sum(term.size for term in terms if one in term.phases) / MIB:,.0f}" for one in PHASES]
     table.add_row(f"peak ({phase})", f"{largest / MIB:,.0f}", *sums, f"{largest / 2**30:.1f} GiB", style="bold")
     return table

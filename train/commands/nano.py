@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qsit_metric import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def nano_command(
@@ -35,8 +38,8 @@ def nano_command(
     run that was cut goes on where it was, with the same options.
     """
     from ..errors import RunError
+    from ..nano.effort import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
     from ..nano.run import run_nano
-    from ..nano.spec import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
 
     device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
     if onward and not begin:
@@ -59,7 +62,7 @@ def tiny_command(
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
     """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
-    from ..tiny.run import FAST, FULL, run_tiny
+    from ..nano.tiny.run import FAST, FULL, run_tiny
 
     found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
     for table in _tables(found):
@@ -70,25 +73,26 @@ def tiny_command(
     console.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
 
 
-def _tables(found: dict[str, Any]) -> list[Any]:
-    from rich.table import Table
-
-    results = Table("", "small model", "primary model", box=None)
-    results.add_row("parameters", *(f"{found['parameters'][name]:,}" for name in ("small", "primary")))
-    for name in found["primary"]:
-        results.add_row(name, *(_shown(found[model].get(name)) for model in ("small", "primary")))
-    searched = Table(show_header=False, box=None)
+def _tables(found: dict[str, Any]) -> list[Table]:
+    models = ("small", "primary")
+    results = [("parameters", *(f"{found['parameters'][name]:,}" for name in models))]
+    results += [(name, *(_shown(found[model].get(name)) for model in models)) for name in found["primary"]]
+    searched = []
     for name, what in (("r", "r* = D2 : D3"), ("q", "q* = |D2* + D3*| : D1")):
         low, high = found[name]["interval"]
         edge = ", at the edge" if found[name]["edge"] else ""
-        searched.add_row(what, f"{found[name]['best_ratio']:.2f} (90 % {low:.2f} to {high:.2f}{edge})")
-    searched.add_row("lambda = L_S : L_I", _shown(found["lambda"]))
-    searched.add_row("accuracy of guessing", _shown(found["chance"]))
-    searched.add_row("rows in each epoch", "  ".join(" : ".join(map(str, sizes)) for sizes in found["mixture"]))
-    times = Table("stage", "seconds", box=None)
-    for name, seconds in found["seconds"].items():
-        times.add_row(name, f"{seconds:.0f}")
-    return [searched, results, times]
+        searched.append((what, f"{found[name]['best_ratio']:.2f} (90 % {low:.2f} to {high:.2f}{edge})"))
+    searched += [
+        ("lambda = L_S : L_I", _shown(found["lambda"])),
+        ("accuracy of guessing", _shown(found["chance"])),
+        ("rows in each epoch", "  ".join(" : ".join(map(str, sizes)) for sizes in found["mixture"])),
+    ]
+    times = [(name, f"{seconds:.0f}") for name, seconds in found["seconds"].items()]
+    return [
+        console.table(("", ""), searched, header=False),
+        console.table(("", ">small model", ">primary model"), results),
+        console.table(("stage", ">seconds"), times),
+    ]
 
 
 def _shown(value: float | None) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from qsit_metric import console
 
@@ -49,15 +48,16 @@ def recipes_command() -> None:
     """List the recipes of this repository."""
     from ..recipe import load_recipe, recipes
 
-    table = Table("name", "base", "mixture", "learning rate", "batch", "epochs", box=None)
+    rows = []
     for name in recipes():
         one = load_recipe(name)
         mixture = one.mixture
         mix = str(mixture.preset or mixture.ratio or mixture.sizes or mixture.fits)
         until = " or a plateau" if one.stop.patience else ""
         rate, batch = f"{one.optim.lr:g}, tower {one.optim.vision_lr:g}", str(one.optim.batch)
-        table.add_row(name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}")
-    console.out().print(table)
+        rows.append((name, one.model.base, mix, rate, batch, f"{one.stop.epochs}{until}"))
+    columns = ("name", "base", "mixture", "learning rate", ">batch", "epochs")
+    console.out().print(console.table(columns, rows))
 
 
 def states_command(

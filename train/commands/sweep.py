@@ -129,41 +129,35 @@ def fit_command(
     level: Annotated[float, typer.Option("--level", help="Nominal coverage of the interval.")] = 0.9,
 ) -> None:
     """Fit the curve to the finished runs; writes fit.json and fit.png."""
-    from rich.table import Table
-
     from ..sweep import fit_folder
 
     fit = fit_folder(folder, degree, allow_missing=allow_missing, bootstrap=bootstrap, level=level)
-    table = Table(show_header=False, box=None)
     low, high = fit.interval
-    for name, value in (
+    rows = (
         ("best ratio", f"{fit.best_ratio:.3g}"),
         (f"{level:.0%} interval", f"{low:.3g} to {high:.3g}"),
         ("performance there", f"{fit.performance:.4f}"),
         ("best observed", f"{fit.best_observed.ratio:.3g} (mean {fit.best_observed.performance:.4f})"),
         ("runs around the curve", f"{fit.residual_std:.4f} (R² {fit.r_squared:.2f})"),
-        ("runs", str(fit.runs)),
-        ("figure", str(folder / "fit.png")),
-    ):
-        table.add_row(name, value)
-    console.out().print(table)
+        ("runs", fit.runs),
+        ("figure", folder / "fit.png"),
+    )
+    console.out().print(console.table(("", ""), rows, header=False))
     if fit.edge:
         console.say(fit.warning, "yellow")
 
 
 def status_command(folder: Folder) -> None:
     """Show which runs are done."""
-    from rich.table import Table
-
     from ..sweep import begun, pending
 
     plan = Plan.load(folder)
     left, started = set(pending(folder)), set(begun(folder))
-    table = Table("run", "ratio", "D1", "D2", "D3", "state")
+    rows = []
     for run in plan.runs:
         state = "done" if run.index not in left else "begun" if run.index in started else "pending"
-        table.add_row(run.name, f"{run.ratio:.3g}", *(f"{size:,}" for size in run.sizes), state)
-    console.out().print(table)
+        rows.append((run.name, f"{run.ratio:.3g}", *(f"{size:,}" for size in run.sizes), state))
+    console.out().print(console.table(("run", ">ratio", ">D1", ">D2", ">D3", "state"), rows))
     done = len(plan.runs) - len(left)
     console.out().print(f"{done} of {len(plan.runs)} runs done, {len(started)} begun", markup=False)
 
@@ -206,14 +200,13 @@ def _refuse(step: int, options: dict[str, object]) -> None:
 
 
 def _points_table(plan: Plan) -> Table:
-    from rich.table import Table
-
-    table = Table("point", "ratio", "D1", "D2", "D3", "runs")
     repeats = sum(run.point == 0 for run in plan.runs)
-    for run in plan.runs:
-        if run.repeat == 0:
-            table.add_row(str(run.point), f"{run.ratio:.3g}", *(f"{size:,}" for size in run.sizes), str(repeats))
-    return table
+    rows = [
+        (run.point, f"{run.ratio:.3g}", *(f"{size:,}" for size in run.sizes), repeats)
+        for run in plan.runs
+        if run.repeat == 0
+    ]
+    return console.table(("point", ">ratio", ">D1", ">D2", ">D3", ">runs"), rows)
 
 
 def _hours(hours: float) -> str:

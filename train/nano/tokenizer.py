@@ -17,7 +17,7 @@ from typing import Any
 from tokenizers import AddedToken, models, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from qsit_metric.backends.tokenizer import qwen2, qwen2_split
+from qsit_metric.backends.training import qwen2, qwen2_split
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -19,16 +19,15 @@ import torch
 from torch.nn import functional
 
 from qsit_metric.backends.training import LlavaOnevision
-from qsit_metric.files import write_atomic
 
 from ..errors import RunError
 from ..processes import keep_freed_memory
+from .stages import FILES, Say
 
 _WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
 _WARMUP = 30  # steps at least, and a fiftieth of all
 _CHECK_EVERY = 20  # steps between two looks whether the loss is finite
 _AT_ONCE = 256  # held-out tiles in one forward pass
-Say = Callable[[str], None]
 
 
 class Tiles(NamedTuple):
@@ -48,7 +47,7 @@ class Tiles(NamedTuple):
 
 
 class Source(Protocol):
-    """Where tiles come from."""
+    """A source of tiles."""
 
     @property
     def kinds(self) -> int:
@@ -94,7 +93,7 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tower can do on pictures that it was not taught with, each judged by the mean over its tiles.
+    """The skill of a tower on pictures that it was not taught with, each judged by the mean over its tiles.
 
     Attributes:
         accuracy: Share of pictures whose kind of degradation is named rightly.
@@ -187,7 +186,7 @@ class _Teacher:
         states = {"core": self.core.state_dict(), "head": self.head.state_dict()}
         file = io.BytesIO()
         torch.save({"step": step, **states, "optimizer": self.optimizer.state_dict()} | {"plan": self._plan()}, file)
-        write_atomic(path, file.getvalue())
+        FILES.write(path, file.getvalue())
 
     def resume(self, path: Path | None) -> int:
         if path is None or not path.is_file():

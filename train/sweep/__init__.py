@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .collect import fit_folder, fitted_ratio, performance
 from .cost import Cost, cost
+from .fit import fit_folder, fitted_ratio, performance
 from .plan import FRACTIONS, RATIOS, Formula, Plan, RunSpec, plan_step1, plan_step2, spread_ratios
-from .runs import Trainer, begun, pending, read_result, run_spec
-from .store import TakenError
+from .runs import TakenError, Trainer, begun, pending, read_result, run_spec
 
 __all__ = [
     "FRACTIONS",

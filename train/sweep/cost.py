@@ -1,4 +1,4 @@
-"""What a sweep costs, scaled from the hours that the paper states. Pure.
+"""The cost of a sweep, scaled from the hours that the paper states. Pure.
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. IV-H: about 720 A800 hours for the search with the 0.5B model, 72 for training the
 7B model, 2,800 (the authors' estimate) for a search with the 7B model.
@@ -27,7 +27,7 @@ ASSUMPTION = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What plans cost; hours are those of one A800 and rest on `ASSUMPTION`.
+    """The cost of plans; hours are those of one A800 and rest on `ASSUMPTION`.
 
     Attributes:
         runs: Number of runs.

@@ -1,4 +1,4 @@
-"""Which small runs Algorithm 1 asks for: 19 points each in step 1 (D2 : D3) and step 2 (|D2* + D3*| : D1).
+"""Plans of the small runs that Algorithm 1 asks for: 19 points each in step 1 (D2 : D3) and step 2 (|D2* + D3*| : D1).
 
 Paper: Q-SiT, arXiv 2503.09197, Sec. III-C3, IV-B and Algorithm 1. Under-specified there: the grid of step 1 (its text
 names 1 % and 10 % steps; 10 % fits the published hours) and the direction of "1 : 0.1" (read as all of D2 first).
@@ -7,8 +7,6 @@ names 1 % and 10 % steps; 10 % fits the published hours) and the direction of "1
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,12 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from qsit_metric.files import Files
+from qsit_metric.journal import check_same, digest, plain
+
 from ..balance import capped, coarse_sizes
 from ..errors import RecipeError, RunError
 from ..mixture import Sizes
-from .store import read_json, write_json
 
 FRACTIONS = tuple(tenth / 10 for tenth in range(1, 11))  # of D3 beside all of D2, then of D2 beside all of D3
 _ENDLESS = 1000.0  # a ratio that no data reaches
@@ -28,12 +28,13 @@ RATIOS = (*(tenth / 10 for tenth in range(1, 10)), *(float(whole) for whole in r
 
 Formula = Literal["accuracy", "mean"]
 PLAN_FILE = "plan.json"
+FILES = Files(RunError, "sweep folder", parents=True)
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One small run.
+    """A small run of a plan.
 
     Attributes:
         index: Its number in the plan, from 0.
@@ -90,11 +91,11 @@ class Plan:
     @property
     def digest(self) -> str:
         """SHA-256 of the plan; equal plans have equal digests."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        return digest(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain fields, as they stand in `plan.json`."""
-        return {"format": _FORMAT, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        return {"format": _FORMAT, **plain(dataclasses.asdict(self))}
 
     def save(self, folder: Path) -> None:
         """Write `plan.json`; a folder that has this plan already stays as it is.
@@ -103,10 +104,16 @@ class Plan:
             RunError: The folder has another plan, or cannot be written.
         """
         path = folder / PLAN_FILE
-        if path.exists() and Plan.load(folder) != self:
+        if path.exists():
             hint = "Its runs would not fit this one. Choose another folder."
-            raise RunError.about("sweep folder", str(folder), "a folder without another plan", hint)
-        write_json(path, self.as_dict())
+            check_same(folder, Plan.load(folder).identity, self.identity, FILES, what="a plan", hint=hint)
+        FILES.write_json(path, self.as_dict())
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells it from other plans, for a person to read: its fields, with one number for all runs."""
+        fields = self.as_dict()
+        return {**fields, "runs": digest(fields["runs"])}
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -118,7 +125,7 @@ class Plan:
         path = folder / PLAN_FILE
         if not path.is_file():
             raise RunError.about("sweep folder", str(folder), f"a folder with {PLAN_FILE}", "Make a plan first.")
-        fields = read_json(path, "plan")
+        fields: dict[str, Any] = dataclasses.replace(FILES, argument="plan").json(path)
         try:
             if fields.pop("format") != _FORMAT:
                 raise ValueError("another format")
@@ -134,13 +141,10 @@ class Plan:
         Raises:
             RunError: One of them has changed since.
         """
-        for what, planned, found in (
-            ("data", self.data_digest, data_digest),
-            ("recipe", self.recipe_digest, recipe_digest),
-        ):
-            if planned != found:
-                hint = "Runs with different data or recipes are no curve: restore it, or plan a new sweep."
-                raise RunError.about(what, f"<hash {found[:12]}>", f"what was planned (hash {planned[:12]})", hint)
+        found = {"data": data_digest, "recipe": recipe_digest}
+        planned = {"data": self.data_digest, "recipe": self.recipe_digest}
+        hint = "Runs with different data or recipes are no curve: restore them, or plan a new sweep."
+        check_same(Path(PLAN_FILE), planned, found, FILES, what="a plan of runs", hint=hint)
 
 
 def plan_step1(

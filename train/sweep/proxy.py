@@ -1,4 +1,4 @@
-"""One run of a sweep: the small model, one epoch, with the sizes and the seed that the plan gives it."""
+"""A run of a sweep: the small model, one epoch, with the sizes and the seed that the plan gives it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def proxy_recipe(recipe: TrainingRecipe, spec: RunSpec) -> TrainingRecipe:
 
 
 def proxy(recipe: TrainingRecipe, *, quiet: bool = False) -> Callable[[RunSpec, Path], Mapping[str, float | None]]:
-    """What `train.sweep.run_spec` calls for each run.
+    """Make the trainer that `train.sweep.run_spec` calls for each run.
 
     Args:
         recipe: The small model's recipe.

@@ -8,16 +8,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from qsit_metric.files import close_in_children, lock
+from qsit_metric.journal import check_same
+
 from ..errors import RunError
-from .plan import Plan, RunSpec
-from .store import held, read_json, write_json
+from .plan import FILES, Plan, RunSpec
 
 RESULT_FILE = "result.json"
+
+
+class TakenError(RunError):
+    """Another process is doing this run."""
+
 
 Trainer = Callable[[RunSpec, Path], Mapping[str, float | None]]
 
@@ -53,7 +62,7 @@ def run_spec(folder: Path, index: int, trainer: Trainer, *, rank: int = 0) -> di
         metrics = _plain(trainer(spec, place / "train"), spec)
         fields = _result(plan, spec, metrics, time.monotonic() - started)
         if rank == 0:
-            write_json(place / RESULT_FILE, fields)
+            FILES.write_json(place / RESULT_FILE, fields)
         return fields
 
 
@@ -66,10 +75,12 @@ def read_result(folder: Path, plan: Plan, index: int) -> dict[str, Any] | None:
     path = _place(folder, _spec(plan, index)) / RESULT_FILE
     if not path.is_file():
         return None
-    fields = read_json(path, f"run {index:03d}")
-    if fields.get("plan_digest") != plan.digest or not isinstance(fields.get("metrics"), dict):
-        hint = "Remove it to do the run again."
-        raise RunError.about(f"run {index:03d}", str(path), "a result of this folder's plan", hint)
+    files = dataclasses.replace(FILES, argument=f"run {index:03d}")
+    fields: dict[str, Any] = files.json(path)
+    hint = "Remove it to do the run again."
+    check_same(path, {"plan": fields.get("plan_digest")}, {"plan": plan.digest}, files, what="a result", hint=hint)
+    if not isinstance(fields.get("metrics"), dict):
+        raise RunError.about(f"run {index:03d}", str(path), "a result with metrics", hint)
     return fields
 
 
@@ -116,3 +127,37 @@ def _result(plan: Plan, spec: RunSpec, metrics: Mapping[str, float | None], seco
         "data_digest": plan.data_digest,
         "recipe_digest": plan.recipe_digest,
     }
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when the process ends, also by a kill.
+
+    On a shared folder the file system must pass locks on between machines (NFS 4 and the usual cluster systems do).
+
+    Raises:
+        TakenError: Somebody else holds it.
+        RunError: The file system has no locks, or the file cannot be written.
+    """
+    with FILES.saving(path):
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        close_in_children(file)
+        _take(file.fileno(), path, what)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _take(descriptor: int, path: Path, what: str) -> None:
+    try:
+        taken = lock(descriptor)
+    except OSError as error:
+        # Not to be shrugged off: runs that are spread over machines rely on it.
+        hint = f"The system says: {error.strerror or error}. Put the sweep on a file system with locks."
+        raise RunError.about(what, str(path), "a file that can be locked", hint) from error
+    if not taken:
+        holder = path.read_text(encoding="utf-8") or "another process"
+        hint = "Wait for it, or do another run: `python -m train sweep status` lists them."
+        raise TakenError.about(what, f"<taken by {holder}>", "a run that nobody else is doing", hint)

@@ -13,7 +13,7 @@ from .dialogue import IMAGE
 from .features import projected
 from .generation import Generation
 from .llava_onevision import LlavaOnevisionBackend
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, qwen2, qwen2_split
 
 __all__ = [
     "IMAGE",
@@ -31,4 +31,6 @@ __all__ = [
     "load_weights",
     "projected",
     "published",
+    "qwen2",
+    "qwen2_split",
 ]

@@ -101,7 +101,8 @@ class _Run:
         self.kept = self.added = self.replaced = 0
         self.interrupted = False
         self._made, self._shown, self._file = made, shown, file
-        self._stream: Format | None = FORMATS[shown]() if shown in FORMATS else None
+        form = FORMATS.get(shown or "")
+        self._stream: Format | None = form() if form else None
 
     def score(self, metric: QSiT, paths: Sequence[str], trust_names: bool) -> None:
         """Show what the result file has, and score the rest."""

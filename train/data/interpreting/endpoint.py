@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from qsit_metric.errors import DependencyError, shorten
+from qsit_metric.files import Files
+from qsit_metric.journal import Cache
 
 from ...errors import DataError, RunError
 from ..rows import Refusals
 from .feedback import Feedback
-from .files import save
 from .vocabulary import read_words
 from .writer import Draft, Task
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # states of the server that pass
 _LONGEST_PAUSE = 60.0
+_FILES = Files(DataError, "cache")
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
 _LONGEST_ANSWER = 8  # words of a what/how answer
 Messages = Sequence[Mapping[str, str]]
@@ -44,7 +46,7 @@ class BadReply(DataError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and how to ask.
+    """A chat endpoint, and how it is asked.
 
     Args:
         base_url: Up to and without `/chat/completions`, for example "http://localhost:8000/v1".
@@ -98,16 +100,14 @@ class Endpoint:
             DependencyError: The package openai is not installed.
         """
         key = self.key(messages)
-        path = self.cache / key[:2] / f"{key}.json"
-        if path.exists():
-            text, cut = _kept(path)
-        else:
+        cache = Cache(self.cache, _FILES)
+        if (kept := cache.get(key)) is None:
             text, cut = _content(self._tried(messages))
-            fields = {"model": self.model, "messages": list(messages), "reply": text, "cut": cut}
-            save(path, json.dumps(fields, ensure_ascii=False))
-        if cut:
+            kept = {"model": self.model, "messages": list(messages), "reply": text, "cut": cut}
+            cache.put(key, kept)
+        if kept.get("cut"):
             raise BadReply("the reply was cut at `max_tokens`")
-        return text
+        return str(kept["reply"])
 
     def _tried(self, messages: Messages) -> object:
         """Try until there is JSON; what may pass is tried again, with doubled pauses."""
@@ -129,9 +129,7 @@ class Endpoint:
                 self.sleep(min(_LONGEST_PAUSE, max(self.pause * 2**attempt, wait)))
         if isinstance(last, ValueError):
             raise BadReply(f"the reply is no JSON ({last})") from last
-        passing = isinstance(last, openai.APIStatusError)
-        said = f"HTTP Error {last.status_code}" if passing else str((last and last.__cause__) or last)
-        raise self._failed(f"{said}, {self.attempts} times") from last
+        raise self._failed(f"{_cause(last)}, {self.attempts} times") from last
 
     def _once(self, messages: Messages) -> str:
         import openai
@@ -209,7 +207,7 @@ class EndpointWriter:
 
 
 def messages(task: Task) -> list[dict[str, str]]:
-    """What is sent for a task; equal feedback gives equal messages."""
+    """Write the messages for a task; equal feedback gives equal messages."""
     prompts = read_words("prompts")
     wanted = prompts.get(task.kind, "").replace("{topic}", prompts["topics"].get(task.topic, ""))
     user = f"Feedback: {json.dumps(_shown(task.feedback), ensure_ascii=False)}\n\n{wanted}"
@@ -293,14 +291,10 @@ def _content(reply: object) -> tuple[str, bool]:
     return text, reason == "length"
 
 
-def _kept(path: Path) -> tuple[str, bool]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(fields["reply"], str):
-            return fields["reply"], bool(fields["cut"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise DataError.about("cache", str(path), "a reply that was kept here", "Delete this file to ask again.")
+def _cause(error: Exception | None) -> str:
+    """Say what went wrong; the client's own "Connection error." says less than what is below it."""
+    status = getattr(error, "status_code", None)
+    return f"HTTP Error {status}" if status else str((error and error.__cause__) or error)
 
 
 def _retry_after(error: openai.APIStatusError) -> float:

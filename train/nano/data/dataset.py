@@ -8,10 +8,8 @@ pictures are there.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from qsit_metric import console
 from qsit_metric.evaluation.manifest import Item
-from qsit_metric.files import write_atomic
+from qsit_metric.files import Files
+from qsit_metric.journal import Marker
 
 from ...data.frozen import Frozen, Validation, freeze
 from ...data.interpreting import Feedback, build
@@ -30,7 +30,7 @@ from ...data.interpreting.build import INSTRUCTION
 from ...data.rows import Row
 from ...data.scoring import scoring_row
 from ...errors import DataError
-from ...processes import alone
+from ..stages import in_processes
 from .contents import SIZES, Content, content, draw_name, photographed
 from .feedback import SOURCE, WRITER, feedback
 from .kadid import SCALE
@@ -38,6 +38,8 @@ from .photographs import Split
 from .pictures import Degradation, MadePicture, draw_degradation, draw_degradations, tone_of
 from .questions import content_row, questions
 
+_FILES = Files(DataError, "folder", parents=True)
+_MAKING = "making.json"
 _RECORDS = "shots"  # folder of what is known of each picture
 Format = Literal["png", "webp"]
 PORTION = 50
@@ -129,21 +131,20 @@ def make_dataset(
         DataError: The folder holds data of another seed, amount or form; or a number is off its range.
     """
     how = {"seed": seed, "form": form, **asdict(amounts)}
-    _check(folder, how, workers)
+    _check(how, workers)
+    Marker(folder / _MAKING, how, _FILES, what="data", hint="Name another folder.").claim()
     if (folder / "data" / "data.json").is_file():
         return Frozen.load(folder / "data")
-    (folder / _RECORDS).mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "making.json", json.dumps(how, indent=1) + "\n")
     portions = list(_portions(folder, amounts, seed, form))
     _do([one for one in portions if not one.record.is_file()], workers or os.cpu_count() or 1, quiet)
     pictures = {name: [picture for one in portions if one.name == name for picture in _read(one)] for name in _SETS}
     sets, validation = rows_of(pictures, amounts, seed)
-    roots = {name: Path(*(folder / "images").parts) for name in _SETS}
+    roots = dict.fromkeys(_SETS, folder / "images")
     return freeze(sets, validation, folder / "data", roots=roots, how=how)
 
 
 def read_pictures(folder: Path, name: str) -> list[MadePicture]:
-    """What is known of the pictures of a set that was made.
+    """Read what is known of the pictures of a set that was made.
 
     Args:
         folder: The folder of `make_dataset`.
@@ -154,7 +155,8 @@ def read_pictures(folder: Path, name: str) -> list[MadePicture]:
     """
     if name not in _SETS:
         raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
-    how = json.loads((folder / "making.json").read_text(encoding="utf-8"))
+    how = _FILES.json(folder / _MAKING)
+    how = how.get("made", how)
     amounts = Amounts(**{one.name: how[one.name] for one in fields(Amounts)})
     portions = [one for one in _portions(folder, amounts, how["seed"], how["form"]) if one.name == name]
     if missing := [one.record.name for one in portions if not one.record.is_file()]:
@@ -233,7 +235,7 @@ def _portions(folder: Path, amounts: Amounts, seed: int, form: Format) -> Iterat
 def _fill(portion: _Portion) -> int:
     """Make the pictures of a portion, then its record."""
     pictures = [_saved(portion, number) for number in range(portion.start, portion.stop)]
-    write_atomic(portion.record, "".join(json.dumps(picture.as_dict()) + "\n" for picture in pictures))
+    _FILES.write(portion.record, "".join(json.dumps(picture.as_dict()) + "\n" for picture in pictures))
     return len(pictures)
 
 
@@ -247,34 +249,21 @@ def _read(portion: _Portion) -> list[MadePicture]:
 
 def _do(portions: Sequence[_Portion], workers: int, quiet: bool) -> None:
     """All portions, side by side; the first error ends the others."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    total = sum(one.stop - one.start for one in portions)
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not total) as bar:
-        task = bar.add_task("pictures", total=total)
+    total, made = sum(one.stop - one.start for one in portions), 0
+    with console.progress("pictures", total, quiet=quiet or not total) as move:
         for count in _done(portions, workers):
-            bar.advance(task, count)
+            made += count
+            move(made, total)
 
 
 def _done(portions: Sequence[_Portion], workers: int) -> Iterator[int]:
     """How many pictures each portion had, as the portions get done."""
     if workers == 1 or len(portions) < 2:
-        yield from map(_fill, portions)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(portions)), mp_context=context, initializer=alone) as pool:
-        waiting = [pool.submit(_fill, portion) for portion in portions]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return map(_fill, portions)
+    return in_processes([(_fill, (one,)) for one in portions], workers)
 
 
-def _check(folder: Path, how: dict[str, object], workers: int) -> None:
+def _check(how: Mapping[str, object], workers: int) -> None:
     seed = how["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise DataError.about("seed", seed, "a whole number of 0 or more")
@@ -282,13 +271,10 @@ def _check(folder: Path, how: dict[str, object], workers: int) -> None:
         raise DataError.about("workers", workers, "a whole number of 0 or more")
     if how["form"] not in ("png", "webp"):
         raise DataError.about("form", how["form"], "'png' or 'webp'")
-    begun = folder / "making.json"
-    if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != how:
-        raise DataError.about("folder", str(folder), f"one of {how}", "Name another folder.")
 
 
 def rows_of(
-    pictures: dict[str, list[MadePicture]], amounts: Amounts, seed: int
+    pictures: Mapping[str, list[MadePicture]], amounts: Amounts, seed: int
 ) -> tuple[dict[str, list[Row]], Validation]:
     """Make all rows about the pictures of the five sets. Pure."""
     rng, opinions = (np.random.default_rng([seed, stream]) for stream in (3, 4))
@@ -345,7 +331,7 @@ def _rounds(said: Sequence[Feedback], seed: int, rng: np.random.Generator) -> li
 
 
 def _bare(row: Row, rng: np.random.Generator) -> Row:
-    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
+    """Take half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
 
     A model that starts from nothing takes a question without it for a free one.
     """
