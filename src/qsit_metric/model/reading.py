@@ -105,9 +105,7 @@ def _attend(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: int, dropout: float, causal: bool
 ) -> torch.Tensor:
     """Attention of `rows` texts of one length: (rows * length, heads, head) -> (rows * length, heads * head)."""
-    repeats = queries.shape[1] // keys.shape[1]
     q, k, v = (torch.unflatten(part, 0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
-    k, v = (part.repeat_interleave(repeats, dim=1) if repeats > 1 else part for part in (k, v))
     return attention(q, k, v, dropout, causal).flatten(0, 1)
 
 
