@@ -375,6 +375,12 @@ def test_a_file_from_before_there_were_stamps_goes_on_as_it_is(tmp_path, loaded,
         assert {len(row) for row in csv.reader(io.StringIO(after))} == {len(HEADER) - 3}
 
 
+def test_a_header_from_before_without_a_score_becomes_that_of_today(tmp_path):
+    (tmp_path / "out.csv").write_text(",".join(HEADER[:-3]) + "\n")
+    write(tmp_path / "out.csv", ["a.png"])
+    assert [list(row) for row in rows((tmp_path / "out.csv").read_text())] == [HEADER]
+
+
 def test_a_picture_that_changes_while_it_is_scored_is_scored_again_later(tmp_path, loaded, monkeypatch):
     pictures, output = make_pictures(tmp_path / "pictures", 2), tmp_path / "out.csv"
     replace, old, new = Path(pictures[0]), Path(pictures[0]).read_bytes(), Path(pictures[1]).read_bytes()

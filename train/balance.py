@@ -29,7 +29,7 @@ Action = Literal["keep", "more D2+D3", "more D1"]
 
 @dataclass(frozen=True)
 class Capped:
-    """Sizes that the rows at hand allow.
+    """Sizes cut down to the rows at hand, with notes.
 
     Attributes:
         sizes: The sizes.
@@ -92,7 +92,7 @@ def ratio_sizes(counts: Sizes, ratio: tuple[float, float, float]) -> Sizes:
 
 
 def capped(sizes: Sizes, counts: Sizes) -> Capped:
-    """What the rows at hand allow of some sizes.
+    """Lower sizes to what the rows at hand allow.
 
     D2 and D3 are lowered together, so that r stays; no row of them is seen twice in an epoch. D1 beyond N1 stays as it
     is: it is drawn as whole copies and a remainder. A set without any rows lowers nothing: the epoch refuses it.
@@ -176,7 +176,7 @@ def _wanted(mixture: Mixture, counts: Sizes) -> Sizes:
 
 @dataclass(frozen=True)
 class Rule:
-    """How the fine-grained step answers a deviation d = ln(ratio / reference).
+    """Strength and limits of the fine-grained step's answer to a deviation d = ln(ratio / reference).
 
     Attributes:
         tolerance: |d| up to which nothing changes; the paper's "significantly".
@@ -199,7 +199,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What the fine-grained step decided, for the log and the checkpoint.
+    """Decision of the fine-grained step: the next sizes and why, for the log and the checkpoint.
 
     Attributes:
         sizes: Sizes of the next epoch.

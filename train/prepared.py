@@ -51,7 +51,7 @@ _FORMAT = 2  # 1 had one file for all, and could not grow
 
 
 class Place(NamedTuple):
-    """Where a picture is.
+    """Place of a picture's tiles in the files.
 
     Attributes:
         file: Number of the file.
@@ -72,7 +72,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Tiles or states on disk.
+    """Store of tiles or tower states on disk.
 
     Attributes:
         folder: Where they are.
@@ -108,7 +108,7 @@ class Prepared:
         return cls(folder, kind, repr(geometry), tower, places)
 
     def save(self) -> None:
-        """Write down what is there."""
+        """Write the record of what is there."""
         fields = {"format": _FORMAT, "tower": self.tower, "geometry": self.geometry, "places": self.places}
         write_atomic(self.folder / f"{self.kind}.json", json.dumps(fields) + "\n")
 
@@ -225,7 +225,7 @@ _Batch = tuple[Sequence[_Picture], torch.Tensor]
 
 @dataclass(frozen=True)
 class _Maker:
-    """How one kind is made.
+    """Maker of one kind of store.
 
     Attributes:
         kind: "states" or "tiles".

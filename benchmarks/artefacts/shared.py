@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.runs import Results
@@ -15,6 +16,8 @@ CONDITIONS = (
 )  # fmt: skip
 """Columns that say what made a row; paper rows have "paper" as their source and no more."""
 
+# Runs of before rows had a reason: the error without the file, which is named beside it.
+_ABOUT_FILE = re.compile(r"^(\w+: )`image`: got '.*?', (expected )", re.DOTALL)
 _NAMED, _REASONS = 5, 5  # of failures that are named under a table; results.jsonl has all
 
 
@@ -85,7 +88,8 @@ def failures(runs: Iterable[Results]) -> tuple[str, ...]:
         if run.failed:
             reasons: dict[str, list[str]] = {}
             for row in run.failed:
-                reasons.setdefault(str(row.get("reason") or row["error"]), []).append(str(row["id"]))
+                reason = row.get("reason") or _ABOUT_FILE.sub(r"\1\2", row["error"])
+                reasons.setdefault(str(reason), []).append(str(row["id"]))
             said = [f"{_some(names, _NAMED)} ({reason})" for reason, names in reasons.items()]
             more = f"; {len(said) - _REASONS} more reasons in the run's folder" if len(said) > _REASONS else ""
             head = f"{run.run['made']['model']} on {run.run['set']}: {len(run.failed)} failed and count in no number"

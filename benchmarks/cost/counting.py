@@ -168,10 +168,11 @@ def _fused_attention() -> Iterator[None]:
     """Attention without memory is the fused kernel of a GPU: it keeps its inputs, its output and a number a row."""
     general = functional.scaled_dot_product_attention
 
-    def attention(q: torch.Tensor, *others: Any, is_causal: bool = False, **more: Any) -> torch.Tensor:
+    def attention(q: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
         if not q.is_meta:
-            return general(q, *others, is_causal=is_causal, **more)
-        found: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, *others, 0.0, is_causal)[0]
+            return general(q, *others, **named)
+        causal = bool(named.get("is_causal"))
+        found: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, *others, 0.0, causal)[0]
         return found
 
     with patch.object(functional, "scaled_dot_product_attention", attention):

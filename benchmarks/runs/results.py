@@ -134,8 +134,8 @@ def told(error: Exception) -> dict[str, str]:
         'ImageError: expected an existing file.'
     """
     kind = type(error).__name__
-    about_a_file = isinstance(error, QSiTError) and error.argument == "image"
-    return {"error": f"{kind}: {error}", "reason": f"{kind}: {error.reason if about_a_file else error}"}
+    reason = error.reason if isinstance(error, QSiTError) and error.argument == "image" else error
+    return {"error": f"{kind}: {error}", "reason": f"{kind}: {reason}"}
 
 
 def awaited(folder: Path, patience: float) -> Results:

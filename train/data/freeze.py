@@ -88,7 +88,7 @@ def build(
     roots = _roots(read)
     lists = [*sources.excluded(), *_listed("validation questions", (one.image for one in questions), asked_root)]
     say("Cleaning ...")
-    cleaner = Cleaner(recipe.same_as, recipe.phash, roots)
+    cleaner = Cleaner(recipe.same_as, recipe.phash, dict(roots))
     sets = cleaner.clean({one: tuple(rows) for one, (rows, _) in read.items()}, lists)
     split = hold_out(sets["d1"], recipe.validation.fraction, recipe.seed, recipe.validation.mode)
     held = split.validation if recipe.validation.mode == "holdout" else ()
@@ -97,12 +97,11 @@ def build(
     report: dict[str, Any] = {one: _counts(one, rows, sources, cleaner) for one, rows in sets.items()}
     report["validation"] = _validated(split, len(questions), recipe)
     report["excluded"] = [{"list": listed.name, "images": len(listed.images)} for listed in lists]
-    validated = ({"scoring": roots["d1"]} if split.validation else {}) | (
-        {"questions": asked_root} if questions else {}
-    )
+    roots |= {"scoring": roots["d1"]} if split.validation else {}
+    roots |= {"questions": asked_root} if questions else {}
     removed = tuple(dataclasses.asdict(removal) for removal in cleaner.removals)
     validation = Validation(split.validation, questions)
-    return TrainingData(sets, validation, roots | validated, tuple(sources.refused), removed, report)
+    return TrainingData(sets, validation, roots, tuple(sources.refused), removed, report)
 
 
 def _roots(read: Mapping[str, Rooted]) -> dict[str, Path]:

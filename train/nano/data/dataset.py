@@ -132,9 +132,10 @@ def make_dataset(
     """
     how = {"seed": seed, "form": form, **asdict(amounts)}
     _check(how, workers)
-    Marker(folder / _MAKING, how, _FILES, what="data", hint="Name another folder.").claim()
-    if (folder / "data" / "data.json").is_file():
+    marker = Marker(folder / _MAKING, how, _FILES, what="data", hint="Name another folder.")
+    if (folder / "data" / "data.json").is_file() and marker.read() is not None:
         return Frozen.load(folder / "data")
+    marker.claim()
     portions = list(_portions(folder, amounts, seed, form))
     _do([one for one in portions if not one.record.is_file()], workers or os.cpu_count() or 1, quiet)
     pictures = {name: [picture for one in portions if one.name == name for picture in _read(one)] for name in _SETS}
