@@ -142,7 +142,7 @@ class Csv:
     whole = staticmethod(whole_csv)
 
     def __init__(self) -> None:
-        self._last = _LAST
+        self._last: tuple[str, ...] = _LAST
 
     def header(self, levels: Sequence[str]) -> str:
         """The column names; those of the probabilities are the model's level words."""
