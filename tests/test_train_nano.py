@@ -28,7 +28,20 @@ from train.mixture import Sizes
 from train.nano.data.dataset import make_picture, read_pictures
 from train.nano.data.kadid import DISTORTIONS
 from train.nano.data.pictures import Degradation, MadePicture
-from train.nano.effort import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
+from train.nano.effort import (
+    BEGUN,
+    CPU,
+    CUDA,
+    FAST,
+    FAST_ONWARD,
+    FULL,
+    LARGE,
+    LEFT_OUT,
+    NANO,
+    ONWARD,
+    TWINS,
+    plan_run,
+)
 from train.nano.scratch import count_parameters
 from train.nano.stages import Stages, in_processes
 from train.nano.takeover import BEFORE, MODEL, take_over, taken
@@ -264,8 +277,17 @@ def test_a_type_that_is_left_out_is_not_there_under_another_name_either() -> Non
     assert set().union(*TWINS.values()) <= set(CORRUPTIONS)
 
 
+def test_every_run_has_rows_for_its_steps() -> None:
+    for fast, begun, onward in itertools.product((False, True), repeat=3):
+        effort, device = plan_run(fast, begun, onward)
+        assert (effort.onward is not None) == onward
+        # A model that is taught on takes steps twice as large.
+        assert 2 * device.batch <= sum(effort.onward) if effort.onward else device.batch <= effort.epoch_rows
+        assert sum(effort.onward or (0,)) <= sum(asdict(effort.amounts).values())
+
+
 def test_efforts_can_be_written_down() -> None:
-    for effort in (FULL, FAST, LARGE, BEGUN, ONWARD):
+    for effort in (FULL, FAST, FAST_ONWARD, LARGE, BEGUN, ONWARD):
         assert json.loads(json.dumps(asdict(effort)))["lessons"]["lr"] == effort.lessons.lr
     assert [asdict(device)["name"] for device in (CPU, CUDA)] == ["cpu", "cuda"]
 

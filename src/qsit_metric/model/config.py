@@ -296,4 +296,4 @@ def _rope(section: _Section, positions: int) -> Rope:
     for name in ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ():
         if not isinstance(settings.get(name), (int, float)):
             section.refuse(f"rope_parameters.{name}", settings.get(name), "a number")
-    return Rope(bases.pop() if bases else Rope.theta, kind, settings)
+    return Rope(bases.pop() if bases else Rope.theta, str(kind), settings)
