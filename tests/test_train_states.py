@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Frozen, Path]:
     return base, frozen, folder / "states"
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are cut by a thread of this process: starting others takes longer than cutting a few."""
+    monkeypatch.setattr(prepared, "ProcessPoolExecutor", lambda count, *_, **__: ThreadPoolExecutor(count))
+
+
 def states_of(folder: Path, parts: Parts) -> Prepared:
     return Prepared.load(folder, "states", parts.geometry, fingerprint(parts.model))
 
@@ -60,6 +67,7 @@ def test_training_with_states_is_training_without(made: tuple[Path, Frozen, Path
     assert 0 < moved < 5e-2
 
 
+@pytest.mark.usefixtures("here")
 def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
     made: tuple[Path, Frozen, Path], tmp_path: Path
 ) -> None:
@@ -116,6 +124,7 @@ def test_a_tower_that_learns_has_no_states(made: tuple[Path, Frozen, Path], tmp_
         train(_recipe(made, str(made[2]), frozen=False), tmp_path / "run", quiet=True)
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_there_is_not_computed_again(
     made: tuple[Path, Frozen, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +166,7 @@ def test_what_is_there_is_not_computed_again(
     assert len(after) == len(before) + 1
 
 
+@pytest.mark.usefixtures("here")
 def test_pictures_and_names_are_added(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")

@@ -19,11 +19,14 @@ import torch
 from torch.nn import functional
 
 from qsit_metric.backends.training import LlavaOnevision
+from qsit_metric.files import Files
+from qsit_metric.journal import check_same
 
 from ..errors import RunError
 from ..processes import keep_freed_memory
-from .stages import FILES, Say
+from .stages import Say
 
+_STATES = Files(RunError, "state", parents=True)
 _WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
 _WARMUP = 30  # steps at least, and a fiftieth of all
 _CHECK_EVERY = 20  # steps between two looks whether the loss is finite
@@ -186,15 +189,14 @@ class _Teacher:
         states = {"core": self.core.state_dict(), "head": self.head.state_dict()}
         file = io.BytesIO()
         torch.save({"step": step, **states, "optimizer": self.optimizer.state_dict()} | {"plan": self._plan()}, file)
-        FILES.write(path, file.getvalue())
+        _STATES.write(path, file.getvalue())
 
     def resume(self, path: Path | None) -> int:
         if path is None or not path.is_file():
             return 0
         found: Mapping[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        if found["plan"] != self._plan():
-            hint = "Remove it, or name another folder."
-            raise RunError.about("state", str(path), f"a state of these lessons: {self._plan()}", hint)
+        made, hint = {"lessons": self._plan()}, "Remove it, or name another folder."
+        check_same(path, {"lessons": found["plan"]}, made, _STATES, what="a state", hint=hint)
         self.core.load_state_dict(found["core"])
         self.head.load_state_dict(found["head"])
         self.optimizer.load_state_dict(found["optimizer"])
