@@ -10,11 +10,9 @@ the authors' flow ours is (less time, less memory, more pictures a second). Resu
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,8 +22,6 @@ from typing import Annotated
 import torch
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.cost.child import Checkout, in_child
 from benchmarks.cost.clock import Rounds, interleaved, memory_of, peak_tflops
@@ -43,6 +39,8 @@ from benchmarks.cost.models import (
     stored_geometry,
 )
 from benchmarks.cost.report import RESULTS, Report, Row, compared, conditions, measured, timed
+from benchmarks.options import app_of
+from qsit_metric import console
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 
 KINDS = ("pixels", "memory", "score", "session", "throughput")  # in the order in which they run
@@ -294,28 +292,15 @@ def main(
         images=images or _IMAGES.get(place.type, 4),
     )
     path = output or RESULTS / f"efficiency-{place.type}-{shape}-{dtype}.csv"
-    _quiet()
     run(settings, Report(path, conditions(place, dtype, shape)))
 
 
 def run(settings: Settings, report: Report) -> None:
     """Do all tasks, writing as they finish, and print the table."""
-    console = Console()
-    tasks = list(Bench(settings).tasks())
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=len(tasks))
-        for label, task in tasks:
-            progress.update(bar, description=label)
-            report.add(task())
-            progress.advance(bar)
-    report.show(console)
-
-
-def _quiet() -> None:
-    """Keep hints of the libraries out of the progress display."""
-    warnings.filterwarnings("ignore", module="transformers")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for label, task in console.track(list(Bench(settings).tasks()), "measured"):
+        console.say(f"{label} ...", "dim")
+        report.add(task())
+    report.show()
 
 
 def _listed(text: str) -> list[str]:
@@ -338,4 +323,4 @@ def _size(text: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app_of(main)()

@@ -20,8 +20,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from benchmarks.cost.child import in_child
@@ -37,8 +35,9 @@ from benchmarks.cost.models import (
     stored_geometry,
 )
 from benchmarks.cost.report import RESULTS, Conditions, busy_note, conditions, csv_text
+from benchmarks.options import app_of
 from benchmarks.output import FILES
-from qsit_metric import QSiT, QSiTLoss
+from qsit_metric import QSiT, QSiTLoss, console
 from qsit_metric.backends.checkpoint import load_geometry, load_tokenizer
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.hub import resolve
@@ -245,15 +244,13 @@ def _computed(lines: Sequence[Line]) -> list[str]:
 
 
 def _show(lines: Sequence[Line]) -> None:
-    table = Table()
-    for name in ("model", "how", "option", "tiles", "TFLOP", "kept MiB", "peak MiB", "seconds"):
-        table.add_column(name)
+    columns = ("model", "how", "option", ">tiles", ">TFLOP", ">kept MiB", ">peak MiB", ">seconds")
+    rows = []
     for line in lines:
         numbers = (line.tiles, line.tflop, line.kept_mib, line.peak_mib, line.seconds)
-        table.add_row(
-            line.model, line.how, line.option, *("" if number is None else f"{number:.4g}" for number in numbers)
-        )
-    Console().print(table)
+        shown = ["" if number is None else f"{number:.4g}" for number in numbers]
+        rows.append([line.model, line.how, line.option, *shown])
+    console.out().print(console.table(columns, rows))
 
 
 def _number(value: float | None) -> str:
@@ -277,4 +274,4 @@ def _wh(size: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app_of(main)()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from qsit_metric.files import Files
+
 from .errors import RecipeError, RunError
 from .mixture import SETS, Sizes
 
@@ -161,12 +163,28 @@ def first_sizes(mixture: Mixture, counts: Sizes) -> Capped:
     return Capped(kept) if mixture.sizes else capped(kept, counts)
 
 
+def fitted_ratio(path: Path, step: int) -> float:
+    """The ratio that a sweep found.
+
+    Args:
+        path: `fit.json`, or the folder that holds it.
+        step: 1 for D2 : D3, 2 for |D2* + D3*| : D1.
+
+    Raises:
+        RunError: No such file, or it is a fit of the other step.
+    """
+    file = path / "fit.json" if path.is_dir() else path
+    fields = Files(RunError, "fit").json(file)
+    ratio = fields.get("best_ratio")
+    if fields.get("step") != step or not isinstance(ratio, float):
+        raise RunError.about("fit", str(file), f"the fit of step {step}, but it is of step {fields.get('step')}")
+    return ratio
+
+
 def _wanted(mixture: Mixture, counts: Sizes) -> Sizes:
     if mixture.sizes:
         return Sizes(*mixture.sizes)
     if mixture.fits:
-        from .sweep import fitted_ratio
-
         r, q = (fitted_ratio(Path(path), step) for step, path in enumerate(mixture.fits, start=1))
         return coarse_sizes(counts, r, q)
     if mixture.ratio:

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,7 +23,6 @@ from .mixture import SETS, Sizes
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from .folder import RunFolder
     from .mixture import Epoch
     from .recipe import Stop, TrainingRecipe
 
@@ -197,6 +196,13 @@ def validation_steps(steps: int, every: float) -> set[int]:
     return {math.ceil(steps * number / count) for number in range(1, count + 1)}
 
 
+class Log(Protocol):
+    """Where events are kept; a `folder.RunFolder` is one."""
+
+    def log(self, kind: str, step: int, fields: Mapping[str, Any]) -> None:
+        """Keep one event."""
+
+
 class Watch:
     """Log, progress bar and trackers of a run, told by its first process.
 
@@ -206,7 +212,7 @@ class Watch:
         quiet: No progress bar and no lines; the log is written all the same.
     """
 
-    def __init__(self, folder: RunFolder, accelerator: Accelerator, quiet: bool) -> None:
+    def __init__(self, folder: Log, accelerator: Accelerator, quiet: bool) -> None:
         self._folder, self._accelerator = folder, accelerator
         self._main = accelerator.is_main_process
         self._bar = Bar(

@@ -280,7 +280,7 @@ def _features(backend: LlavaOnevisionBackend, layout: Plan) -> torch.Tensor:
 
 
 def _speak(backend: LlavaOnevisionBackend, prefix: Prefix, asking: Prompt, count: int) -> None:
-    """Write so many tokens, as `backends.greedy` does, which looks at values that are not there."""
+    """Write so many tokens, as `backends.decoding` does, which looks at values that are not there."""
     feed = backend._dialogue.ids(asking).after
     with prefix.questions():
         for _ in range(count):

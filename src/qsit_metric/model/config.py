@@ -7,7 +7,6 @@ the authors pin never applied them with this kind of attention.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files import Files
 
 FAMILY = "llava_onevision"
 """`model_type` of the checkpoints that this network is for."""
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
+_FILES = Files(CheckpointError, "model", rescue="Download the checkpoint again.")
 _ROPES = ("default", "linear", "llama3", "yarn")
 _HINT = "This is not a LLaVA-OneVision config that is read here. Try backend='transformers'."
 
@@ -139,12 +140,7 @@ class Config:
         Raises:
             CheckpointError: It is missing, of another family, or says something that this network does not do.
         """
-        path = folder / "config.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError.about("model", str(path), "a JSON file", "Download it again.") from error
-        return cls.of(raw)
+        return cls.of(_FILES.json(folder / "config.json"))
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Config:
@@ -296,4 +292,4 @@ def _rope(section: _Section, positions: int) -> Rope:
     for name in ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ():
         if not isinstance(settings.get(name), (int, float)):
             section.refuse(f"rope_parameters.{name}", settings.get(name), "a number")
-    return Rope(bases.pop() if bases else Rope.theta, kind, settings)
+    return Rope(bases.pop() if bases else Rope.theta, str(kind), settings)

@@ -1,4 +1,7 @@
-"""When an answer ends and how repetition is held down, as a checkpoint says."""
+"""From kept images to answers: text written greedily, and how probable given answers are.
+
+Greedy text follows what the checkpoint says of ends and of repetition, as `generate(do_sample=False)` of transformers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..levels import finite
+from ..model.reading import Prefix
+from .base import Reply
 from .files import read_json
+from .tokenizer import Tokenizer
 
 _log = logging.getLogger("qsit_metric")
 # Settings that change greedy text too and are not applied here; a warning tells.
@@ -99,6 +106,81 @@ class Generation:
         seen = torch.tensor(sorted(set(ids)), dtype=torch.long, device=row.device)
         found = row[seen]
         row[seen] = torch.where(found < 0, found * self.repetition_penalty, found / self.repetition_penalty)
+
+
+class GreedyDecoder:
+    """Writes answers to several questions at once behind kept images; equal to `generate(do_sample=False)`.
+
+    Args:
+        head: The model's output layer, from hidden states to logits.
+        tokenizer: Turns ids into text.
+        generation: What ends an answer, and the rules against repetition.
+        max_new_tokens: Limit for each answer, at least 1.
+    """
+
+    def __init__(self, head: Any, tokenizer: Tokenizer, generation: Generation, max_new_tokens: int) -> None:
+        self._head = head
+        self._tokenizer = tokenizer
+        self._generation = generation
+        self._limit = max_new_tokens
+        generation.warn()
+
+    def run(
+        self, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], prompts: Sequence[list[int]]
+    ) -> list[Reply]:
+        """Answer every question.
+
+        Args:
+            prefix: The images.
+            rows: Row of each question's image in the prefix.
+            suffixes: Token ids of each question after the image.
+            prompts: All ids of each prompt, for rules against repetition.
+        """
+        texts: list[list[int]] = [[] for _ in rows]
+        feed = dict(enumerate(suffixes))
+        while feed:
+            hidden = prefix.extend([(rows[n], n, tokens) for n, tokens in feed.items()])
+            past = [prompts[n] + texts[n] for n in feed]
+            chosen = self._generation.adjust(finite(self._head(hidden)), past).argmax(dim=-1).tolist()
+            for number, token in zip(list(feed), chosen, strict=True):
+                texts[number].append(token)
+                feed[number] = [token]
+                if token in self._generation.stop or len(texts[number]) >= self._limit:
+                    del feed[number]
+        return [self._reply(tokens) for tokens in texts]
+
+    def _reply(self, tokens: list[int]) -> Reply:
+        ended = bool(tokens) and tokens[-1] in self._generation.stop
+        return Reply(self._tokenizer.decode(tokens).strip(), tuple(tokens), ended)
+
+
+def answer_likelihoods(
+    head: Any, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Log-probability of each answer, the sum over its tokens.
+
+    Args:
+        head: The output embedding, from hidden states to logits.
+        prefix: The images, in a round of questions.
+        rows: Row of each answer's image in the prefix.
+        suffixes: Token ids of each answer's question after the image.
+        answers: Token ids of each answer, one or more.
+
+    Returns:
+        (answers,) float32.
+    """
+    hidden = prefix.extend([(row, n, list(ids)) for n, (row, ids) in enumerate(zip(rows, suffixes, strict=True))])
+    active = list(range(len(answers)))
+    total = torch.zeros(len(answers), dtype=torch.float32)
+    place = 0
+    while True:
+        chances = finite(head(hidden)).float().log_softmax(dim=-1).cpu()
+        total[active] += torch.stack([chances[at, answers[n][place]] for at, n in enumerate(active)])
+        fed = [(n, answers[n][place]) for n in active if place + 1 < len(answers[n])]
+        if not fed:
+            return total
+        hidden = prefix.extend([(rows[n], n, [token]) for n, token in fed])
+        active, place = [n for n, _ in fed], place + 1
 
 
 def _completing(ids: Sequence[int], size: int) -> list[int]:
