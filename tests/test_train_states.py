@@ -167,6 +167,32 @@ def test_what_is_there_is_not_computed_again(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("changes", "anew"),
+    [
+        ({"modified": "2001-01-01T00:00:00.000000Z"}, False),  # touched: the content decides
+        ({"modified": "2001-01-01T00:00:00.000000Z", "sha256": "0" * 64}, True),  # another of the same size
+        ({"modified": "", "sha256": ""}, False),  # a record of the first release
+        ({"modified": "", "sha256": "", "size": 1}, True),
+    ],
+)
+def test_a_replaced_picture_is_found_out(
+    made: tuple[Path, Frozen, Path], tmp_path: Path, changes: Any, anew: bool
+) -> None:
+    base, data, folder = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    shutil.copytree(folder, tmp_path / "states")
+    kept = states_of(tmp_path / "states", parts)
+    place = next(iter(kept.places.values()))
+    stale = {key: found._replace(**changes) if found == place else found for key, found in kept.places.items()}
+    replace(kept, places=stale).save()
+    again = compute_states(parts, data, tmp_path / "states", workers=1)
+    files = len(list((tmp_path / "states").glob("*.npy")))
+    assert files == len(list(folder.glob("*.npy"))) + anew
+    assert (max(found.file for found in again.places.values()) > 0) == anew
+
+
+@pytest.mark.usefixtures("here")
 def test_pictures_and_names_are_added(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")

@@ -27,12 +27,13 @@ from ..prepared import Prepared, compute_states, cut_pictures
 from ..recipe import Model, TrainingRecipe, load_recipe
 from ..sweep.curve import Fit
 from .algorithm1 import Algorithm1, Found, Search, epoch_sizes, measured, ratio
-from .base import SEEN, make_tower, texts_of
 from .data.dataset import LABELS, make_dataset, read_pictures
 from .effort import CPU, FULL, NANO, Device, Effort
 from .scratch import count_parameters
 from .stages import Say, Stages, read_json
 from .takeover import BEFORE, MODEL, take_over, taken
+from .tokenizer import texts_of
+from .tower import SEEN, make_tower
 from .trials import ablations, leave_outs, scaled
 from .windows import Windows
 
@@ -95,7 +96,8 @@ class _Nano(Algorithm1):
         torch.cuda.empty_cache()  # of all pictures, which the tower has seen; nothing without an accelerator
         if self.device.states:
             with stage("states"):
-                self._states(tower)
+                # The tower of a model that is taught on may have learned with it.
+                self._states(self.output / MODEL if self.effort.onward else tower)
         with stage("base"):
             self._base(tower)
 

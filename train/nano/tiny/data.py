@@ -33,7 +33,7 @@ from ...data.interpreting.writer import Draft
 from ...data.rows import Refusals, Row
 from ...data.scoring import Scale, hold_out, scoring_row
 from ...errors import DataError
-from ..base import texts_of
+from ..tokenizer import texts_of
 from .pictures import COLOURS, COUNTS, DEGRADATIONS, PLACES, SCENES, SHAPES, Drawing, as_image, degrade, draw, quality
 
 SCALES: Mapping[str, Scale] = MappingProxyType({"north": Scale(0.0, 100.0), "south": Scale(1.0, 5.0)})

@@ -19,10 +19,9 @@ from ...loop import train
 from ...recipe import TrainingRecipe, load_recipe
 from ...sweep.curve import Fit
 from ..algorithm1 import Algorithm1, Found, Search, epoch_sizes
-from ..base import SEEN, make_tower
 from ..scratch import Scratch, count_parameters
 from ..stages import Say, Stages, read_json
-from ..tower import Lessons
+from ..tower import SEEN, Lessons, make_tower
 from .data import Amounts, all_texts, make_data
 from .pictures import take_crops
 
