@@ -117,7 +117,7 @@ def _labels(summary: Mapping[str, Any]) -> str:
 
 
 def _rows(summary: Mapping[str, Any]) -> Mapping[str, int]:
-    """Of the run, and of those whose model it taught on."""
+    """Rows of the run, and of those whose model it taught on."""
     before = _rows(summary["before"]) if "before" in summary else {}
     return {name: count + before.get(name, 0) for name, count in summary["rows"].items()}
 

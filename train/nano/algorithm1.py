@@ -24,7 +24,7 @@ from ..mixture import Sizes
 from ..recipe import TrainingRecipe
 from ..sweep import Formula, Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
 from ..sweep.curve import Fit
-from ..sweep.proxy import proxy
+from ..sweep.runs import proxy
 from .stages import FILES, Stages
 from .takeover import taken
 
