@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -91,6 +93,22 @@ def test_attention_of_short_and_long_sequences(monkeypatch, dtype, tolerance, ca
     assert len(pieces) == {100: 0, 600: 2 * 4, 1700: 2 * 4 * 3}[length]
     assert (got.shape, got.dtype) == ((2, length, 96), dtype)
     assert float((got.double() - want).abs().max()) <= tolerance * float(v.abs().max())
+
+
+@needs_onednn
+@torch.no_grad()
+def test_long_attention_costs_no_more_than_the_ordinary():
+    """Processor time; parts of matrices that oneDNN did not like once cost 190 times as much."""
+    q, k, v = torch.randn(3, 1, 2, 1600, 64).unbind()
+
+    def cost() -> float:
+        start = time.process_time()
+        products.attention(q, k, v, 0.0, causal=True)
+        return time.process_time() - start
+
+    quick = min(cost() for _ in range(3))
+    with products.ordinary():
+        assert quick < 10 * min(cost() for _ in range(3))
 
 
 def test_the_gain_of_bfloat16_is_measured():

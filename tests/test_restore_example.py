@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -16,23 +15,17 @@ from conftest import HERE
 ROOT = HERE.parent
 
 
-def test_the_example_runs(tmp_path):
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
     for package in ("skimage", "sklearn", "matplotlib"):
         pytest.importorskip(package)
     figure, table = tmp_path / "made" / "figure.png", tmp_path / "made" / "table.csv"
-    command = [
-        sys.executable,
-        str(ROOT / "examples" / "restore.py"),
-        "--fast",
-        "--figure",
-        str(figure),
-        "--table",
-        str(table),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "300"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Pixels pushed 3 steps: score" in done.stdout
+    script = str(ROOT / "examples" / "restore.py")
+    monkeypatch.setattr(sys, "argv", [script, "--fast", "--figure", str(figure), "--table", str(table)])
+    monkeypatch.setattr(sys, "path", [str(ROOT / "src"), *sys.path])
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(script, run_name="__main__")
+    assert "Pixels pushed 3 steps: score" in capsys.readouterr().out
     assert Image.open(figure).width > 1000
     with table.open(newline="") as file:
         rows = {row["who"]: row for row in csv.DictReader(file)}
