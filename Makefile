@@ -8,7 +8,10 @@ PAGES  := .venv-docs
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
 NANO   := runs/nano$(if $(FAST),-fast)
-PYTEST := -m pytest -n 2 --dist loadgroup --durations=25
+# A file's tests share what they look at, so one process runs them all; tests/conftest.py says which files come first.
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+# Python compiles what is imported; compiling all of torch and transformers takes longer than most of the steps.
+PIP    := -m pip install -qq --no-compile
 
 .PHONY: help demo tiny nano test test-compat test-hosts test-all lint types docs build wheel-check clean
 
@@ -17,25 +20,25 @@ help:  ## list the targets
 
 $(VENV)/ready: constraints.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,train]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev,train]'
 	@touch $@
 
 $(COMPAT)/ready: constraints-compat.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(COMPAT)
-	$(COMPAT)/bin/python -m pip install -qq -c constraints-compat.txt -e '.[dev,train]'
+	$(COMPAT)/bin/python $(PIP) -c constraints-compat.txt -e '.[dev,train]'
 	@touch $@
 
 # Host packages lie beside .venv and come without what they depend on: that would bring torchvision and torch for CUDA, and
 # much that no test needs. dill (of datasets) takes a module for an installed one by the name of that folder. basicsr is a source package; in an environment of its own its build would fetch torch anew.
 $(HOSTS)/ready: $(VENV)/ready constraints-hosts.txt
 	rm -rf $(HOSTS)
-	$(BIN)/python -m pip install -qq --target $(HOSTS)/build setuptools==80.10.2 wheel cython
-	PYTHONPATH=$(HOSTS)/build $(BIN)/python -m pip install -qq --target $(HOSTS)/site-packages --no-deps --no-build-isolation -r constraints-hosts.txt
+	$(BIN)/python $(PIP) --target $(HOSTS)/build setuptools==80.10.2 wheel cython
+	PYTHONPATH=$(HOSTS)/build $(BIN)/python $(PIP) --target $(HOSTS)/site-packages --no-deps --no-build-isolation -r constraints-hosts.txt
 	@touch $@
 
 $(PAGES)/ready: constraints-docs.txt
 	$(PYTHON) -m venv --clear $(PAGES)
-	$(PAGES)/bin/python -m pip install -qq -r constraints-docs.txt
+	$(PAGES)/bin/python $(PIP) -r constraints-docs.txt
 	@touch $@
 
 demo: $(VENV)/ready  ## score and question a few photographs
@@ -53,19 +56,14 @@ nano: $(VENV)/ready  ## make q-sit-nano again, hours on a processor, minutes on 
 test: $(VENV)/ready  ## the default tests, with coverage (newest transformers 5.x and Pillow)
 	$(BIN)/python $(PYTEST) --cov --cov-report=term
 
-# What depends on the release of transformers or of Pillow; the rest is the same code in both environments.
-COMPAT_TESTS := $(addprefix tests/test_,$(addsuffix .py,golden tokenizer template generation metric view likelihood gradient loss generic_backend loading \
-	plugin_backend hardening pixels tiling resampling images decoding integrity hub cli map nano benchmarks_fig7 \
-	evaluation_loop)) $(filter-out tests/test_train_nano.py,$(wildcard tests/test_train_*.py))
-
-test-compat: $(COMPAT)/ready  ## the tests that it matters for on transformers 4.57 and Pillow 11
-	$(COMPAT)/bin/python $(PYTEST) $(COMPAT_TESTS)
+test-compat: $(COMPAT)/ready  ## the tests that it matters for on transformers 4.57 and Pillow 11 (marker `compat`)
+	$(COMPAT)/bin/python $(PYTEST) -m 'compat and not long and not gpu and not hub and not served'
 
 test-hosts: $(HOSTS)/ready  ## the integrations against the real host packages
 	PYTHONPATH=$(HOSTS)/site-packages QSIT_REQUIRE_HOSTS=1 $(BIN)/python $(PYTEST) tests/hosts
 
-test-all: $(VENV)/ready  ## slow tests too
-	$(BIN)/python $(PYTEST) -m 'not gpu and not hub'
+test-all: $(VENV)/ready  ## long tests too
+	$(BIN)/python $(PYTEST) -m 'not gpu and not hub and not served'
 
 lint: $(VENV)/ready  ## style, and which way imports point
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from benchmarks.commands import COMMANDS
-from qsit_metric.commands.frame import command
 
 
 def build() -> typer.Typer:
@@ -18,8 +17,8 @@ def build() -> typer.Typer:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for name, function in COMMANDS:
-        app.command(name, hidden=name == "slips")(command(function))
+    for name, function, kind in COMMANDS:
+        app.command(name, cls=kind, hidden=name == "slips")(function)
     return app
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from benchmarks.page import Page, joined, write, write_html
 from benchmarks.runs import bar
 from benchmarks.sets import download as hub
 from qsit_metric import console
-from qsit_metric.commands.frame import FAILED, one_line
+from qsit_metric.cli.command import FAILED, Command, one_line, options_of, with_options
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress
@@ -33,35 +33,37 @@ _PAGE = "index.html"
 _STYLES = {"found": "green", "incomplete": "yellow", "missing": "dim"}
 
 
-def table1(options: RunOptions, names: Names = None, max_new_tokens: Tokens = 200) -> None:
+def table1(ctx: typer.Context, names: Names = None, max_new_tokens: Tokens = 200) -> None:
     """Table I: how models rate when nobody tells them how; default set: livec."""
-    BY_NAME["table1"].produce(Request(options, names=names, max_new_tokens=max_new_tokens))
+    _produce(ctx, names=names, max_new_tokens=max_new_tokens)
 
 
 def table2(
+    ctx: typer.Context,
     labels: Annotated[Path, typer.Option("--labels", metavar="FOLDER", help="Label files; no image is needed.")],
     output: Output = RESULTS,
 ) -> None:
     """Table II: what five levels keep of the scores."""
-    BY_NAME["table2"].produce(Request(RunOptions(output=output), labels=labels))
+    _produce(ctx, RunOptions(output=output), labels=labels)
 
 
-def table4(options: RunOptions, names: Names = None) -> None:
+def table4(ctx: typer.Context, names: Names = None) -> None:
     """Table IV: agreement of scores with people on the IQA sets."""
-    BY_NAME["table4"].produce(Request(options, names=names))
+    _produce(ctx, names=names)
 
 
-def table5(options: RunOptions, names: Names = None) -> None:
+def table5(ctx: typer.Context, names: Names = None) -> None:
     """Table V: questions about low-level vision, LLVisionQA."""
-    BY_NAME["table5"].produce(Request(options, names=names))
+    _produce(ctx, names=names)
 
 
-def table6(options: RunOptions, judging: JudgeOptions, names: Names = None, max_new_tokens: Tokens = 200) -> None:
+def table6(ctx: typer.Context, names: Names = None, max_new_tokens: Tokens = 200) -> None:
     """Table VI: descriptions (LLDescribe), rated by a language model against what experts wrote."""
-    BY_NAME["table6"].produce(Request(options, judging, names, max_new_tokens))
+    _produce(ctx, names=names, max_new_tokens=max_new_tokens)
 
 
 def table7(
+    ctx: typer.Context,
     ablation: Annotated[
         Path,
         typer.Argument(
@@ -71,19 +73,21 @@ def table7(
     output: Output = RESULTS,
 ) -> None:
     """Table VII: what each set and each step of the balance strategy brings, of finished trainings."""
-    BY_NAME["table7"].produce(Request(RunOptions(output=output), ablation=ablation))
+    _produce(ctx, RunOptions(output=output), ablation=ablation)
 
 
 def fig4(
+    ctx: typer.Context,
     sweeps: Annotated[list[Path], typer.Argument(metavar="SWEEP...", help="Folders of `python -m train sweep`.")],
     output: Output = RESULTS,
 ) -> None:
     """Fig. 4: performance over the mix ratio, of finished sweeps."""
-    BY_NAME["fig4"].produce(Request(RunOptions(output=output), sweep=sweeps))
+    _produce(ctx, RunOptions(output=output), sweep=sweeps)
 
 
-def fig5(options: RunOptions) -> None:
+def fig5(ctx: typer.Context) -> None:
     """Fig. 5: models as rings: what the paper's tables print, and each --model on the sets of the data root."""
+    options = options_of(ctx, RunOptions)
     request = Request(options)
     for kind in ("scores", "questions") if options.models else ():
         request.runs(kind)
@@ -91,19 +95,19 @@ def fig5(options: RunOptions) -> None:
 
 
 def fig6(
+    ctx: typer.Context,
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Picture files.")],
-    options: RunOptions,
     questions: Annotated[
         list[str] | None,
         typer.Option("--question", "-q", metavar="TEXT", help="Repeat it; default: the question for a description."),
     ] = None,
 ) -> None:
     """Fig. 6: pictures side by side with what each model makes of them."""
-    BY_NAME["fig6"].produce(Request(options, picture=pictures, questions=questions or (DESCRIBE,)))
+    _produce(ctx, picture=pictures, questions=questions or (DESCRIBE,))
 
 
 def fig7(
-    options: RunOptions,
+    ctx: typer.Context,
     shapes: Annotated[
         list[str] | None,
         typer.Option("--shape", metavar="NAME", help="Published shape with random weights: mini, 7b (default: both)."),
@@ -116,9 +120,8 @@ def fig7(
     new_tokens: Annotated[int, typer.Option("--new-tokens", min=1, help="Of an answer.")] = 32,
 ) -> None:
     """Fig. 7: time, memory and operations of a score and an answer. Operations are counted without weights."""
-    request = Request(options, measure=measure or (), repeats=repeats, new_tokens=new_tokens)
-    request.shapes = shapes or request.shapes
-    BY_NAME["fig7"].produce(request)
+    chosen = shapes or ("mini", "7b")
+    _produce(ctx, shapes=chosen, measure=measure or (), repeats=repeats, new_tokens=new_tokens)
 
 
 def discrepancies(output: Output = RESULTS) -> None:
@@ -133,8 +136,7 @@ def slips(output: Output = RESULTS) -> None:
 
 
 def everything(
-    options: RunOptions,
-    judging: JudgeOptions,
+    ctx: typer.Context,
     labels: Annotated[
         Path | None, typer.Option("--labels", metavar="FOLDER", help="Label files, for Table II.")
     ] = None,
@@ -149,6 +151,8 @@ def everything(
     ] = None,
 ) -> int:
     """Every table and figure for which there is data. Exit code 1 if one of them failed."""
+    options = options_of(ctx, RunOptions)
+    judging = options_of(ctx, JudgeOptions)
     request = Request(options, judging, labels=labels, ablation=ablation, sweep=sweeps or (), picture=pictures or ())
     pages: list[Page] = []
     skipped = {one.name: reason for one in ARTEFACTS if (reason := one.missing(request))}
@@ -217,9 +221,29 @@ def _show(one: sets.SetStatus) -> None:
         out.print(f"{'':28}{line}", markup=False)
 
 
-COMMANDS: tuple[tuple[str, Callable[..., int | None]], ...] = (
-    ("data", data), ("table1", table1), ("table2", table2), ("table4", table4), ("table5", table5), ("table6", table6),
-    ("table7", table7), ("fig4", fig4), ("fig5", fig5), ("fig6", fig6), ("fig7", fig7),
-    ("discrepancies", discrepancies), ("slips", slips), ("all", everything),
-)  # fmt: skip
-"""Name -> function, in the order of the help."""
+def _produce(ctx: typer.Context, options: RunOptions | None = None, **fields: Any) -> None:
+    """Make the table or figure that the command is called after."""
+    judging = ctx.obj.get(JudgeOptions) or JudgeOptions()
+    request = Request(options or options_of(ctx, RunOptions), judging, **fields)
+    BY_NAME[str(ctx.command.name)].produce(request)
+
+
+_RUN, _JUDGED = with_options(RunOptions), with_options(RunOptions, JudgeOptions)
+
+COMMANDS: tuple[tuple[str, Callable[..., int | None], type[Command]], ...] = (
+    ("data", data, Command),
+    ("table1", table1, _RUN),
+    ("table2", table2, Command),
+    ("table4", table4, _RUN),
+    ("table5", table5, _RUN),
+    ("table6", table6, _JUDGED),
+    ("table7", table7, Command),
+    ("fig4", fig4, Command),
+    ("fig5", fig5, _RUN),
+    ("fig6", fig6, _RUN),
+    ("fig7", fig7, _RUN),
+    ("discrepancies", discrepancies, Command),
+    ("slips", slips, Command),
+    ("all", everything, _JUDGED),
+)
+"""Name, function, and the class that has its groups of options; in the order of the help."""

@@ -16,25 +16,33 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from benchmarks.cost.child import in_child
 from benchmarks.cost.clock import MIB, interleaved, memory_of
-from benchmarks.cost.counting import count_step, empty_model
-from benchmarks.cost.models import DTYPES, SHAPES, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost.counting import count_step
+from benchmarks.cost.models import (
+    DTYPES,
+    SHAPES,
+    build_backend,
+    dialogue,
+    empty_network,
+    shaped_config,
+    stored_geometry,
+)
 from benchmarks.cost.report import RESULTS, Conditions, busy_note, conditions, csv_text
+from benchmarks.options import app_of
 from benchmarks.output import FILES
-from qsit_metric import QSiT, QSiTLoss
-
-if TYPE_CHECKING:
-    from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-    from qsit_metric.prompts import Prompt
+from qsit_metric import QSiT, QSiTLoss, console
+from qsit_metric.backends.checkpoint import load_geometry, load_tokenizer
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.hub import resolve
+from qsit_metric.model.config import Config
+from qsit_metric.prompts import AUTHORS, Prompt, Recipe
 
 ALONE = "L1 alone"
 OPTIONS: Mapping[str, dict[str, Any]] = {
@@ -193,18 +201,14 @@ def computed(model: str, dtype: str, size: str) -> list[Line]:
 
 def shaped(model: str, dtype: str) -> tuple[LlavaOnevisionBackend, Prompt]:
     """A backend without weights in a published shape or that of a folder, and its scoring prompt."""
-    from qsit_metric.backends.checkpoint import load_config, load_geometry, load_tokenizer
-    from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
-    from qsit_metric.hub import resolve
-    from qsit_metric.prompts import AUTHORS, Recipe
-
     if model in SHAPES:
-        empty = empty_model(model_config(stored("config.json"), SHAPES[model]), DTYPES[dtype])
-        return LlavaOnevisionBackend(empty, *dialogue(), stored_geometry()), AUTHORS.scoring()
-    folder = resolve(model).folder
-    empty = empty_model(load_config(folder), DTYPES[dtype])
-    backend = LlavaOnevisionBackend(empty, *load_tokenizer(folder, None), load_geometry(folder))
-    return backend, (Recipe.load(folder) or AUTHORS).scoring()
+        config, recipe = Config.of(shaped_config(SHAPES[model])), AUTHORS
+        said, geometry = dialogue(), stored_geometry()
+    else:
+        folder = resolve(model).folder
+        config, recipe = Config.load(folder), Recipe.load(folder) or AUTHORS
+        said, geometry = load_tokenizer(folder, None), load_geometry(folder)
+    return LlavaOnevisionBackend(empty_network(config, DTYPES[dtype]), *said, geometry), recipe.scoring()
 
 
 def to_csv(lines: Sequence[Line], made: Conditions) -> str:
@@ -240,15 +244,13 @@ def _computed(lines: Sequence[Line]) -> list[str]:
 
 
 def _show(lines: Sequence[Line]) -> None:
-    table = Table()
-    for name in ("model", "how", "option", "tiles", "TFLOP", "kept MiB", "peak MiB", "seconds"):
-        table.add_column(name)
+    columns = ("model", "how", "option", ">tiles", ">TFLOP", ">kept MiB", ">peak MiB", ">seconds")
+    rows = []
     for line in lines:
         numbers = (line.tiles, line.tflop, line.kept_mib, line.peak_mib, line.seconds)
-        table.add_row(
-            line.model, line.how, line.option, *("" if number is None else f"{number:.4g}" for number in numbers)
-        )
-    Console().print(table)
+        shown = ["" if number is None else f"{number:.4g}" for number in numbers]
+        rows.append([line.model, line.how, line.option, *shown])
+    console.out().print(console.table(columns, rows))
 
 
 def _number(value: float | None) -> str:
@@ -272,4 +274,4 @@ def _wh(size: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app_of(main)()

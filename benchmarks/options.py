@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.runs import Process
-from qsit_metric.commands.frame import command
-from qsit_metric.commands.options import DEFAULT, ModelOptions
+from qsit_metric.cli.command import Command
+from qsit_metric.cli.options import DEFAULT, ModelOptions
 from qsit_metric.evaluation import EvaluationError
 
 if TYPE_CHECKING:
@@ -146,5 +146,5 @@ def app_of(main: Callable[..., None]) -> typer.Typer:
         main: The command; its annotations are the arguments and options.
     """
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(command(main))
+    app.command(cls=Command)(main)
     return app

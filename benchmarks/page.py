@@ -107,7 +107,7 @@ def report(
         furthest: Images for the last part, as `benchmarks.statistics.furthest` finds them; one that cannot be read
             keeps its place, with the reason in it.
         title: Of the page.
-        answers: Caption -> HTML of `benchmarks.figures.answers.fragment`, which stands in place of the figure of that
+        answers: Caption -> HTML of `benchmarks.artefacts.fig6.fragment`, which stands in place of the figure of that
             caption: text can be read aloud and copied.
 
     Returns:

@@ -20,7 +20,6 @@ from typing import Annotated, cast
 
 import typer
 from PIL import Image
-from rich.progress import track
 
 from benchmarks.nano.pictures import photographs
 from benchmarks.nano.training import distort, mean_mos
@@ -228,9 +227,7 @@ def main(
         console.say(f"{drawing}: drawn")
         return
     wanted = cases(names, seed=seed)
-    found = list(
-        track(measure(metric, wanted, _reader(photos), window, stride), "maps", len(wanted), console=console.err())
-    )
+    found = list(console.track(measure(metric, wanted, _reader(photos), window, stride), "maps", len(wanted)))
     info = {key: value for key, value in metric.info.items() if value is not None}
     made = {**info, "photographs": len(names), "window": window, "stride": stride, "seed": seed}
     result = table(found, made)

@@ -167,7 +167,7 @@ def push(metric: QSiT, pair: Pair, steps: int) -> tuple[torch.Tensor, list[tuple
 
 def draw(path: Path, shown: list[tuple[str, np.ndarray[Any, Any]]], way: list[tuple[float, float]]) -> None:
     """Six pictures, and the way of the pushed pixels: their score and their PSNR."""
-    from benchmarks.figures.canvas import COLOURS, new_figure, save_png
+    from benchmarks.canvas import COLOURS, new_figure, save_png
 
     figure = new_figure(11, 5.8)
     cells = list(figure.subplots(2, 4).flat)

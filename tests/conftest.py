@@ -24,6 +24,15 @@ THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for the processes that tests start
 torch.set_num_threads(THREADS)
 
+# The slowest files, slowest first: whoever ends last should end with a short one.
+FIRST = ("test_train_loop", "test_benchmarks_commands")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest before the others, which stay in their order."""
+    place = {name: index for index, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
 
 def expected(checkpoint: str) -> dict[str, Any]:
     """What the authors' flow gave (transformers 4.45.0, Pillow 11.3.0, torch 2.13.0, float32, CPU)."""

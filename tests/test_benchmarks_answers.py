@@ -12,7 +12,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.figures.answers import Shown, collect, fragment
+from benchmarks.artefacts.fig6 import Shown, collect, fragment
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.levels import LEVELS
 from tests.conftest import IMAGES

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
 from benchmarks.__main__ import build
-from benchmarks.tables import table4
+from benchmarks.artefacts import table4
 from qsit_metric import catalog
 from qsit_metric.evaluation import bootstrap_interval, correlate
 from tests.miniature_sets import Miniature

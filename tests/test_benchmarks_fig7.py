@@ -10,16 +10,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
+from benchmarks.artefacts import fig7
+from benchmarks.artefacts.fig7 import ANSWER, MEAN, ONE, SCORE, TWO, Clocked, Found, clock, shares
 from benchmarks.cost import clock as clocks
 from benchmarks.cost.counting import Counter, Counts, tflop
 from benchmarks.cost.mixed import photo
-from benchmarks.cost.models import SHAPES, Shape, _qwen2, build_backend, dialogue, model_config, stored, stored_geometry
+from benchmarks.cost.models import SHAPES, Shape, _qwen2, build_backend, dialogue, shaped_config, stored_geometry
 from benchmarks.output import save
 from benchmarks.paper import printed
-from benchmarks.tables import fig7
-from benchmarks.tables.fig7 import ANSWER, MEAN, ONE, SCORE, TWO, Clocked, Found, clock, shares
 from qsit_metric import QSiT
 from qsit_metric.evaluation import EvaluationError
+from qsit_metric.model.config import Config
 from qsit_metric.prompts import AUTHORS, DESCRIBE, TRAIN
 
 SMALL = fig7.Task(300, 200, 3, 1)
@@ -44,12 +45,13 @@ def tiny():
     return QSiT(build_backend(SHAPES["tiny"], torch.float32, torch.device("cpu")))
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("shape", "size", "new_tokens", "recipe"),
     [(SHAPES["tiny"], (300, 200), 1, AUTHORS), (OTHER, (400, 700), 9, TRAIN)],
 )
 def test_counts_without_weights_equal_a_real_run(shape, size, new_tokens, recipe):
-    config = model_config(stored("config.json"), shape)
+    config = Config.of(shaped_config(shape))
     counts = Counter(config, *dialogue(), stored_geometry(), recipe).count(*size, new_tokens)
     metric = QSiT(build_backend(shape, torch.float32, torch.device("cpu")), recipe=recipe)
     image = photo(*size)
@@ -66,14 +68,13 @@ def test_counts_without_weights_equal_a_real_run(shape, size, new_tokens, recipe
 
 
 def test_a_tower_that_is_read_before_its_end_is_not_counted():
-    config = model_config(stored("config.json"), SHAPES["tiny"])
-    config.vision_feature_layer = -2
+    config = Config.of(shaped_config(SHAPES["tiny"]) | {"vision_feature_layer": -2})
     with pytest.raises(EvaluationError, match="vision_feature_layer -2: the costs of the last layer's states, -1, can"):
         Counter(config, *dialogue(), stored_geometry(), AUTHORS)
 
 
 def test_more_tokens_and_a_larger_picture_cost_more():
-    counter = Counter(model_config(stored("config.json"), SHAPES["tiny"]), *dialogue(), stored_geometry(), AUTHORS)
+    counter = Counter(Config.of(shaped_config(SHAPES["tiny"])), *dialogue(), stored_geometry(), AUTHORS)
     small, long, large = counter.count(300, 200, 1), counter.count(300, 200, 3), counter.count(900, 700, 1)
     assert long.answer > small.answer
     assert long.score == small.score < large.score

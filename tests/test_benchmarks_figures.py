@@ -14,11 +14,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.figures.bars import bars
-from benchmarks.figures.canvas import COLOURS, colour, new_figure, png, save_png
-from benchmarks.figures.mix import mix, read_fits
-from benchmarks.figures.radar import radar
-from benchmarks.figures.scatter import scatter
+from benchmarks.artefacts.fig4 import mix, read_fits
+from benchmarks.artefacts.fig5 import radar
+from benchmarks.artefacts.fig7 import bars
+from benchmarks.artefacts.table4 import scatter
+from benchmarks.canvas import COLOURS, colour, new_figure, png, save_png
 from benchmarks.paper import CONCERNS, SETS, TYPES, radar_rows, under
 from qsit_metric.evaluation import EvaluationError, UndefinedError, plcc
 from qsit_metric.evaluation.correlations import logistic_curve
@@ -83,7 +83,7 @@ def chunks(content):
 
 def test_figures_leave_pyplot_alone():
     code = (
-        "import sys; from benchmarks.figures.bars import bars; from benchmarks.figures.canvas import png;"
+        "import sys; from benchmarks.artefacts.fig7 import bars; from benchmarks.canvas import png;"
         f"png(bars({COSTS!r})); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

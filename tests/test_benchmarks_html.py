@@ -198,6 +198,7 @@ def sorted_by(page, rows, kinds, clicks):
     return json.loads(done.stdout)
 
 
+@pytest.mark.browser
 def test_numbers_sort_as_numbers_and_empty_cells_stand_last(page):
     rows = [["b", "9"], [None, None], ["A10", "-0.25"], ["a9", "100"], ["c", "1e-05"]]
     up, down, names = sorted_by(page, rows, ["text", "number"], [1, 1, 0])

@@ -290,6 +290,7 @@ def local(tmp_path_factory):
     return folder
 
 
+@pytest.mark.compat
 def test_a_local_model_judges_once_and_its_nonsense_is_counted(local, described, tmp_path):
     found = run(LocalJudge(str(local), max_new_tokens=3), described, tmp_path / "out")
     assert found.run["rounds"] == 1

@@ -7,7 +7,6 @@ import json
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,11 +57,6 @@ def metric(tmp_path_factory):
 def quick(monkeypatch):
     monkeypatch.setattr(statistics, "_ROUNDS", 60)
     monkeypatch.setattr(pictures, "_BOX", (300, 200, 380, 280))
-
-
-@contextmanager
-def silent(_name, _total):
-    yield lambda _count: None
 
 
 def settings(photos, output, **changes):
@@ -295,7 +289,7 @@ def test_what_was_not_measured_is_not_met(relation):
 
 def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path, monkeypatch):
     whole = tmp_path / "whole"
-    found = run.measure(metric, settings(photos, whole), silent)
+    found = run.measure(metric, settings(photos, whole))
     with (whole / "nano-scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == found["images"]["scored"] == len(cases(["0.png", "1.png"], 4, 0))
@@ -317,7 +311,7 @@ def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path,
     monkeypatch.setattr(
         metric, "score", lambda images, **how: scores.append(len(images)) or QSiT.score(metric, images, **how)
     )
-    again = run.measure(metric, settings(photos, cut.parent), silent)
+    again = run.measure(metric, settings(photos, cut.parent))
     assert sum(scores) == len(rows) - 20 + 18  # those that were lost, and the strip
     for name in ("scoring", "monotone", "questions", "targets", "strip"):
         assert json.dumps(again[name]) == json.dumps(found[name])
@@ -328,13 +322,13 @@ def test_a_run_writes_everything_and_a_cut_one_goes_on(metric, photos, tmp_path,
     (whole / "ablation.json").write_text(
         '{"rows": [{"name": "no D3", "srcc": 0.5, "plcc": 0.5, "n": 7, "accuracy": 0.5, "questions": 6, "seconds": null}]}'
     )
-    run.measure(metric, settings(photos, whole), silent)
+    run.measure(metric, settings(photos, whole))
     assert "| no D3 | 0.500 | 0.500 | 7 | 0.500 | 6 | - |" in (whole / "nano.md").read_text(encoding="utf-8")
     with pytest.raises(EvaluationError, match=r"made as now \(seed 1\), but it has seed 0"):
-        run.measure(metric, settings(photos, whole, seed=1), silent)
+        run.measure(metric, settings(photos, whole, seed=1))
     (whole / "ablation.json").write_text('{"rows": [{"name": "no D3"}]}')
     with pytest.raises(EvaluationError, match=r"ablation\.json.*srcc"):
-        run.measure(metric, settings(photos, whole), silent)
+        run.measure(metric, settings(photos, whole))
 
     # Figures of the results.
     runner = CliRunner()
@@ -364,7 +358,7 @@ def test_a_picture_that_cannot_be_used_is_reported_and_does_not_sink_the_others(
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes((photos / name).read_bytes())
     Image.new("RGB", (40, 40)).save(tmp_path / "2.png")
-    found = run.measure(metric, settings(tmp_path, tmp_path / "out", images=10), silent)
+    found = run.measure(metric, settings(tmp_path, tmp_path / "out", images=10))
     assert found["images"]["scored"] > 50
     assert {one["what"].split()[0] for one in found["failed"]} >= {"2.png"}
     assert all("64 pixels" in one["error"] for one in found["failed"] if one["what"].startswith("2.png"))
@@ -399,7 +393,7 @@ def test_speed_is_of_the_calls_that_people_make(metric, photos, tmp_path, monkey
     assert found["peak"] - found["baseline"] == found["increase"] >= 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_speed_is_measured_in_processes_of_their_own(photos):
     found = speed.measure_speed(str(Path(__file__).parent / "golden" / "tied"), "cpu", photos / "0.png", 1)
     assert 0 < found["load"]["again"] < found["load"]["whole"]

@@ -66,19 +66,8 @@ def made(tmp_path, model, photos, monkeypatch):
     shutil.copytree(model, tmp_path / "run" / "q-sit-nano")
     (tmp_path / "run" / "summary.json").write_text(json.dumps(SUMMARY), encoding="utf-8")
     wanted = run.Settings(photos, tmp_path / "measured", images=4, questions=6, workers=1, speed=False, limit=3)
-    run.measure(QSiT(tmp_path / "run" / "q-sit-nano", device="cpu"), wanted, _silent)
+    run.measure(QSiT(tmp_path / "run" / "q-sit-nano", device="cpu"), wanted)
     return tmp_path
-
-
-class _silent:
-    def __init__(self, *_: object) -> None:
-        """As the progress bar's step."""
-
-    def __enter__(self) -> Any:
-        return lambda _count: None
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to close."""
 
 
 def _invoke(main: Any, *arguments: object) -> Any:

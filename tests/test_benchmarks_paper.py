@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
+from benchmarks.artefacts.discrepancies import discrepancies
 from benchmarks.paper import FOLDER, NAMES, SETS, beside, both, printed, radar_rows, typed, under
-from benchmarks.paper.discrepancies import discrepancies
 from conftest import shared
 from qsit_metric.evaluation import EvaluationError
 

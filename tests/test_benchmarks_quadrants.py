@@ -117,7 +117,7 @@ def test_the_command_refuses_a_folder_without_pictures(tmp_path):
     assert "a folder with pictures" in result.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_maps_of_the_embedded_model_find_the_quadrant(nano):
     """Photographs in colour; one without looks degraded all over, and noise makes that no worse."""
     found = list(measure(nano, cases(["rocket", *GOLDEN], QUICK, (5,)), read))
@@ -125,7 +125,7 @@ def test_maps_of_the_embedded_model_find_the_quadrant(nano):
     assert share(found) >= quadrants.TARGET, [(one.case, one.means) for one in found if not one.hit]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_maps_of_the_embedded_model_find_the_quadrant_of_other_photographs(nano, photos):
     paths = {path.name: path for path in photos[::4]}
     wanted = cases(list(paths), QUICK, (4, 5))

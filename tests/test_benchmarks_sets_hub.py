@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
-from benchmarks.sets.download import SOURCES, fetch, terms
-from benchmarks.sets.unpack import unpack
+from benchmarks.sets.download import SOURCES, fetch, terms, unpack
 from hub_server import HubServer
 from miniature_sets import build
 from qsit_metric.errors import HubError
@@ -116,7 +115,7 @@ def test_archives_that_are_cut_or_none(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from benchmarks.sets.unpack import unpack
+from benchmarks.sets.download import unpack
 def stop(done, total):
     if done == 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -187,6 +186,7 @@ def test_terms_come_first(hub, get, repo, tmp_path):
     assert "terms of the publishers of each set" in terms("koniq-qalign")
 
 
+@pytest.mark.compat
 def test_a_set_is_fetched_once(hub, get, repo, tmp_path):
     one = get()
     folder = tmp_path / "data" / "LLDescribe-QBench"
@@ -233,6 +233,7 @@ def test_labels_that_are_not_on_the_hub_are_named(hub, get, tmp_path):
     assert "github.com/Q-Future/Q-Align (the list, in playground/data/test_jsons)" in one.hint
 
 
+@pytest.mark.compat
 def test_a_transfer_goes_on_where_it_broke_off(hub, get, repo):
     """Within one call (the client writes in pieces of 10 MiB), and in the next call after one that failed for good."""
     tar(repo / "images.tar", {"images/0.jpg": bytes(12 << 20)})
@@ -292,6 +293,7 @@ def test_a_hub_that_cannot_be_reached(hub, get):
     assert "model" not in str(caught.value)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -309,6 +311,7 @@ def test_what_the_hub_may_answer(hub, get, repo, fault, message):
     assert "`model`" not in str(caught.value)
 
 
+@pytest.mark.compat
 def test_repositories_and_files_that_are_not_there(hub, get, tmp_path):
     with pytest.raises(HubError, match=f"a repository that exists; .* has no {REPO}") as caught:
         get()

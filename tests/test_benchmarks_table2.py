@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.tables.table2 import convert, make
+from benchmarks.artefacts.table2 import convert, make
 from conftest import shared
 from qsit_metric.evaluation import EvaluationError, Item
 from qsit_metric.levels import LEVELS

@@ -11,11 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
-from benchmarks.figures import radar as fig5
+from benchmarks.artefacts import fig5, shared, table4, table5
 from benchmarks.output import markdown
 from benchmarks.runs import Pace, Process, Results, score_run
+from benchmarks.runs.results import told
 from benchmarks.sets.catalog import SETS
-from benchmarks.tables import shared, table4, table5
+from qsit_metric.errors import ImageError
 from qsit_metric.evaluation import EvaluationError, Item, Manifest, bootstrap_interval, correlate
 from qsit_metric.evaluation.correlations import logistic_curve
 from qsit_metric.evaluation.qbench import CONCERNS, TYPES
@@ -97,10 +98,12 @@ def test_failures_count_in_no_number_and_are_named():
 
 
 def test_equal_reasons_of_different_files_are_one():
-    error = "ImageError: `image`: got '/data/it's/{}.jpg', expected an existing file. Check the spelling."
-    errors = [error.format(place) for place in range(3)] + [f"reason {place}" for place in range(6)]
+    about = ("an existing file", "Check the spelling.")
+    lost = [told(ImageError.about("image", f"/data/it's/{place}.jpg", *about)) for place in range(3)]
+    assert lost[1]["error"].startswith('ImageError: `image`: got "/data/it\'s/1.jpg", expected an existing file.')
+    errors = [*lost, *({"error": f"reason {place}"} for place in range(6))]  # older rows have no reason of their own
     run = scored("mine", [None] * 9)
-    rows = tuple({**row, "error": said} for row, said in zip(run.rows, errors, strict=True))
+    rows = tuple({**row, **said} for row, said in zip(run.rows, errors, strict=True))
     [note] = shared.failures([dataclasses.replace(run, rows=rows)])
     assert note == (
         "m on mine: 9 failed and count in no number: mine-0, mine-1, mine-2 (ImageError: expected an existing file. "

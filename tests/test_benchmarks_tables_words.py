@@ -10,11 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
+from benchmarks.artefacts import table1, table6, table7
+from benchmarks.artefacts.table1 import classify, has_adjective
 from benchmarks.output import Table, markdown, save
 from benchmarks.paper import printed
 from benchmarks.runs import Results
-from benchmarks.tables import table1, table6, table7
-from benchmarks.tables.table1 import classify, has_adjective
 from qsit_metric.evaluation import EvaluationError
 
 MADE = {"model": "small-model", "revision": "abc", "dtype": "float32"}
@@ -94,7 +94,7 @@ def test_adjectives_are_words_of_their_own():
     assert not has_adjective("the highway, the goods, a bookbinder")
 
 
-def answers(folder: Path, prompt: str = table1.PROMPT, **made) -> Results:
+def answers(folder: Path, prompt: str = table1.RATE, **made) -> Results:
     rows = [{"reply": text, "finished": True} for text in ("good", "It is fair.", "7/10, sharp", "A red | car.")]
     rows[1]["finished"] = False
     rows.append({"reply": None, "finished": None, "error": "ImageError: broken"})

@@ -183,6 +183,7 @@ def test_the_logger_is_given_back_as_it_was(pictures, caplog):
     assert logger.isEnabledFor(logging.DEBUG) == enabled
 
 
+@pytest.mark.compat
 def test_transformers_is_silent_but_the_download_bar_stays():
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled
     from transformers.utils import logging as theirs
@@ -195,6 +196,7 @@ def test_transformers_is_silent_but_the_download_bar_stays():
     assert are_progress_bars_disabled() == before
 
 
+@pytest.mark.compat
 def test_transformers_is_silent_too_if_it_is_imported_later():
     code = (
         "import sys; from qsit_metric import console, packages; console.hush();"
@@ -207,6 +209,7 @@ def test_transformers_is_silent_too_if_it_is_imported_later():
 # ---- score
 
 
+@pytest.mark.compat
 def test_jsonl_has_the_whole_score_and_what_made_it(pictures, tied):
     result = qsit("score", "-m", TIED, "--json", *pictures)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -527,6 +530,7 @@ def test_every_state_has_words():
     }
 
 
+@pytest.mark.compat
 def test_download_and_then_use_without_a_network(tmp_path, pictures):
     with HubServer() as hub:
         sha = hub.publish("owner/model", GOLDEN / "tied")
@@ -549,6 +553,7 @@ def test_download_and_then_use_without_a_network(tmp_path, pictures):
 # ---- doctor
 
 
+@pytest.mark.compat
 def test_doctor_is_content_with_this_installation(loaded):
     found = json.loads(qsit("doctor", "-m", TIED, "--json").stdout)
     assert found["ok"] is True
@@ -562,6 +567,7 @@ def test_doctor_is_content_with_this_installation(loaded):
     assert "alone" in found["checks"][2]["detail"]
 
 
+@pytest.mark.compat
 def test_doctor_compares_our_network_with_that_of_transformers(loaded):
     found = json.loads(qsit("doctor", "-m", TIED, "--against", "transformers", "--json").stdout)
     check = found["checks"][-1]

@@ -25,7 +25,7 @@ from qsit_metric.cli.inputs import key
 from qsit_metric.cli.scores import FORMATS, Record, ScoreFile, identity
 from qsit_metric.errors import OutputError, QSiTError
 from qsit_metric.files import Stamp
-from test_cli import HEADER, LEVELS, child, child_environment, make_pictures, qsit, rows
+from test_cli import HEADER, LEVELS, child_environment, make_pictures, qsit, rows
 
 TIED = str(GOLDEN / "tied")
 MADE = {"model": "m", "repo": None, "revision": None, "recipe": "authors", "dtype": "float32", "exif": True}
@@ -375,6 +375,12 @@ def test_a_file_from_before_there_were_stamps_goes_on_as_it_is(tmp_path, loaded,
         assert {len(row) for row in csv.reader(io.StringIO(after))} == {len(HEADER) - 3}
 
 
+def test_a_header_from_before_without_a_score_becomes_that_of_today(tmp_path):
+    (tmp_path / "out.csv").write_text(",".join(HEADER[:-3]) + "\n")
+    write(tmp_path / "out.csv", ["a.png"])
+    assert [list(row) for row in rows((tmp_path / "out.csv").read_text())] == [HEADER]
+
+
 def test_a_picture_that_changes_while_it_is_scored_is_scored_again_later(tmp_path, loaded, monkeypatch):
     pictures, output = make_pictures(tmp_path / "pictures", 2), tmp_path / "out.csv"
     replace, old, new = Path(pictures[0]), Path(pictures[0]).read_bytes(), Path(pictures[1]).read_bytes()
@@ -440,8 +446,8 @@ def test_a_killed_run_loses_at_most_a_batch_and_is_gone_on_with(tmp_path):
         Path(path).unlink()
     with output.open("a") as file:  # and it broke off in the middle of a line
         file.write(pictures[len(kept)] + ",3.1")
-    done = child("score", "-", "-m", TIED, "-o", output, input="\n".join(pictures))
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    done = qsit("score", "-", "-m", TIED, "-o", output, input="\n".join(pictures))
+    assert done.stdout == ""
     assert f"{len(pictures) - len(kept)} added, {len(kept)} were there already" in done.stderr
     assert "\x1b" not in done.stderr
     after = output.read_text()

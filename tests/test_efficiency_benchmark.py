@@ -56,6 +56,7 @@ def check_numbers(rows: list[dict[str, str]]) -> None:
         )
 
 
+@pytest.mark.compat
 def test_every_row_is_written_and_both_flows_agree(tmp_path):
     rows = smoke(tmp_path / "new" / "rows.csv", "pixels", "score", "session", "throughput")
     pair = ["authors", "ours"]
@@ -63,18 +64,27 @@ def test_every_row_is_written_and_both_flows_agree(tmp_path):
         *[("pixels", size, flow, "1") for size in SIZES for flow in pair],
         *[("score", SIZES[0], flow, "1") for flow in pair],
         *[("session", SIZES[0], flow, "1") for flow in [*pair, "ours, two calls"]],
-        *[("throughput", SIZES[0], *rest) for rest in [("authors", "1"), ("ours", "1"), ("ours", "2")]],
+        *[
+            ("throughput", SIZES[0], flow, batch)
+            for flow, batch in [
+                ("authors", "1"),
+                ("ours", "1"),
+                ("ours", "2"),
+                ("ours, decoded", "1"),
+                ("ours, decoded", "2"),
+            ]
+        ],
     ]
     check_numbers(rows)
     assert all(float(row["gap"]) == 0 for row in rows if row["what"] == "pixels" and row["flow"] != "authors")
     ours = [row for row in rows if row["what"] in ("score", "session", "throughput") and row["flow"] != "authors"]
     assert all(float(row["gap"]) < 1e-4 for row in ours)
-    assert [row["same_tokens"] for row in ours] == ["", "1", "1", "", ""]
+    assert [row["same_tokens"] for row in ours] == ["", "1", "1", "", "", "", ""]
     assert all(float(row["share_of_peak"]) > 0 for row in rows if row["what"] == "throughput")
     assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "rows.csv"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_is_measured_in_processes_of_their_own(tmp_path):
     rows = smoke(tmp_path / "rows.csv", "memory")
     assert [(row["what"], row["flow"], row["unit"]) for row in rows] == [
@@ -130,3 +140,17 @@ def test_unknown_values_are_refused_before_anything_runs(option, value, tmp_path
     result = CliRunner().invoke(app, [option, value, "--output", str(tmp_path / "rows.csv")])
     assert result.exit_code == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_asked_for_depends_on_the_machine(monkeypatch):
+    def goals(device, dtype, shape="mini"):
+        bench = efficiency.Bench(efficiency.Settings(torch.device(device), dtype, shape, SIZES[:1], 1, (), (1,), 1))
+        return [bench._goal(kind) for kind in ("score", "session", "throughput", "memory")]
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    assert goals("cpu", "bfloat16") == [2.0, 6.0, None, 1.0]
+    assert goals("cpu", "float32") == [1 / 1.05, 3.5, None, 1.0]
+    assert goals("cuda", "float16") == [None, 4.0, 5.0, 1.0]
+    assert goals("cpu", "bfloat16", "tiny") == [None] * 4
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert goals("cpu", "bfloat16") == [1 / 1.05, 3.5, None, 1.0]

@@ -50,6 +50,13 @@ def test_a_sentence_of_its_own(kind):
     assert str(error.retold(where="run 1", hint="Go on.")) == "run 1: step 3 failed Go on."
 
 
+def test_an_error_may_turn_into_one_of_another_class():
+    error = InputError.about("question", "x", "another", "Ask.").retold(where="recipe.json")
+    told = error.turned(CheckpointError)
+    assert (type(told), str(told), told.hint) == (CheckpointError, str(error), "Ask.")
+    assert str(InputError("a sentence").turned(EvaluationError)) == "a sentence"
+
+
 def test_a_value_that_is_large_is_shown_and_not_kept():
     tensor = torch.zeros(2, 3)
     error = InputError.about("image", tensor, "a tensor of another shape")

@@ -12,8 +12,10 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsit_metric.backends.generation import Generation
+from qsit_metric.backends.decoding import Generation
 from qsit_metric.errors import CheckpointError
+
+pytestmark = pytest.mark.compat
 
 GOLDEN = Path(__file__).parent / "golden"
 VOCABULARY = 9

@@ -25,6 +25,8 @@ from qsit_metric.pixels import Picture, load
 from qsit_metric.prompts import AUTHORS, TRAIN, Recipe
 from tiny_models import copied, golden_processor, tiny_idefics, tiny_llava
 
+pytestmark = pytest.mark.compat
+
 MIXED = ["square_512.png", "tiny_7x5.png", "panorama_1600x200.jpg", "gray_256.png", "tower_120x900.jpg", "rgba_300.png"]
 QUESTIONS = ["Is it sharp?", "What is the worst thing about the quality of this picture, and where is it?"]
 

@@ -15,6 +15,8 @@ from qsit_metric import pixels
 from qsit_metric.levels import expect
 from qsit_metric.pixels.geometry import Geometry
 
+pytestmark = pytest.mark.compat
+
 BY_TENSOR = "portrait_300x449.jpg", "cmyk_427x640.jpg", "tiny_7x5.png", "square_512.png", "panorama_1600x200.jpg"
 CASES = [(checkpoint, name) for checkpoint in CHECKPOINTS for name in GOLDEN_NAMES]
 

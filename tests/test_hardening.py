@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import subprocess
-import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from conftest import GOLDEN, IMAGES
 from qsit_metric import Budget, QSiT, Recipe
+from qsit_metric.cli import app
 from qsit_metric.errors import BackendError, CheckpointError, InputError, UnknownNameError
 from qsit_metric.hub import fingerprint
 
@@ -230,30 +230,22 @@ def test_a_wrong_dtype_is_found_before_the_model_is_looked_for():
         QSiT("q-sit", dtype="flaot16", local_files_only=True)
 
 
-def test_resume_tells_folders_apart(tmp_path):
+def test_resume_tells_folders_apart(tmp_path, monkeypatch):
     """The same relative path in two folders is two pictures; the same folder by another name is one model."""
     for name, source in (("A", TINY), ("B", IMAGES / "tile_384.png")):
         (tmp_path / name / "photos").mkdir(parents=True)
         shutil.copy(source, tmp_path / name / "photos" / "x.png")
 
     def score(folder, model):
-        command = [
-            sys.executable,
-            "-c",
-            "from qsit_metric.cli import main; main()",
-            "score",
-            "photos",
-            "-o",
-            "../r.csv",
-            "-m",
-            model,
-        ]
-        return subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True, check=True)
+        monkeypatch.chdir(tmp_path / folder)
+        done = CliRunner().invoke(app, ["score", "photos", "-o", "../r.csv", "-m", model])
+        assert done.exit_code == 0, done.output
+        return done.output
 
     shutil.copytree(GOLDEN / "tied", tmp_path / "model")
     score("A", "../model")
-    assert "1 added" in score("B", str(tmp_path / "model")).stderr
-    assert "0 added, 1 were there" in score("A", "../model").stderr
+    assert "1 added" in score("B", str(tmp_path / "model"))
+    assert "0 added, 1 were there" in score("A", "../model")
 
 
 def test_one_metric_serves_many_threads():

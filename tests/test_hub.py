@@ -24,6 +24,8 @@ from qsit_metric.errors import CheckpointError, HubError, InputError, UnknownNam
 from qsit_metric.hub import cache as store
 from qsit_metric.hub import errors as hub_errors
 
+pytestmark = pytest.mark.compat
+
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = "model.safetensors"
 

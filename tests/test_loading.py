@@ -29,6 +29,7 @@ def without(name):
     return lambda weights: weights.pop(name)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("release", ["4.45.0", "4.56.2", "6.0.0"])
 def test_another_release_of_transformers_is_named_before_anything_is_read(monkeypatch, release):
     """By the general backend, which depends on it."""
@@ -96,6 +97,7 @@ def test_sliding_windows_are_not_applied(variant):
     assert QSiT(variant({"config.json": edit})).score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
@@ -198,6 +200,7 @@ LAYERS = [f"model.language_model.{part}" for part in ("embed_tokens", "norm", "r
 ON_CPU = dict.fromkeys(["model.vision_tower", "model.multi_modal_projector", "model.image_newline", *LAYERS], "cpu")
 
 
+@pytest.mark.compat
 @pytest.mark.filterwarnings("ignore:The following device_map keys")
 @pytest.mark.parametrize(
     "device",
@@ -291,6 +294,7 @@ def test_what_the_folder_does_not_say(variant):
     assert QSiT(variant(edits)).score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
 
 
+@pytest.mark.compat
 def test_quantisation_needs_its_package():
     try:
         import bitsandbytes  # noqa: F401

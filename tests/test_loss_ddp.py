@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import HERE
 
@@ -68,7 +71,7 @@ def _free_port() -> int:
         return int(door.getsockname()[1])
 
 
-def _run(script: Path, world: int) -> dict[str, list[float]]:
+def _together(script: Path, world: int) -> dict[str, list[float]]:
     port = _free_port()
     started = [_start(script, rank, world, port) for rank in range(world)]
     try:
@@ -80,10 +83,26 @@ def _run(script: Path, world: int) -> dict[str, list[float]]:
     return json.loads(told[0][0].splitlines()[-1])
 
 
-def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+@pytest.fixture
+def alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Path], dict[str, list[float]]]:
+    """The same without others, in this process."""
+
+    def run(script: Path) -> dict[str, list[float]]:
+        threads = torch.get_num_threads()
+        monkeypatch.setattr(sys, "argv", [str(script), "0", "1", "0"])
+        runpy.run_path(str(script))
+        torch.set_num_threads(threads)
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
+
+
+def test_two_processes_learn_as_one(alone: Callable[[Path], dict[str, list[float]]], tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    alone, together = _run(script, 1), _run(script, 2)
-    assert set(together) == {"network.weight", "network.bias"}
-    for name, values in alone.items():
-        assert together[name] == pytest.approx(values, rel=1e-3, abs=1e-6)
+    one, two = alone(script), _together(script, 2)
+    assert set(two) == {"network.weight", "network.bias"}
+    for name, values in one.items():
+        assert two[name] == pytest.approx(values, rel=1e-3, abs=1e-6)

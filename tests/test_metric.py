@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import GOLDEN, IMAGES
+from conftest import GOLDEN, IMAGES, expected
 from qsit_metric import Budget, QSiT, QSiTError, Recipe
 from qsit_metric.backends.base import LoadOptions
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
@@ -144,6 +144,7 @@ def test_a_stream_is_read_a_few_images_ahead(tied):
     assert caught.value.index == 1
 
 
+@pytest.mark.compat
 def test_the_first_frame_is_said_in_the_score(tied, tmp_path):
     frames = [Image.fromarray(noise(20, 20, seed)) for seed in range(3)]
     frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
@@ -153,6 +154,7 @@ def test_the_first_frame_is_said_in_the_score(tied, tmp_path):
     assert pickle.loads(pickle.dumps(animated)) == animated
 
 
+@pytest.mark.compat
 def test_exif_orientation(tied, tmp_path):
     image = Image.fromarray(noise(60, 20))
     exif = Image.Exif()
@@ -339,6 +341,16 @@ def test_better_pictures_of_real_life_are_read(tied, photos):
     assert all(
         isinstance(Path(path).name, str) and 1 <= score <= 5 for path, score in zip(photos, scores, strict=False)
     )
+
+
+def test_pictures_may_be_resized_where_the_model_is(tied, monkeypatch):
+    """The same tiles to the bit, made with integers on the device, and so the same scores."""
+    names = ["landscape_451x300.png", "cmyk_427x640.jpg", "tiny_7x5.png"]
+    prepared = [tied.backend.prepare(load(IMAGES / name)).data.tiles for name in names]
+    monkeypatch.setattr(tied.backend, "resize_on_device", True)
+    for name, want in zip(names, prepared, strict=True):
+        assert torch.equal(tied.backend.prepare(load(IMAGES / name)).data.tiles, want)
+    assert tied.score(IMAGES / names[0]) == pytest.approx(expected("tied")["images"][names[0]]["score15"], abs=1e-4)
 
 
 def test_a_picture_that_fills_one_tile_is_encoded_once(tied, monkeypatch):

@@ -15,6 +15,8 @@ from qsit_metric.model.config import ACTIVATIONS, Config
 from qsit_metric.model.network import LlavaOnevision
 from qsit_metric.model.reading import Prefix, Whole
 
+pytestmark = pytest.mark.compat
+
 RAW = {
     "model_type": "llava_onevision",
     "image_token_index": 7,
@@ -189,7 +191,7 @@ REFUSED = {
 
 def test_a_config_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"config.json with a list.*an object"):
+    with pytest.raises(CheckpointError, match=r"config.json.*object"):
         Config.load(tmp_path)
 
 

@@ -121,21 +121,20 @@ def test_autocast_is_obeyed():
 
 @needs_onednn
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
-@pytest.mark.parametrize("strided", [False, True])
-def test_attention_of_long_sequences(dtype, tolerance, strided):
-    generator = torch.Generator().manual_seed(2)
-    whole = torch.randn(2, 300, 3, 4, 24, generator=generator)
-    exact = whole.double().unbind(2)
-    q, k, v = (
-        part.transpose(1, 2) if strided else part.transpose(1, 2).contiguous() for part in whole.to(dtype).unbind(2)
-    )
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [100, 600, 1700])
+def test_attention_of_short_and_long_sequences(monkeypatch, dtype, tolerance, causal, length):
+    """Two heads to a group of keys; the long ones are read in pieces of a head."""
+    generator, pieces, weighted = torch.Generator().manual_seed(2), [], products._weighted
+    monkeypatch.setattr(products, "_weighted", lambda *of: pieces.append(1) or weighted(*of))
+    q, k, v = (torch.randn(2, length, heads, 24, generator=generator).to(dtype) for heads in (4, 2, 2))
     with torch.no_grad():
-        got = products.attention(q, k, v, 0.0, causal=False)
-    want = torch.nn.functional.scaled_dot_product_attention(*(part.transpose(1, 2) for part in exact))
-    want = want.transpose(1, 2).flatten(2)
-    assert got.shape == (2, 300, 96)
-    assert got.dtype == dtype
-    assert float((got.double() - want).abs().max()) <= tolerance * float(want.abs().max())
+        got = products.attention(*(part.transpose(1, 2) for part in (q, k, v)), 0.0, causal)
+    wide = [part.transpose(1, 2).double().repeat_interleave(4 // part.shape[2], 1) for part in (q, k, v)]
+    want = torch.nn.functional.scaled_dot_product_attention(*wide, is_causal=causal).transpose(1, 2).flatten(2)
+    assert len(pieces) == {100: 0, 600: 2 * 4, 1700: 2 * 4 * 3}[length]
+    assert (got.shape, got.dtype) == ((2, length, 96), dtype)
+    assert float((got.double() - want).abs().max()) <= tolerance * float(v.abs().max())
 
 
 def test_the_gain_of_bfloat16_is_measured():

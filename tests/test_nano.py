@@ -16,6 +16,8 @@ from safetensors import safe_open
 from qsit_metric import QSiT, catalog
 from qsit_metric.hub import fingerprint
 
+pytestmark = pytest.mark.compat
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "nano"
 IMAGES = ROOT / "tests" / "golden" / "images"

@@ -58,7 +58,7 @@ def test_it_runs(names):
     assert names["x"].grad.isfinite().all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_says_what_is_so(names):
     """With the real weights: more blur is worse, the blurred quadrant is found, and a step helps."""
     scores = names["metric"].score(names["blurred"])

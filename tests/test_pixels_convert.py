@@ -12,6 +12,8 @@ from PIL import Image
 from qsit_metric.errors import ImageError
 from qsit_metric.pixels import Picture, load
 
+pytestmark = pytest.mark.compat
+
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 RGB = Image.fromarray(NOISE)
 

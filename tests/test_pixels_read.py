@@ -20,6 +20,8 @@ from qsit_metric.errors import ImageError, QSiTError
 from qsit_metric.pixels import Picture, load
 from qsit_metric.pixels import read as reading
 
+pytestmark = pytest.mark.compat
+
 GOLDEN = sorted((Path(__file__).parent / "golden" / "images").iterdir())
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 RGB = Image.fromarray(NOISE)

@@ -11,6 +11,8 @@ from PIL import Image
 
 from qsit_metric.pixels.resize import resize_image, resize_tensor, taps
 
+pytestmark = pytest.mark.compat
+
 SIDE = st.integers(1, 400)
 
 

@@ -22,6 +22,8 @@ from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.pixels.resize import resize_image
 from qsit_metric.pixels.tiles import cut, normalise, pack, plan
 
+pytestmark = pytest.mark.compat
+
 QSIT = Geometry()
 SMALL = Geometry(tile=28, patch=14, grids=tuple((28 * r, 28 * c) for r in range(1, 7) for c in range(1, 7)))
 SIZE = st.one_of(

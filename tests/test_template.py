@@ -14,6 +14,8 @@ from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.errors import CheckpointError
 from qsit_metric.prompts import CHATML
 
+pytestmark = pytest.mark.compat
+
 GOLDEN = Path(__file__).parent / "golden"
 NANO = Path(__file__).parents[1] / "src" / "qsit_metric" / "weights" / "q-sit-nano"
 # Written by the conversion script of transformers 4.45 to 4.47, and by the published llava-hf folders.

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from qsit_metric.backends.tokenizer import Tokenizer
 from qsit_metric.errors import CheckpointError
 
+pytestmark = pytest.mark.compat
+
 GOLDEN = Path(__file__).parent / "golden"
 NANO = Path(__file__).parents[1] / "src" / "qsit_metric" / "weights" / "q-sit-nano"
 CONFIG, WHOLE, ADDED, MAP = "tokenizer_config.json", "tokenizer.json", "added_tokens.json", "special_tokens_map.json"
@@ -264,7 +266,7 @@ def test_broken_files_are_one_error(tmp_path, name, content):
 def test_transformers_is_not_imported():
     code = (
         "import sys; from pathlib import Path; from qsit_metric.backends.tokenizer import Tokenizer;"
-        "from qsit_metric.backends.template import load_template; from qsit_metric.backends.generation import Generation;"
+        "from qsit_metric.backends.template import load_template; from qsit_metric.backends.decoding import Generation;"
         "folder = Path(sys.argv[1]); Tokenizer.load(folder); load_template(folder); Generation.load(folder);"
         "sys.exit('transformers' in sys.modules)"
     )

@@ -99,6 +99,7 @@ def test_weights_are_cast_once(run, tmp_path, dtype):
     assert json.loads((done.folder / "config.json").read_text())["torch_dtype"] == dtype
 
 
+@pytest.mark.compat
 def test_it_has_all_files(run, tmp_path):
     names = set(files(export(run, tmp_path / "out").folder))
     assert {
@@ -113,6 +114,7 @@ def test_it_has_all_files(run, tmp_path):
     assert not isinstance(settings.get("extra_special_tokens"), list)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("source", ["tied", "untied"])
 def test_transformers_own_class_computes_an_export_alike(source, tmp_path):
     """The golden pictures through transformers' tower, projector, decoder and head, and through ours: 1e-5 in float32.
@@ -124,7 +126,7 @@ def test_transformers_own_class_computes_an_export_alike(source, tmp_path):
     model_folder = dressed(source, tmp_path / "run")
     done = export(model_folder, tmp_path / "out", dtype="float32")
     theirs, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
-        done.folder, output_loading_info=True, attn_implementation="eager"
+        done.folder, output_loading_info=True, attn_implementation="sdpa"
     )
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     parts = load_parts(Model(base=str(done.folder)), "train")
@@ -174,6 +176,7 @@ def test_the_card(run, tmp_path):
     assert "/home/ann" not in (tmp_path / "mine" / "training.json").read_text()
 
 
+@pytest.mark.compat
 def test_the_head_is_what_the_hub_reads():
     from huggingface_hub import ModelCardData
 
@@ -367,6 +370,7 @@ def at(monkeypatch):
     return set_to
 
 
+@pytest.mark.compat
 def test_a_push_brings_every_file(run, tmp_path, at, capsys):
     with UploadHub() as hub:
         at(hub.url)
@@ -387,6 +391,7 @@ def test_a_push_brings_every_file(run, tmp_path, at, capsys):
     assert "tried with QSiT" in told
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("status", "text"),
     [
@@ -404,6 +409,7 @@ def test_a_hub_that_refuses(tmp_path, at, status, text, monkeypatch):
             push(tmp_path, "owner/mine", token="hf_bad")
 
 
+@pytest.mark.compat
 def test_no_hub_at_all(tmp_path, at, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     with UploadHub() as hub:
@@ -414,6 +420,7 @@ def test_no_hub_at_all(tmp_path, at, monkeypatch):
         push(tmp_path, "owner/mine", token="hf_any")
 
 
+@pytest.mark.compat
 def test_what_cannot_be_pushed_is_refused_before_the_work(run, tmp_path, at):
     at("http://127.0.0.1:9")
     for repo, token, licence, text in (

@@ -64,7 +64,7 @@ def test_record_says_how_and_what(tmp_path):
     record = json.loads((tmp_path / "data" / "data.json").read_text())
     assert record == data.record
     assert (record["version"], record["how"], record["report"]) == (1, {"seed": 3}, {"d1": {"removed": 1}})
-    assert record["sets"]["d1"] == {"file": "d1.jsonl", "rows": 4, "sha256": frozen_module.sha256_of(tmp_path / "data" / "d1.jsonl"), "images": str(tmp_path / "images")}  # fmt: skip
+    assert record["sets"]["d1"] == {"file": "d1.jsonl", "rows": 4, "sha256": frozen_module.sha256(tmp_path / "data" / "d1.jsonl"), "images": str(tmp_path / "images")}  # fmt: skip
     assert json.loads((tmp_path / "data" / "refused.jsonl").read_text()) == refused[0]
     assert record["refused"]["rows"] == record["removed"]["rows"] == 1
     assert record["digest"] == data.digest

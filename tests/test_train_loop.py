@@ -7,18 +7,26 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from qsit_metric import QSiT
 from small_data import small_data
+from train.__main__ import build
+from train.data.frozen import Frozen
 from train.errors import DataError, RecipeError, RunError
 from train.folder import RunFolder, read_outcome
 from train.loop import train
-from training import ROOT, small_base, small_recipe, trainer
+from train.mixture import Sizes
+from train.recipe import load_recipe
+from train.sweep import pending, plan_step1
+from training import ROOT, several, small_base, small_recipe, trainer
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,7 @@ def _recipe_file(recipe, folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.compat
 def test_a_run_learns_and_leaves_checkpoints_that_score(whole, ground):
     losses = [line["loss"] for line in _log(whole, "step")]
     assert len(losses) == 8
@@ -142,18 +151,26 @@ def test_a_state_that_cannot_be_read_is_told(ground, tmp_path: Path):
 
 def test_a_run_killed_in_an_epoch_ends_as_if_it_had_not_been(ground, tmp_path: Path):
     """SIGKILL in the middle of the first epoch, then again; the end equals an undisturbed run in the same setting."""
-    recipe = _recipe_file(small_recipe(*ground, stop={"epochs": 3}, mixture={"sizes": [24, 24, 16]}), tmp_path)
-    for name, kills in (("calm", 0), ("killed", 2)):
-        for attempt in range(kills + 1):
-            run = trainer("run", recipe, "-o", str(tmp_path / name), "-q")
-            if attempt < kills:
-                _wait_for_step(tmp_path / name, 3 + 8 * attempt, run)
-                os.kill(run.pid, signal.SIGKILL)
-            out = run.communicate(timeout=120)[0]
-        assert run.returncode == 0, out
+    path = _recipe_file(small_recipe(*ground, stop={"epochs": 3}, mixture={"sizes": [24, 24, 16]}), tmp_path)
+    for step in (3, 11):
+        run = trainer("run", path, "-o", str(tmp_path / "killed"), "-q")
+        _wait_for_step(tmp_path / "killed", step, run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate(timeout=120)
+    with _threads(1):  # as in the processes
+        for name in ("killed", "calm"):
+            assert train(load_recipe(path), tmp_path / name, quiet=True).finished
     assert _equal(tmp_path / "calm", tmp_path / "killed")
     assert [line["total"] for line in _log(tmp_path / "killed", "step")] == list(range(1, 25))
     assert len(_log(tmp_path / "killed", "start")) == 3
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
 
 
 def _wait_for_step(run: Path, step: int, process) -> None:
@@ -164,24 +181,39 @@ def _wait_for_step(run: Path, step: int, process) -> None:
     assert process.poll() is None, process.communicate()[0]
 
 
-def test_two_processes_learn_what_one_does(whole, ground, tmp_path: Path):
+@pytest.fixture(scope="module")
+def pair(ground, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What two processes made: `run`, as `whole`, then the first runs of `sweep`; and what they said."""
+    folder = tmp_path_factory.mktemp("pair")
     recipe = small_recipe(*ground, validation={"scores": True}, optim={"micro_batch": 2})
-    path = _recipe_file(recipe, tmp_path)
-    pair = trainer("run", path, "-o", str(tmp_path / "pair"), "-q", launch=2)
-    out = pair.communicate(timeout=240)[0]
-    assert pair.returncode == 0, out
-    ours, theirs = _weights(whole), _weights(tmp_path / "pair")
+    short = small_recipe(*ground, stop={"epochs": 1}, optim={"micro_batch": 4}, validation={"scores": True})
+    plan = plan_step1(
+        Sizes(24, 24, 24), fractions=(0.5, 1.0), repeats=1, degree=1,
+        data_digest=Frozen.load(ground[1]).digest, recipe_digest=short.digest,
+    )  # fmt: skip
+    plan.save(folder / "sweep")
+    (folder / "sweep" / "recipe.yaml").write_text(json.dumps(short.as_dict()))
+    learn = ("run", _recipe_file(recipe, folder), "-o", folder / "run", "-q")
+    both = several(learn, ("sweep", "run", folder / "sweep", "0", "1", "-q"), launch=2)
+    out = both.communicate(timeout=240)[0]
+    assert both.returncode == 0, out
+    return folder, out
+
+
+def test_two_processes_learn_what_one_does(whole, pair):
+    other = pair[0] / "run"
+    ours, theirs = _weights(whole), _weights(other)
     for name, weight in ours.items():
         assert torch.allclose(weight, theirs[name], atol=2e-4), name
-    one, two = (_log(run, "validation")[-1] for run in (whole, tmp_path / "pair"))
+    one, two = (_log(run, "validation")[-1] for run in (whole, other))
     for name in ("loss_scoring", "loss_interpreting", "letter_loss", "srcc/a", "accuracy"):
         assert one[name] == pytest.approx(two[name], abs=2e-3), name
-    assert _log(tmp_path / "pair", "start")[0]["processes"] == 2
-    digests = [[line["rows_sha256"] for line in _log(run, "epoch")] for run in (whole, tmp_path / "pair")]
+    assert _log(other, "start")[0]["processes"] == 2
+    digests = [[line["rows_sha256"] for line in _log(run, "epoch")] for run in (whole, other)]
     assert digests[0] == digests[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sharded_weights_learn_what_whole_ones_do(whole, ground, tmp_path: Path):
     """FSDP2 as train/configs/fsdp2.yaml sets it up, on two processes of a CPU, checkpointed, stopped and gone on with."""
     text = (ROOT / "train" / "configs" / "fsdp2.yaml").read_text()
@@ -208,36 +240,21 @@ def test_sharded_weights_learn_what_whole_ones_do(whole, ground, tmp_path: Path)
 
 def test_a_run_killed_with_its_workers_alive_can_be_started_at_once(ground, tmp_path: Path):
     """Forks that read pictures live a little longer; they must not keep the lock."""
-    recipe = _recipe_file(small_recipe(*ground, data={"workers": 2}, stop={"epochs": 30}), tmp_path)
-    run = trainer("run", recipe, "-o", str(tmp_path / "run"), "-q")
+    path = _recipe_file(small_recipe(*ground, data={"workers": 2}, stop={"epochs": 30}), tmp_path)
+    run = trainer("run", path, "-o", str(tmp_path / "run"), "-q")
     _wait_for_step(tmp_path / "run", 2, run)
     run.kill()
     run.wait()
-    again = trainer("run", recipe, "-o", str(tmp_path / "run"), "-q", "--max-steps", "12")
-    out = again.communicate(timeout=120)[0]
+    again = train(load_recipe(path), tmp_path / "run", max_steps=12, quiet=True)
     run.communicate()
-    assert again.returncode == 0, out
+    assert again.total == 12
 
 
-def test_two_processes_go_through_a_sweep(ground, tmp_path: Path):
-    from train.mixture import Sizes
-    from train.sweep import pending, plan_step1
-
-    recipe = small_recipe(*ground, stop={"epochs": 1}, optim={"micro_batch": 4}, validation={"scores": True})
-    from train.data.frozen import Frozen
-
-    plan = plan_step1(
-        Sizes(24, 24, 24), fractions=(0.5, 1.0), repeats=1, degree=1,
-        data_digest=Frozen.load(ground[1]).digest, recipe_digest=recipe.digest,
-    )  # fmt: skip
-    plan.save(tmp_path / "sweep")
-    (tmp_path / "sweep" / "recipe.yaml").write_text(json.dumps(recipe.as_dict()))
-    pair = trainer("sweep", "run", str(tmp_path / "sweep"), "0", "1", "-q", launch=2)
-    out = pair.communicate(timeout=240)[0]
-    assert pair.returncode == 0, out
-    assert pending(tmp_path / "sweep") == [2]
+def test_two_processes_go_through_a_sweep(pair):
+    folder, out = pair
+    assert pending(folder / "sweep") == [2]
     assert out.count("run 0: ") == 1  # the first process speaks for both
-    assert not list((tmp_path / "sweep").rglob("*.safetensors"))
+    assert not list((folder / "sweep").rglob("*.safetensors"))
 
 
 def test_an_interrupt_saves_and_the_run_goes_on(whole, ground, tmp_path: Path):
@@ -291,6 +308,7 @@ def test_bfloat16_learns_over_float32_weights(ground, tmp_path: Path):
     assert {weight.dtype for weight in _weights(tmp_path / "run").values()} == {torch.float32}
 
 
+@pytest.mark.compat
 def test_adapters_train_save_and_resume(ground, tmp_path: Path):
     lora = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, "frozen": ["vision_tower"]}
     recipe = small_recipe(*ground, model=lora)
@@ -452,10 +470,9 @@ def test_two_runs_do_not_share_a_folder(ground, tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     with folder.held():
         path = _recipe_file(small_recipe(*ground), tmp_path)
-        second = trainer("run", path, "-o", str(tmp_path / "run"), "-q")
-        out = second.communicate(timeout=60)[0]
-    assert second.returncode == 2
-    assert "expected a folder that no other run is writing" in " ".join(out.split())
+        second = CliRunner().invoke(build(), ["run", path, "-o", str(tmp_path / "run"), "-q"])
+    assert second.exit_code == 2
+    assert "expected a folder that no other run is writing" in " ".join(second.output.split())
 
 
 def test_a_loss_that_is_not_finite_stops_before_learning(ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,6 +67,7 @@ def _theirs(theirs, parts, batch: Batch) -> torch.Tensor:
     ).loss
 
 
+@pytest.mark.compat
 def test_weights_stand_in_transformers_order(parts, theirs):
     """Optimisers keep their moments by the place of a weight: a run of the release before goes on with its own."""
     assert [name for name, _ in parts.model.named_parameters()] == [
@@ -74,6 +75,7 @@ def test_weights_stand_in_transformers_order(parts, theirs):
     ]
 
 
+@pytest.mark.compat
 def test_it_equals_transformers_loss_and_gradients(parts, theirs, batch):
     losses = JointModel(parts.model, parts.geometry)(*batch)
     ours = losses.sums.sum() / losses.counts.sum()
@@ -202,6 +204,7 @@ def test_a_saved_checkpoint_scores_like_the_model_in_memory(small, tmp_path: Pat
     assert QSiT(tmp_path / "saved").score(picture) == QSiT(parts.backend()).score(picture)
 
 
+@pytest.mark.compat
 def test_golden_processor_agrees(batch, parts):
     """The tokens that training makes of a row are those of transformers' processor."""
     text = (

@@ -141,7 +141,7 @@ def test_a_step_that_fails_is_told(monkeypatch):
         measure("huge", 384, 384, "cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_formula_against_a_real_step():
     measured = measure("small", 768, 768, "cpu")
     computed, _ = peak(compute(count(config_of("small")), Setting(measured.tokens, measured.tiles)))

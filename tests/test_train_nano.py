@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from qsit_metric import QSiT
 from qsit_metric.pixels import load
 from qsit_metric.pixels.tiles import cut, plan
+from train import prepared
 from train.__main__ import build
 from train.data.corruptions import CORRUPTIONS
 from train.errors import DataError, RunError
@@ -26,8 +28,22 @@ from train.mixture import Sizes
 from train.nano.data.dataset import make_picture, read_pictures
 from train.nano.data.kadid import DISTORTIONS
 from train.nano.data.pictures import Degradation, MadePicture
-from train.nano.effort import BEGUN, CPU, CUDA, FAST, FULL, LARGE, LEFT_OUT, NANO, ONWARD, TWINS
+from train.nano.effort import (
+    BEGUN,
+    CPU,
+    CUDA,
+    FAST,
+    FAST_ONWARD,
+    FULL,
+    LARGE,
+    LEFT_OUT,
+    NANO,
+    ONWARD,
+    TWINS,
+    plan_run,
+)
 from train.nano.scratch import count_parameters
+from train.nano.stages import Stages, in_processes
 from train.nano.takeover import BEFORE, MODEL, take_over, taken
 from train.nano.trials import scaled, shows, trials
 from train.nano.windows import KINDS, Windows, target
@@ -70,6 +86,13 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[MadePicture], 
     return found, root
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are cut by a thread of this process: starting others takes longer than cutting a few."""
+    monkeypatch.setattr(prepared, "ProcessPoolExecutor", lambda count, *_, **__: ThreadPoolExecutor(count))
+
+
+@pytest.mark.usefixtures("here")
 def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePicture], Path], tmp_path: Path) -> None:
     images, root = [shot.image for shot in shots[0]], shots[1]
     store = cut_pictures(images, root, NANO.geometry, tmp_path / "tiles", workers=1)
@@ -97,6 +120,7 @@ def test_tiles_on_disk_are_those_that_the_model_sees(shots: tuple[list[MadePictu
         Prepared.load(tmp_path, "tiles", NANO.geometry)
 
 
+@pytest.mark.usefixtures("here")
 def test_the_tower_learns_from_windows_anywhere_in_a_picture(
     shots: tuple[list[MadePicture], Path], tmp_path: Path
 ) -> None:
@@ -156,6 +180,30 @@ def test_what_another_run_has_finished_is_taken_over_once(tmp_path: Path) -> Non
             take_over(begin, tmp_path / "third", 3)
     take_over(other / "models", tmp_path / "third", 4)
     assert [path.name for path in (tmp_path / "third").iterdir()] == ["models"]
+
+
+def test_a_run_in_stages_goes_on_with_its_own_settings_only(tmp_path: Path) -> None:
+    settings = {"seed": 3, "effort": {"rows": 5}}
+    with Stages(tmp_path / "run", settings, print).stage("data"):
+        pass
+    assert list(Stages(tmp_path / "run", settings, print).seconds) == ["data"]
+    with pytest.raises(RunError, match=r"a folder of a run made as now \(effort\.rows 6\), but it has effort\.rows 5"):
+        Stages(tmp_path / "run", {"seed": 3, "effort": {"rows": 6}}, print)
+    for name in ("models/tower", "models/base/last"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(RunError, match="`seed`: got 3, expected another one than that of .*run"):
+        take_over(tmp_path / "run", tmp_path / "next", 3)
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "settings.json").write_text(json.dumps(settings))  # as runs of before wrote it
+    Stages(tmp_path / "before", settings, print)
+    with pytest.raises(RunError, match="but it has seed 3"):
+        Stages(tmp_path / "before", {**settings, "seed": 4}, print)
+
+
+def test_the_first_error_ends_what_goes_on_beside_it() -> None:
+    assert sorted(in_processes([(max, (1, 2)), (max, (3, 4))], 1)) == [2, 4]
+    with pytest.raises(ValueError, match="empty"):
+        list(in_processes([(max, ((),)), *[(max, (1, 2))] * 3], 1))
 
 
 def test_a_finished_run_is_taken_over_with_its_model(tmp_path: Path) -> None:
@@ -229,8 +277,17 @@ def test_a_type_that_is_left_out_is_not_there_under_another_name_either() -> Non
     assert set().union(*TWINS.values()) <= set(CORRUPTIONS)
 
 
+def test_every_run_has_rows_for_its_steps() -> None:
+    for fast, begun, onward in itertools.product((False, True), repeat=3):
+        effort, device = plan_run(fast, begun, onward)
+        assert (effort.onward is not None) == onward
+        # A model that is taught on takes steps twice as large.
+        assert 2 * device.batch <= sum(effort.onward) if effort.onward else device.batch <= effort.epoch_rows
+        assert sum(effort.onward or (0,)) <= sum(asdict(effort.amounts).values())
+
+
 def test_efforts_can_be_written_down() -> None:
-    for effort in (FULL, FAST, LARGE, BEGUN, ONWARD):
+    for effort in (FULL, FAST, FAST_ONWARD, LARGE, BEGUN, ONWARD):
         assert json.loads(json.dumps(asdict(effort)))["lessons"]["lr"] == effort.lessons.lr
     assert [asdict(device)["name"] for device in (CPU, CUDA)] == ["cpu", "cuda"]
 
@@ -247,7 +304,7 @@ def test_records_of_pictures_are_refused_where_they_are_not_whole(tmp_path: Path
         read_pictures(tmp_path, "scoring")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_run_in_small_and_again(tmp_path: Path) -> None:
     from train.nano.run import run_nano
 

@@ -17,9 +17,9 @@ from PIL import Image
 from qsit_metric.evaluation.manifest import Item
 from train.data.corruptions import CORRUPTIONS, corrupt
 from train.data.interpreting import KINDS, Feedback, TemplateWriter, balanced_sample, build
-from train.data.recipe import take
 from train.data.rows import to_jsonl
 from train.data.scoring import Scale, hold_out, scoring_row
+from train.data.sources import take
 from train.mixture import Sizes
 from train.nano.data.dataset import Amounts, make_picture, rows_of
 from train.nano.data.facts import Facts

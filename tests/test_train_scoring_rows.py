@@ -15,9 +15,10 @@ from conftest import shared
 from qsit_metric.evaluation import Item, read_scores
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
-from train.data.recipe import Entry, read_mix_yaml, take
+from train.data.recipe import Entry, read_mix_yaml
 from train.data.rows import EmptyFileError, Refusals, Row, read_llava, to_jsonl
 from train.data.scoring import SCALES, Scale, hold_out, level_in, read_d1, scoring_row
+from train.data.sources import take
 from train.errors import DataError, RecipeError
 
 # Rows, and rows whose level Eq. 1 gives otherwise (counted with numpy.digitize on the published lists).
@@ -195,8 +196,8 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
         ({"image": "../a.jpg"}, "expected a path below the image folder"),
         ({"image": "x\\a.jpg"}, "with forward slashes"),
         ({"image": ["a.jpg", "b.jpg"]}, "expected a path below"),
-        ({"mos": math.nan}, "`mos` is nan, expected a number"),
-        ({"mos": True}, "`mos` is True, expected a number"),
+        ({"mos": math.nan}, "`mos` is nan, expected a finite number"),
+        ({"mos": True}, "`mos` is True, expected a finite number"),
         ({"id": "\ud800"}, "half a surrogate pair"),
         (
             {"conversations": [{"from": "human", "value": "<image><|image|>?"}, {"from": "gpt", "value": "Yes"}]},

@@ -61,6 +61,7 @@ def test_has_the_files_and_keys_of_the_published_format(base: Path) -> None:
     assert json.loads((base / "chat_template.json").read_text())["chat_template"] == CHATML
 
 
+@pytest.mark.compat
 def test_transformers_reads_every_weight_and_no_other(base: Path) -> None:
     from transformers import LlavaOnevisionForConditionalGeneration
 
@@ -75,6 +76,7 @@ def test_equal_arguments_give_equal_files(base: Path, tmp_path: Path) -> None:
     assert _digest(other) != _digest(base)
 
 
+@pytest.mark.compat
 def test_level_words_and_the_words_of_d1_are_single_tokens(tokenizer: Any) -> None:
     levels = [space + form for level in LEVELS for form in (level, level.capitalize()) for space in ("", " ")]
     assert set(levels) <= set(whole_words())
@@ -97,6 +99,7 @@ def test_a_newline_is_never_part_of_another_token() -> None:
     assert vocabulary.ids("Is it sharp?\nA. Yes\n").count(newline[0]) == 2
 
 
+@pytest.mark.compat
 def test_special_tokens_stand_at_the_end_in_the_order_of_qwen2(base: Path, tokenizer: Any) -> None:
     places = [tokenizer.convert_tokens_to_ids(token) for token in SPECIALS]
     assert places == list(range(len(tokenizer) - 5, len(tokenizer)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Frozen, Path]:
     return base, frozen, folder / "states"
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are cut by a thread of this process: starting others takes longer than cutting a few."""
+    monkeypatch.setattr(prepared, "ProcessPoolExecutor", lambda count, *_, **__: ThreadPoolExecutor(count))
+
+
 def states_of(folder: Path, parts: Parts) -> Prepared:
     return Prepared.load(folder, "states", parts.geometry, fingerprint(parts.model))
 
@@ -60,6 +67,7 @@ def test_training_with_states_is_training_without(made: tuple[Path, Frozen, Path
     assert 0 < moved < 5e-2
 
 
+@pytest.mark.usefixtures("here")
 def test_kept_tiles_and_states_give_the_scores_and_choices_of_the_files(
     made: tuple[Path, Frozen, Path], tmp_path: Path
 ) -> None:
@@ -116,6 +124,7 @@ def test_a_tower_that_learns_has_no_states(made: tuple[Path, Frozen, Path], tmp_
         train(_recipe(made, str(made[2]), frozen=False), tmp_path / "run", quiet=True)
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_there_is_not_computed_again(
     made: tuple[Path, Frozen, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +166,33 @@ def test_what_is_there_is_not_computed_again(
     assert len(after) == len(before) + 1
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("changes", "anew"),
+    [
+        ({"modified": "2001-01-01T00:00:00.000000Z"}, False),  # touched: the content decides
+        ({"modified": "2001-01-01T00:00:00.000000Z", "sha256": "0" * 64}, True),  # another of the same size
+        ({"modified": "", "sha256": ""}, False),  # a record of the first release
+        ({"modified": "", "sha256": "", "size": 1}, True),
+    ],
+)
+def test_a_replaced_picture_is_found_out(
+    made: tuple[Path, Frozen, Path], tmp_path: Path, changes: Any, anew: bool
+) -> None:
+    base, data, folder = made
+    parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
+    shutil.copytree(folder, tmp_path / "states")
+    kept = states_of(tmp_path / "states", parts)
+    place = next(iter(kept.places.values()))
+    stale = {key: found._replace(**changes) if found == place else found for key, found in kept.places.items()}
+    replace(kept, places=stale).save()
+    again = compute_states(parts, data, tmp_path / "states", workers=1)
+    files = len(list((tmp_path / "states").glob("*.npy")))
+    assert files == len(list(folder.glob("*.npy"))) + anew
+    assert (max(found.file for found in again.places.values()) > 0) == anew
+
+
+@pytest.mark.usefixtures("here")
 def test_pictures_and_names_are_added(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     base, data, folder = made
     parts = load_parts(Model(base=str(base), gradient_checkpointing=False), "train")
@@ -186,7 +222,7 @@ def test_a_damaged_picture_is_named(made: tuple[Path, Frozen, Path], tmp_path: P
         compute_states(parts, damaged, tmp_path / "states", workers=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_writes_them(made: tuple[Path, Frozen, Path], tmp_path: Path) -> None:
     recipe = _recipe(made, None)
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.as_dict()), encoding="utf-8")

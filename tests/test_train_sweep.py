@@ -36,8 +36,8 @@ from train.sweep import (
     read_result,
     run_spec,
 )
-from train.sweep.cost import published
 from train.sweep.figure import SIZE
+from train.sweep.plan import published
 from train.sweep.runs import RESULT_FILE
 
 ROUNDED = Sizes(16_000, 150_000, 150_000)  # Sec. IV-B

@@ -612,7 +612,7 @@ class TestMaking:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"seed": 2}, "`folder`: .*expected one of .*'seed': 2"),
+            ({"seed": 2}, r"`folder`: .*expected data made as now \(seed 2\), but it has seed 1. Name another folder"),
             ({"seed": -1}, "`seed`: got -1"),
             ({"workers": -1}, "`workers`: got -1"),
             ({"form": "jpg"}, "`form`: got 'jpg', expected 'png' or 'webp'"),

@@ -174,7 +174,7 @@ def test_ratios_of_step_2_never_fall_together(d1: int, d2: int, d3: int, r: floa
     assert len({run.ratio for run in plan.runs}) == 7
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_recipe_runs_is_skipped_when_done_and_refuses_other_settings(tmp_path: Path) -> None:
     said: list[str] = []
     found = run_tiny(tmp_path / "tiny", 1, FAST, said.append)
@@ -190,7 +190,7 @@ def test_the_whole_recipe_runs_is_skipped_when_done_and_refuses_other_settings(t
         run_tiny(tmp_path / "tiny", 2, FAST)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tiny_learns_within_ten_minutes(tmp_path: Path) -> None:
     found = run_tiny(tmp_path / "tiny", 0, FULL)
     assert found["seconds"]["total"] < 600

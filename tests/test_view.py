@@ -137,6 +137,7 @@ def ruled(monkeypatch, metric, **rules):
     monkeypatch.setattr(metric.backend, "generation", dataclasses.replace(metric.backend.generation, **rules))
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("rules", [{}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}])
 def test_answers_equal_transformers_generate(lively, reference, monkeypatch, rules):
     ruled(monkeypatch, lively, **rules)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +43,23 @@ def small_recipe(base: Path, frozen: Path, **changes: Any) -> TrainingRecipe:
 
 def trainer(*arguments: str, launch: int = 0, config: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     """`python -m train ...` in a process of its own, or `accelerate launch` with so many."""
-    import os
+    return _program("train", *arguments, launch=launch, config=config, **environment)
 
+
+def several(*commands: Sequence[str], launch: int) -> subprocess.Popen[str]:
+    """`accelerate launch -m train ...` for one command after the other, in the same processes."""
+    return _program("tests.several", json.dumps([[str(word) for word in words] for words in commands]), launch=launch)
+
+
+def _program(
+    module: str, *arguments: str, launch: int, config: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
     start = [sys.executable, "-m"]
     if launch:
-        config = config or ROOT / "train" / "configs" / "cpu2.yaml"
-        start += [
-            "accelerate.commands.launch",
-            "--config_file",
-            str(config),
-            "--num_processes",
-            str(launch),
-            "--main_process_port",
-            "0",
-            "-m",
-        ]
+        file = str(config or ROOT / "train" / "configs" / "cpu2.yaml")
+        start += ["accelerate.commands.launch", "--config_file", file, "--num_processes", str(launch)]
+        start += ["--main_process_port", "0", "-m"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
-        [*start, "train", *arguments], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*start, module, *arguments], cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

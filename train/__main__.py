@@ -1,4 +1,4 @@
-"""`python -m train`: what can be said on the command line. What is done with it stands in `train.commands`."""
+"""Command line of the training program (`python -m train`); each command stands in `train.commands`."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from qsit_metric.files import Files
+
 from .errors import RecipeError, RunError
 from .mixture import SETS, Sizes
 
@@ -29,7 +31,7 @@ Action = Literal["keep", "more D2+D3", "more D1"]
 
 @dataclass(frozen=True)
 class Capped:
-    """Sizes that the rows at hand allow.
+    """Sizes cut down to the rows at hand, with notes.
 
     Attributes:
         sizes: The sizes.
@@ -92,7 +94,7 @@ def ratio_sizes(counts: Sizes, ratio: tuple[float, float, float]) -> Sizes:
 
 
 def capped(sizes: Sizes, counts: Sizes) -> Capped:
-    """What the rows at hand allow of some sizes.
+    """Lower sizes to what the rows at hand allow.
 
     D2 and D3 are lowered together, so that r stays; no row of them is seen twice in an epoch. D1 beyond N1 stays as it
     is: it is drawn as whole copies and a remainder. A set without any rows lowers nothing: the epoch refuses it.
@@ -161,12 +163,28 @@ def first_sizes(mixture: Mixture, counts: Sizes) -> Capped:
     return Capped(kept) if mixture.sizes else capped(kept, counts)
 
 
+def fitted_ratio(path: Path, step: int) -> float:
+    """The ratio that a sweep found.
+
+    Args:
+        path: `fit.json`, or the folder that holds it.
+        step: 1 for D2 : D3, 2 for |D2* + D3*| : D1.
+
+    Raises:
+        RunError: No such file, or it is a fit of the other step.
+    """
+    file = path / "fit.json" if path.is_dir() else path
+    fields = Files(RunError, "fit").json(file)
+    ratio = fields.get("best_ratio")
+    if fields.get("step") != step or not isinstance(ratio, float):
+        raise RunError.about("fit", str(file), f"the fit of step {step}, but it is of step {fields.get('step')}")
+    return ratio
+
+
 def _wanted(mixture: Mixture, counts: Sizes) -> Sizes:
     if mixture.sizes:
         return Sizes(*mixture.sizes)
     if mixture.fits:
-        from .sweep import fitted_ratio
-
         r, q = (fitted_ratio(Path(path), step) for step, path in enumerate(mixture.fits, start=1))
         return coarse_sizes(counts, r, q)
     if mixture.ratio:
@@ -176,7 +194,7 @@ def _wanted(mixture: Mixture, counts: Sizes) -> Sizes:
 
 @dataclass(frozen=True)
 class Rule:
-    """How the fine-grained step answers a deviation d = ln(ratio / reference).
+    """Strength and limits of the fine-grained step's answer to a deviation d = ln(ratio / reference).
 
     Attributes:
         tolerance: |d| up to which nothing changes; the paper's "significantly".
@@ -199,7 +217,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What the fine-grained step decided, for the log and the checkpoint.
+    """Decision of the fine-grained step: the next sizes and why, for the log and the checkpoint.
 
     Attributes:
         sizes: Sizes of the next epoch.

@@ -28,7 +28,7 @@ Reader = Callable[[str], tuple[torch.Tensor, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class RowSet:
-    """Rows and where their pictures are.
+    """Rows of one set, and the folder of their pictures.
 
     Attributes:
         rows: The rows.
@@ -52,7 +52,7 @@ class Sample(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Why a row cannot be used; said by a worker, raised in the training process."""
+    """Reason why a row cannot be used; said by a worker, raised in the training process."""
 
     reason: str
 
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
 
 
 class RowDataset(Dataset["Sample | Refused"]):
-    """Reads rows by (set, row).
+    """Training rows as tensors, by (set, row).
 
     Pictures are read as the authors read them: without turning them by their EXIF orientation.
 
@@ -122,7 +122,7 @@ class RowDataset(Dataset["Sample | Refused"]):
 
 
 class Collator:
-    """Pads a list of samples on the right and makes a batch of it; picklable, for worker processes."""
+    """Collation of samples into a batch, padded on the right; picklable, for worker processes."""
 
     def __init__(self, padding: int) -> None:
         self._padding = padding

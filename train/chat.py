@@ -35,7 +35,7 @@ class Tokens:
 
 
 class Encoder:
-    """Writes rows in the training format.
+    """Writer of rows in the training format.
 
     Args:
         tokenizer: A Qwen2 tokenizer that knows the image token.

@@ -149,12 +149,12 @@ class Engine:
         return norm
 
     def _deepspeed_norm(self) -> float:
-        """DeepSpeed clips by itself, and knows the norm when its step is done."""
+        """The norm of a gradient that DeepSpeed clipped by itself, known when its step is done."""
         known = getattr(self.joint, "get_global_grad_norm", lambda: None)()
         return 0.0 if known is None else float(known)
 
     def _prepare_engines(self) -> None:
-        """What sharding engines would otherwise guess."""
+        """Tell sharding engines what they would otherwise guess."""
         state, optim = self.accelerator.state, self._optim
         if deepspeed := getattr(state, "deepspeed_plugin", None):
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = optim.micro_batch
@@ -168,7 +168,7 @@ class Engine:
 
 
 def _check_trackers(recipe: TrainingRecipe, accelerator: Accelerator) -> None:
-    """Accelerate leaves out, without a word, a tracker whose package is missing."""
+    """Refuse trackers whose package is missing; accelerate leaves them out without a word."""
     found = {str(getattr(one, "value", one)) for one in accelerator.log_with}
     if absent := [name for name in recipe.saving.trackers if name not in found]:
         hint = f"Run `pip install {' '.join(absent)}`."

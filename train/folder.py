@@ -121,7 +121,7 @@ class RunFolder:
                 shutil.rmtree(old, ignore_errors=True)
 
     def drop_states(self) -> None:
-        """A finished run is not gone on with; its states are several times the size of its model."""
+        """Remove the states of a finished run: nothing goes on from them, and they are larger than its model."""
         shutil.rmtree(self.path / "states", ignore_errors=True)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
@@ -167,7 +167,7 @@ class RunFolder:
 
 
 def _logged(line: str, step: int, begun: bool) -> bool:
-    """Whether a line is whole and not of a later step or epoch."""
+    """Whether a line of the log is whole and not of a later step or epoch."""
     try:
         event = json.loads(line)
         return int(event["total"]) < step + (begun or event["kind"] != "epoch")
@@ -177,7 +177,7 @@ def _logged(line: str, step: int, begun: bool) -> bool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run.
+    """Result of a run.
 
     Attributes:
         metrics: Of the best model if the run stops at a plateau, else of the last; empty if it was never validated.

@@ -190,7 +190,7 @@ class Run:
         self._watch.validation(self.state, metrics, better)
 
     def _next_sizes(self) -> Sizes:
-        """The fine-grained step; without one, the sizes stay."""
+        """Sizes of the next epoch, by the fine-grained step if the recipe has one."""
         balance, state = self.recipe.balance, self.state
         sizes = state.history[-1]
         if balance is None or self._reference is None or state.epoch >= self.recipe.stop.epochs:

@@ -53,7 +53,7 @@ _MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_T
 
 @dataclass(frozen=True)
 class Tower:
-    """A stack of equal layers.
+    """Sizes of a stack of equal layers.
 
     Attributes:
         layers: How many.
@@ -74,7 +74,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the memory depends on; counted from a model that is built without storage.
+    """Sizes of a model, which its memory depends on; counted without making its weights.
 
     Attributes:
         vision: The vision tower.
@@ -158,7 +158,7 @@ def _sum(sizes: dict[str, int], part: str) -> int:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a step is made.
+    """Settings of a training step.
 
     Attributes:
         tokens: Tokens of a row, image tokens included.
@@ -264,7 +264,7 @@ def _states(shape: Shape, setting: Setting, learned: int) -> list[Term]:
 
 
 def _gradients(shape: Shape, setting: Setting, learned: int) -> list[Term]:
-    """They come from the head down to the vision tower."""
+    """Gradients, which come from the head down to the vision tower."""
     n, vision = setting.shards, 0 if setting.frozen_vision else shape.vision.weights
     words = shape.words if setting.lora is None else 0
     text = learned - words - vision - shape.projector
@@ -304,7 +304,7 @@ def _activations(shape: Shape, setting: Setting) -> list[Term]:
 
 
 def _recomputed(text: Tower, vision: Tower, tokens: int, patches: int, *, frozen: bool) -> Term:
-    """What one layer keeps while its backward pass runs: the larger of both towers."""
+    """Tensors that one layer keeps while its backward pass runs: the larger of both towers."""
     spoken = tokens * (40 * text.hidden + 12 * text.keys + 14 * text.inner)
     seen = 0 if frozen else patches * (36 * vision.hidden + 8 * vision.inner)
     sizes = {"B S (40 D + 12 K + 14 I), language": spoken, "B T patches (36 D + 8 I), vision": seen}
@@ -326,7 +326,7 @@ def _tied(shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement.
+    """Measured peak memory of a step.
 
     Attributes:
         peak: Bytes of a step's peak, with weights and optimiser, without what the process takes before.

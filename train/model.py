@@ -64,7 +64,7 @@ _CARRIED = (
 
 @dataclass(frozen=True)
 class Parts:
-    """A loaded checkpoint, taken apart.
+    """A loaded checkpoint: network, tokenizer, geometry, folder and scoring recipe.
 
     Attributes:
         model: The network, in float32.

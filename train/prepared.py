@@ -2,7 +2,7 @@
 
 A tower that does not learn would compute the same states at every epoch of every run; reading them is several times
 quicker. Tiles spare decoding, cutting and resizing. Either is kept in files of limited size, so that the work can be
-cut and gone on with, and pictures can be added; a picture whose file has another size than before is done anew.
+cut and gone on with, and pictures can be added; one that was replaced is done anew.
 
 states-00000.npy ...   (tiles of its pictures, side * side, D) float16; tiles: (..., 3, tile, tile) uint8
 states.json            the pictures' places in them, the geometry, the tower's fingerprint; written after each file
@@ -18,7 +18,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from qsit_metric.backends.training import LlavaOnevision
-from qsit_metric.files import Files, write_atomic
+from qsit_metric.files import Files, Stamp, write_atomic
 from qsit_metric.journal import check_same
 from qsit_metric.pixels import load
 from qsit_metric.pixels.geometry import Geometry
@@ -51,7 +51,7 @@ _FORMAT = 2  # 1 had one file for all, and could not grow
 
 
 class Place(NamedTuple):
-    """Where a picture is.
+    """Place of a picture's tiles in the files.
 
     Attributes:
         file: Number of the file.
@@ -59,7 +59,9 @@ class Place(NamedTuple):
         tiles: How many it has.
         height: Of the picture, in pixels.
         width: Of the picture, in pixels.
-        size: Bytes of the picture's file, by which most pictures that were replaced are found out.
+        size: Bytes of the picture's file; with the next two a `files.Stamp`, by which a replaced picture is found out.
+        modified: Its time; empty in records of the first release, which go by the size alone.
+        sha256: Of its content; likewise.
     """
 
     file: int
@@ -68,11 +70,13 @@ class Place(NamedTuple):
     height: int
     width: int
     size: int
+    modified: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Tiles or states on disk.
+    """Store of tiles or tower states on disk.
 
     Attributes:
         folder: Where they are.
@@ -108,7 +112,7 @@ class Prepared:
         return cls(folder, kind, repr(geometry), tower, places)
 
     def save(self) -> None:
-        """Write down what is there."""
+        """Write the record of what is there."""
         fields = {"format": _FORMAT, "tower": self.tower, "geometry": self.geometry, "places": self.places}
         write_atomic(self.folder / f"{self.kind}.json", json.dumps(fields) + "\n")
 
@@ -225,7 +229,7 @@ _Batch = tuple[Sequence[_Picture], torch.Tensor]
 
 @dataclass(frozen=True)
 class _Maker:
-    """How one kind is made.
+    """Maker of one kind of store.
 
     Attributes:
         kind: "states" or "tiles".
@@ -302,7 +306,7 @@ class _Maker:
             stop = start + sum(picture.tiles for picture in batch)
             array[start:stop] = self.content(tiles)
             for path, height, width, count in batch:
-                places[path] = Place(number, start, count, height, width, path.stat().st_size)
+                places[path] = Place(number, start, count, height, width, *astuple(Stamp.of(path)))
                 start += count
         array.flush()
         work.replace(target)
@@ -320,7 +324,11 @@ class _Maker:
 
 def _has(kept: Prepared, name: str, path: Path) -> bool:
     place = kept.places.get(name)
-    return place is not None and path.is_file() and place.size == path.stat().st_size
+    if place is None or not path.is_file():
+        return False
+    if not place.sha256:
+        return place.size == path.stat().st_size
+    return Stamp(place.size, place.modified, place.sha256).holds(path)
 
 
 def _named(kept: Prepared, pictures: Mapping[str, Path], known: Mapping[Path, Place]) -> Prepared:

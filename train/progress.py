@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,7 +23,6 @@ from .mixture import SETS, Sizes
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from .folder import RunFolder
     from .mixture import Epoch
     from .recipe import Stop, TrainingRecipe
 
@@ -33,7 +32,7 @@ TASKS = ("scoring", "interpreting")
 
 @dataclass(frozen=True)
 class Measured:
-    """One validation.
+    """Result of one validation.
 
     Attributes:
         total: Steps since the start.
@@ -52,7 +51,7 @@ class Measured:
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """State of a run beside its weights.
 
     Attributes:
         history: Sizes of every epoch so far, the present one (begun or not) last.
@@ -94,7 +93,7 @@ class Progress:
 
 
 class Stopper:
-    """Tells when the validation losses no longer fall.
+    """Judge of the plateau: whether the validation losses still fall.
 
     The paper stops its small model "once the validation loss plateaus" without saying of which loss or how far; here it
     is v = (L_S / L_S0 + L_I / L_I0) / 2, with the losses of the first validation below the line; of data that has
@@ -197,8 +196,15 @@ def validation_steps(steps: int, every: float) -> set[int]:
     return {math.ceil(steps * number / count) for number in range(1, count + 1)}
 
 
+class Log(Protocol):
+    """Where events are kept; a `folder.RunFolder` is one."""
+
+    def log(self, kind: str, step: int, fields: Mapping[str, Any]) -> None:
+        """Keep one event."""
+
+
 class Watch:
-    """Tells what happens; only the first process does.
+    """Log, progress bar and trackers of a run, told by its first process.
 
     Args:
         folder: Where the log is.
@@ -206,7 +212,7 @@ class Watch:
         quiet: No progress bar and no lines; the log is written all the same.
     """
 
-    def __init__(self, folder: RunFolder, accelerator: Accelerator, quiet: bool) -> None:
+    def __init__(self, folder: Log, accelerator: Accelerator, quiet: bool) -> None:
         self._folder, self._accelerator = folder, accelerator
         self._main = accelerator.is_main_process
         self._bar = Bar(
@@ -228,7 +234,7 @@ class Watch:
             yield
 
     def start(self, state: Progress, recipe: TrainingRecipe, counts: Sizes, notes: Sequence[str]) -> None:
-        """A run begins or goes on."""
+        """Tell that a run begins or goes on."""
         if self._accelerator.log_with:
             self._accelerator.init_trackers(recipe.name, config=_flat(recipe.as_dict()))
         fields = {"recipe": recipe.name, "recipe_sha256": recipe.digest, "counts": list(counts)}
@@ -237,7 +243,7 @@ class Watch:
             self._bar.console.print(note, highlight=False, soft_wrap=True)
 
     def epoch(self, state: Progress, drawn: Epoch, steps: int) -> None:
-        """An epoch's rows are drawn."""
+        """Tell which rows were drawn for an epoch."""
         sizes = list(state.history[-1])
         fields = {"epoch": state.epoch + 1, "sizes": sizes, "rows_sha256": drawn.digest, "steps": steps}
         if not state.step:
@@ -246,7 +252,7 @@ class Watch:
         self._bar.reset(self._task, total=steps, completed=state.step, description=title, visible=True)
 
     def step(self, state: Progress, parts: Sequence[float], norm: float, lr: float) -> None:
-        """A step was made; `parts` are sums of row losses of each set, then numbers of rows."""
+        """Tell of a step; `parts` are sums of row losses of each set, then numbers of rows."""
         counts = parts[len(SETS) :]
         losses = {name: parts[at] / counts[at] for at, name in enumerate(SETS) if counts[at]}
         mean = sum(parts[: len(SETS)]) / sum(counts)
@@ -256,7 +262,7 @@ class Watch:
         self._bar.update(self._task, completed=state.step, losses=shown)
 
     def validation(self, state: Progress, metrics: Metrics, better: bool) -> None:
-        """A validation was made."""
+        """Tell of a validation."""
         value = state.validations[-1].value
         self._log("validation", state.total, {"epoch": state.epoch + 1, "step": state.step, **metrics, "value": value})
         if self._main and not self._bar.disable:
@@ -265,7 +271,7 @@ class Watch:
             self._bar.console.print(text, highlight=False, soft_wrap=True)
 
     def balance(self, state: Progress, before: Sizes, found: Mapping[str, Any], reference: float) -> None:
-        """The fine-grained step was made."""
+        """Tell of the fine-grained step."""
         fields = {"epoch": state.epoch, "before": list(before), "reference": reference, **found}
         self._log("balance", state.total, {**fields, "sizes": list(found["sizes"].values())})
         if self._main and not self._bar.disable:

@@ -48,7 +48,7 @@ class Lora:
 
 @dataclass(frozen=True, config=_STRICT)
 class Model:
-    """What is trained.
+    """The base checkpoint, and which of it learns.
 
     Attributes:
         base: Checkpoint to start from: a Hub repository, a catalog name or a local folder.
@@ -166,7 +166,7 @@ class Optim:
 
 @dataclass(frozen=True, config=_STRICT)
 class Validation:
-    """What is measured while training.
+    """Contents and times of validations.
 
     Attributes:
         every: Epochs between two validations; 1 validates at the end of each epoch.
@@ -187,7 +187,7 @@ class Validation:
 
 @dataclass(frozen=True, config=_STRICT)
 class Stop:
-    """When a run ends.
+    """End of a run: epochs, or a plateau.
 
     Attributes:
         epochs: Epochs at most.
@@ -221,7 +221,7 @@ class Balance:
 
 @dataclass(frozen=True, config=_STRICT)
 class Saving:
-    """What is kept.
+    """States and models to keep, and trackers.
 
     Attributes:
         every_steps: Steps between two resumable states, beside those at each validation.
@@ -435,7 +435,7 @@ class _KeyError(MarkedYAMLError):
 
 
 class _Constructor(SafeConstructor):
-    """Makes mappings with unique text keys; dates stay text, and whole numbers are decimal."""
+    """Constructor of mappings with unique text keys; dates stay text, and whole numbers are decimal."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, int] = {}

@@ -36,7 +36,7 @@ RUN, _PROGRESS, _TRAINING = "run.json", "progress.json", "training.json"
 
 
 class Saver:
-    """Writes and reads a run's folder.
+    """Writer and reader of a run's states and models.
 
     Args:
         recipe: What the run does.
@@ -181,18 +181,18 @@ class Saver:
         return outcome
 
     def last_good(self) -> str:
-        """For messages: from where the run can be gone on with."""
+        """Where the run can go on from, for messages."""
         state = self._folder.latest_state()
         return f"The last good state is {state.name}." if state else "There is no state yet."
 
     def _kept(self, state: Progress) -> set[int]:
-        """Models that stay: with a plateau the best and the last, else one of each epoch."""
+        """Steps of the models that stay: with a plateau the best and the last, else one of each epoch."""
         if self._recipe.stop.patience is not None:
             return set()
         return {one.total for one in state.validations}
 
     def _facts(self, state: Progress) -> dict[str, Any]:
-        """What made a checkpoint, for whoever finds it."""
+        """Provenance of a checkpoint, for whoever finds it."""
         measured = state.at(state.total)
         return {
             "recipe": self._recipe.as_dict(),
@@ -225,7 +225,7 @@ def _rename(file: Path) -> None:
 
 @contextlib.contextmanager
 def _without_notes() -> Iterator[None]:
-    """Accelerate says at each save that a tied weight is written once; it is read back tied."""
+    """Silence accelerate's note at each save that a tied weight is written once; it is read back tied."""
     logger = logging.getLogger("accelerate.utils.other")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What is measured while training: the two losses of Algorithm 1, and how well the model scores and answers.
+"""Validation while training: the two losses of Algorithm 1, and how well the model scores and answers.
 
 L_S is the loss on the scoring rows that were held out of D1; L_I that on LLVisionQA-dev in the authors' multiple-choice
 prompt, whose answer is a letter. Both with the training mask and averaged over rows (paper Eq. 8; the averaging and the
@@ -76,7 +76,7 @@ def check_validation(recipe: TrainingRecipe, frozen: Frozen) -> None:
 
 
 class Validator:
-    """Measures a model while it is trained.
+    """Measurements of a model while it is trained.
 
     Args:
         recipe: What to measure, and how rows are written.
@@ -222,7 +222,7 @@ class Validator:
 
 @dataclass(frozen=True)
 class KeptPictures:
-    """A model that answers about kept pictures.
+    """Scores and choices of a model for pictures that were prepared beforehand.
 
     Attributes:
         backend: The model.

@@ -8,6 +8,7 @@ torchvision, and the number of image tokens comes from our plan (the model refus
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -146,12 +147,12 @@ class Ours:
         answers = self.metric.ask(image, list(QUESTIONS), max_new_tokens=NEW_TOKENS)
         return Result(float(score), tuple(answer.tokens for answer in answers))
 
-    def files(self, paths: Sequence[Path], batch: int) -> list[float]:
-        """Scores of files of one size, `batch` at a time; decoding and preparing run ahead in threads."""
-        with Image.open(paths[0]) as first:
+    def many(self, images: Sequence[Path] | Sequence[Image.Image], batch: int) -> list[float]:
+        """Scores of files or pictures of one size, `batch` at a time; decoding and preparing run ahead in threads."""
+        with Image.open(images[0]) if isinstance(images[0], Path) else nullcontext(images[0]) as first:
             layout = plan(self._geometry, first.height, first.width)
         self.metric.budget = Budget(batch * layout.tiles, batch * layout.tokens)
-        return [float(score) for score in self.metric.score(list(paths))]
+        return [float(score) for score in self.metric.score(list(images))]
 
 
 def _processor_class() -> Any:

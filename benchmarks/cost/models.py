@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from qsit_metric.backends.checkpoint import load_tokenizer
+from qsit_metric.backends.checkpoint import load_geometry, load_tokenizer
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 from qsit_metric.backends.tokenizer import Tokenizer
+from qsit_metric.model import weights
+from qsit_metric.model.config import Config
+from qsit_metric.model.network import LlavaOnevision
 from qsit_metric.pixels.geometry import Geometry
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "tied"
@@ -60,14 +63,57 @@ SHAPES = {
 }
 
 
+def build_network(shape: Shape, dtype: torch.dtype, device: torch.device) -> LlavaOnevision:
+    """Our network in this shape, with seeded random weights."""
+    config = Config.of(shaped_config(shape))
+    network = weights.empty(config)
+    generator = torch.Generator(device).manual_seed(0)
+    for name, value in list(network.named_parameters()):
+        fresh = torch.ones(value.shape, dtype=dtype, device=device)
+        if not ("norm" in name and name.endswith("weight")):
+            fresh.normal_(0.0, shape.std, generator=generator)
+        _put(network, name, fresh)
+    network.tie()
+    network.model.language_model.rotary_emb.to(device)
+    return network.eval().requires_grad_(False)
+
+
 def build_backend(shape: Shape, dtype: torch.dtype, device: torch.device) -> LlavaOnevisionBackend:
-    """Our backend around a random model of this shape, with the stored checkpoint's tokenizer and geometry."""
-    model = build_model(stored("config.json"), shape, dtype, device)
-    return LlavaOnevisionBackend(model, *dialogue(), stored_geometry())
+    """Our backend around such a network, with the stored checkpoint's tokenizer and geometry."""
+    return LlavaOnevisionBackend(build_network(shape, dtype, device).fuse(), *dialogue(), stored_geometry())
+
+
+def empty_network(config: Config, dtype: torch.dtype = torch.float32) -> LlavaOnevision:
+    """The network with shapes and no memory."""
+    network = weights.empty(config)
+    for name, value in list(network.named_parameters()):
+        _put(network, name, value.to(dtype))
+    network.tie()
+    return network
+
+
+def as_transformers(network: LlavaOnevision) -> Any:
+    """A `LlavaOnevisionForConditionalGeneration` with the same weights, shared, that never stops generating early."""
+    from accelerate import init_empty_weights
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+    ours = dict(network.named_parameters(remove_duplicate=False))
+    like = network.model.image_newline
+    with init_empty_weights(include_buffers=False):
+        theirs = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(**network.config.raw))
+    for name, value in list(theirs.named_parameters(remove_duplicate=False)):
+        mine = ours.get(weights.published(name))
+        _put(theirs, name, torch.zeros(value.shape).to(like) if mine is None else mine.data)
+    for name, value in list(theirs.named_buffers()):
+        path, _, leaf = name.rpartition(".")
+        theirs.get_submodule(path).register_buffer(leaf, value.to(like.device), persistent=False)
+    theirs.generation_config.eos_token_id = None
+    theirs.generation_config.pad_token_id = 0
+    return theirs.eval()
 
 
 def save_checkpoint(shape: Shape, dtype: torch.dtype, folder: Path) -> Path:
-    """A random model of this shape as a checkpoint folder, for who can only load one.
+    """Such a network as a checkpoint folder, for who can only load one.
 
     Args:
         shape: Its sizes.
@@ -76,14 +122,23 @@ def save_checkpoint(shape: Shape, dtype: torch.dtype, folder: Path) -> Path:
     """
     from safetensors.torch import save_file
 
-    raw = shaped_config(stored("config.json"), shape)
+    raw = shaped_config(shape)
     shutil.copytree(CHECKPOINT, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     (folder / "config.json").write_text(json.dumps(raw, indent=1), encoding="utf-8")
-    weights = build_model(stored("config.json"), shape, dtype, torch.device("cpu")).state_dict()
+    found = build_network(shape, dtype, torch.device("cpu")).state_dict()
     if raw["tie_word_embeddings"]:
-        del weights["lm_head.weight"]
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        del found["lm_head.weight"]
+    save_file(found, folder / "model.safetensors", {"format": "pt"})
     return folder
+
+
+def shaped_config(shape: Shape) -> dict[str, Any]:
+    """The content of a shape's config.json; such a model never stops generating early."""
+    raw = stored("config.json")
+    vision, text = {**raw["vision_config"], **shape.vision}, {**raw["text_config"], **shape.text}
+    text["eos_token_id"] = None
+    tied = bool(text["tie_word_embeddings"])
+    return {**raw, "vision_config": vision, "text_config": text, "tie_word_embeddings": tied}
 
 
 def stored(name: str) -> dict[str, Any]:
@@ -94,7 +149,7 @@ def stored(name: str) -> dict[str, Any]:
 
 def stored_geometry() -> Geometry:
     """Its tile geometry."""
-    return Geometry.from_configs(stored("config.json"), stored("preprocessor_config.json"))
+    return load_geometry(CHECKPOINT)
 
 
 def dialogue() -> tuple[Tokenizer, str]:
@@ -102,81 +157,6 @@ def dialogue() -> tuple[Tokenizer, str]:
     return load_tokenizer(CHECKPOINT, None)
 
 
-def build_model(raw: dict[str, Any], shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:
-    """A `LlavaOnevisionForConditionalGeneration` with seeded random weights that never stops generating early."""
-    config = model_config(raw, shape)
-    model = planned_model(config, dtype)
-    give_room(model, device)
-    _fill_parameters(model, shape.std)
-    _fill_buffers(model, config, device)
-    model.generation_config.eos_token_id = None
-    model.generation_config.pad_token_id = 0
-    return model.eval().requires_grad_(False)
-
-
-def planned_model(config: Any, dtype: torch.dtype) -> Any:
-    """A `LlavaOnevisionForConditionalGeneration` on the "meta" device: every shape, and no weights yet."""
-    from transformers import LlavaOnevisionForConditionalGeneration
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device("meta"):
-            return LlavaOnevisionForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(before)
-
-
-def give_room(model: Any, device: torch.device) -> None:
-    """Memory for the weights of a planned model, not set yet; in a `FakeTensorMode` it is none."""
-    model.to_empty(device=device)
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = model.get_input_embeddings().weight
-
-
-def model_config(raw: dict[str, Any], shape: Shape) -> Any:
-    """The `LlavaOnevisionConfig` of a shape."""
-    from transformers import LlavaOnevisionConfig
-
-    return LlavaOnevisionConfig(**shaped_config(raw, shape))
-
-
-def shaped_config(raw: dict[str, Any], shape: Shape) -> dict[str, Any]:
-    """The content of a shape's config.json; such a model never stops generating early."""
-    vision, text = {**raw["vision_config"], **shape.vision}, {**raw["text_config"], **shape.text}
-    text["eos_token_id"] = None
-    tied = bool(text["tie_word_embeddings"])
-    return {**raw, "vision_config": vision, "text_config": text, "tie_word_embeddings": tied}
-
-
-def _fill_parameters(model: nn.Module, std: float) -> None:
-    """Small normal numbers; ones for the scales of norms."""
-    generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if "norm" in name and name.endswith("weight"):
-                value.fill_(1.0)
-            else:
-                value.normal_(0.0, std, generator=generator)
-
-
-def _fill_buffers(model: Any, config: Any, device: torch.device) -> None:
-    """Tables that no checkpoint holds and that `to_empty` left unset.
-
-    Raises:
-        RuntimeError: This transformers has a table that is not known here.
-    """
-    rotary = model.model.language_model.rotary_emb
-    fresh = dict(type(rotary)(config=config.text_config).named_buffers())
-    for name, value in model.named_buffers():
-        leaf = name.rpartition(".")[2]
-        if leaf == "position_ids":
-            value.copy_(torch.arange(value.shape[-1]).expand_as(value))
-        elif "rotary_emb" in name and leaf in fresh:
-            _owner(model, name).register_buffer(leaf, fresh[leaf].to(device), persistent=False)
-        else:
-            raise RuntimeError(f"unknown buffer {name!r}: it would be left unset")
-
-
-def _owner(model: nn.Module, name: str) -> nn.Module:
-    return model.get_submodule(name.rpartition(".")[0])
+def _put(model: nn.Module, name: str, value: torch.Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, nn.Parameter(value, requires_grad=False))

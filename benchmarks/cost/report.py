@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.cost.clock import BUSY, Rounds
 from benchmarks.output import FILES
+from qsit_metric import console
 
 T = TypeVar("T")
 
@@ -163,29 +162,18 @@ class Report:
         self.rows.extend(rows)
         FILES.write(self.path, csv_text([row.cells() for row in self.rows], asdict(self.conditions)))
 
-    def show(self, console: Console | None = None) -> None:
+    def show(self) -> None:
         """Print the table, and which targets are met."""
-        out = console or Console()
-        if not out.is_terminal:
-            out.width = 140  # a log file has no width of its own
-        out.print(self.table())
+        c = self.conditions
+        title = f"{c.shape}, {c.dtype}, {c.machine}, torch {c.torch}, transformers {c.transformers}"
+        console.out().print(console.table(_COLUMNS, [_shown(row) for row in self.rows], title=title))
         if busy := busy_note([row.others for row in self.rows]):
-            out.print(busy)
+            console.write(busy)
         aimed = [row for row in self.rows if row.target is not None]
         for row in aimed:
             verdict = "met" if row.met == "yes" else "NOT met"
-            out.print(f"{row.what} {row.size}: ratio {row.ratio:.2f}, target {row.target:.2f}: {verdict}")
-        out.print(f"{sum(row.met == 'yes' for row in aimed)} of {len(aimed)} targets met; rows in {self.path}")
-
-    def table(self) -> Table:
-        """What a person wants to see at the end."""
-        c = self.conditions
-        table = Table(title=f"{c.shape}, {c.dtype}, {c.machine}, torch {c.torch}, transformers {c.transformers}")
-        for name in _COLUMNS:
-            table.add_column(name, justify="left" if name in _COLUMNS[:3] else "right")
-        for row, after in zip(self.rows, [*self.rows[1:], None], strict=True):
-            table.add_row(*_shown(row), end_section=after is None or after.ratio == 1.0)
-        return table
+            console.write(f"{row.what} {row.size}: ratio {row.ratio:.2f}, target {row.target:.2f}: {verdict}")
+        console.write(f"{sum(row.met == 'yes' for row in aimed)} of {len(aimed)} targets met; rows in {self.path}")
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], made: Mapping[str, object]) -> str:
@@ -208,7 +196,9 @@ def busy_note(others: Sequence[float | None]) -> str:
     return f"Other processes kept {busy:.1f} cores busy: repeat this when the machine is quiet." if busy > BUSY else ""
 
 
-_COLUMNS = ("what", "size", "flow", "median", "ratio", "target", "met", "gap", "same tokens", "of peak", "others")
+_COLUMNS = (
+    "what", "size", "flow", ">median", ">ratio", ">target", ">met", ">gap", ">same tokens", ">of peak", ">others"
+)  # fmt: skip
 
 
 def _shown(row: Row) -> list[str]:

@@ -11,21 +11,16 @@ OUT/progress/speed.jsonl. If ablation.json or leave-one-out.json lie in OUT, nan
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from benchmarks.nano.evaluate import Tick
-from benchmarks.nano.measure import Settings, Step, measure
+from benchmarks.nano.measure import Settings, measure
 from benchmarks.nano.pictures import photographs
+from benchmarks.nano.report import target_cells
 from benchmarks.options import app_of
-from qsit_metric import QSiT
+from qsit_metric import QSiT, console
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results" / "nano"
 
@@ -46,33 +41,11 @@ def main(
     """Measure a small model on photographs and say which targets are met."""
     settings = Settings(photos, output, images, questions, seed, workers, speed)
     photographs(photos)  # a wrong folder is known before a model is loaded
-    console = Console()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:  # fmt: skip
-        found = measure(QSiT(model, device=device), settings, _steps(progress))
-    console.print(_table(found))
+    found = measure(QSiT(model, device=device), settings)
+    columns = ("target", ">measured", ">asked for", "met")
+    console.out().print(console.table(columns, target_cells(found["targets"]), title=str(found["made"]["model"])))
     met = sum(row["met"] for row in found["targets"])
-    console.print(f"{met} of {len(found['targets'])} targets met, {len(found['failed'])} failures; see {output}")
-
-
-def _steps(progress: Progress) -> Step:
-    @contextlib.contextmanager
-    def step(name: str, total: int) -> Iterator[Tick]:
-        bar = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(bar, count)
-
-    return step
-
-
-def _table(found: dict[str, Any]) -> Table:
-    from benchmarks.nano.report import target_cells
-
-    table = Table("target", "measured", "asked for", "met", title=str(found["made"]["model"]))
-    for cells in target_cells(found["targets"]):
-        table.add_row(*cells)
-    return table
+    console.write(f"{met} of {len(found['targets'])} targets met, {len(found['failed'])} failures; see {output}")
 
 
 if __name__ == "__main__":

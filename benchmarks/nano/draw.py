@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.figures.canvas import COLOURS, MUTED, new_figure, png
+from benchmarks.canvas import COLOURS, MUTED, new_figure, png
 from benchmarks.nano.pictures import series
 from benchmarks.nano.training import distortion
 from benchmarks.options import app_of

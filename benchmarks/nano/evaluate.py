@@ -5,7 +5,7 @@ Each question is asked about the picture and about a grey one in its place, by l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.nano.pictures import Case, Made, pictures, series
 from benchmarks.nano.questions import Asked
-from qsit_metric import Answer, QSiT
+from qsit_metric import Answer, QSiT, console
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import Question
 from qsit_metric.evaluation.multiple_choice import Rule, is_correct
@@ -26,8 +26,6 @@ from qsit_metric.results import Score
 RULES: tuple[Rule, ...] = ("logits", "authors")
 _GREY = (128, 128, 128)
 _KEPT = 16  # pictures after which results go to the disk
-
-Tick = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Scored:
 
 
 def score_cases(
-    metric: QSiT, cases: Sequence[Case], folder: Path, seed: int, log: Journal, workers: int, tick: Tick
+    metric: QSiT, cases: Sequence[Case], folder: Path, seed: int, log: Journal, workers: int
 ) -> list[Scored]:
     """Score what has no score yet.
 
@@ -52,17 +50,16 @@ def score_cases(
         seed: Of the random patterns.
         log: Has the scores of an earlier run, and takes those of this one.
         workers: Processes that make pictures, see `pictures`.
-        tick: Called with the number of pictures after each batch.
 
     Returns:
         All cases in the given order.
     """
     open_cases = [case for case in cases if case.key not in log.done]
-    tick(len(cases) - len(open_cases))
     stream = pictures(folder, [case.picture(seed) for case in open_cases], workers)
-    for batch in _batched(zip(open_cases, stream, strict=True)):
-        log.add(*_lines(metric, batch))
-        tick(len(batch))
+    with console.progress("scores", len(open_cases)) as move:
+        for number, batch in enumerate(_batched(zip(open_cases, stream, strict=True)), start=1):
+            log.add(*_lines(metric, batch))
+            move(min(number * _KEPT, len(open_cases)), len(open_cases))
     return [_scored(case, log.done[case.key]) for case in cases]
 
 
@@ -110,7 +107,7 @@ class Replied:
 
 
 def ask_all(
-    metric: QSiT, asked: Sequence[Asked], folder: Path, log: Journal, workers: int, limit: int, tick: Tick
+    metric: QSiT, asked: Sequence[Asked], folder: Path, log: Journal, workers: int, limit: int
 ) -> list[Replied]:
     """Ask what has no reply yet.
 
@@ -121,16 +118,14 @@ def ask_all(
         log: Has the replies of an earlier run, and takes those of this one.
         workers: Processes that make pictures, see `pictures`.
         limit: Tokens of a written reply.
-        tick: Called with the number of questions after each.
 
     Returns:
         All questions in the given order.
     """
     rest = [one for one in asked if one.question.id not in log.done]
-    tick(len(asked) - len(rest))
-    for one, made in zip(rest, pictures(folder, [one.picture for one in rest], workers), strict=True):
+    stream = pictures(folder, [one.picture for one in rest], workers)
+    for one, made in zip(console.track(rest, "questions"), stream, strict=True):
         log.add({"key": one.question.id, **_replies(metric, one.question, made, limit)})
-        tick(1)
     lines = [log.done[one.question.id] for one in asked]
     return [Replied(one, line["seen"], line["hidden"], line["error"]) for one, line in zip(asked, lines, strict=True)]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from PIL import Image
 from benchmarks import output
 from benchmarks.cost.report import conditions
 from benchmarks.nano import report
-from benchmarks.nano.evaluate import Replied, Scored, Tick, ask_all, score_cases, score_series
+from benchmarks.nano.evaluate import Replied, Scored, ask_all, score_cases, score_series
 from benchmarks.nano.pictures import cases, fingerprint, photographs
 from benchmarks.nano.questions import draw, tones
 from benchmarks.nano.speed import measure_speed
@@ -27,7 +26,6 @@ from qsit_metric.journal import Journal
 
 FILES = Files(EvaluationError, "--output")
 _LOGS = "progress"
-Step = Callable[[str, int], AbstractContextManager[Tick]]
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,12 @@ class Settings:
     limit: int = 200
 
 
-def measure(metric: QSiT, settings: Settings, step: Step) -> dict[str, Any]:
+def measure(metric: QSiT, settings: Settings) -> dict[str, Any]:
     """Measure a model and write `nano.json`, `nano-scores.csv`, `nano-questions.csv` and `nano.md`.
 
     Args:
         metric: The model.
         settings: What is measured.
-        step: Given a name and a count, shows how far a measurement is.
 
     Returns:
         What `nano.json` has.
@@ -80,14 +77,12 @@ def measure(metric: QSiT, settings: Settings, step: Step) -> dict[str, Any]:
     with locked(logs / "lock") as held:
         if not held:
             raise EvaluationError.about("--output", str(settings.output), "a folder that no other run is writing")
-        with step("scores", len(wanted)) as tick, Journal(logs / "scores.jsonl", identity, FILES) as log:
-            scored = score_cases(metric, wanted, settings.photos, settings.seed, log, settings.workers, tick)
+        with Journal(logs / "scores.jsonl", identity, FILES) as log:
+            scored = score_cases(metric, wanted, settings.photos, settings.seed, log, settings.workers)
         asking = {**identity, "questions": len(asked), "limit": settings.limit}
-        with step("questions", len(asked)) as tick, Journal(logs / "questions.jsonl", asking, FILES) as log:
-            replied = ask_all(metric, asked, settings.photos, log, settings.workers, settings.limit, tick)
-        with step("speed", 1) as tick:
-            speed = _speed(metric, settings.photos / names[0], logs, identity) if settings.speed else None
-            tick(1)
+        with Journal(logs / "questions.jsonl", asking, FILES) as log:
+            replied = ask_all(metric, asked, settings.photos, log, settings.workers, settings.limit)
+        speed = _speed(metric, settings.photos / names[0], logs, identity) if settings.speed else None
         return _written(metric, settings, names, identity, scored, replied, speed)
 
 

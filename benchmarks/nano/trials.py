@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 from PIL import Image
-from rich.progress import track
 
 from benchmarks.nano.pictures import Case, Picture, cases, photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
@@ -67,7 +66,7 @@ def _scores(
 ) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in models}
     stream = _made(photos, [case.picture(seed) for case in wanted], workers)
-    for batch in _batches(track(stream, "scores", total=len(wanted))):
+    for batch in _batches(console.track(stream, "scores", len(wanted))):
         for name, metric in models.items():
             found[name] += [float(score) for score in metric.score(batch, exif=False)]
     return found
@@ -77,7 +76,7 @@ def _right(models: Mapping[str, QSiT], asked: Sequence[Asked], photos: Path, wor
     """Share of right answers by likelihood."""
     counts = dict.fromkeys(models, 0)
     stream = _made(photos, [one.picture for one in asked], workers)
-    for one, image in zip(asked, track(stream, "questions", total=len(asked)), strict=True):
+    for one, image in zip(asked, console.track(stream, "questions", len(asked)), strict=True):
         question = one.question
         for name, metric in models.items():
             chosen = str(metric.ask(image, question.question, choices=question.choices, exif=False))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.evaluation import EvaluationError
+from qsit_metric.errors import EvaluationError, QSiTError
 from qsit_metric.files import Files
 from qsit_metric.journal import read_rows
 
@@ -123,6 +123,19 @@ class Results:
         path = self.folder / MERGED_FILE
         FILES.write(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows))
         return path
+
+
+def told(error: Exception) -> dict[str, str]:
+    """What a row says of an error: all of it, and the reason without its file, so that equal reasons are one.
+
+    Example:
+        >>> from qsit_metric.errors import ImageError
+        >>> told(ImageError.about("image", "a.jpg", "an existing file"))["reason"]
+        'ImageError: expected an existing file.'
+    """
+    kind = type(error).__name__
+    reason = error.reason if isinstance(error, QSiTError) and error.argument == "image" else error
+    return {"error": f"{kind}: {error}", "reason": f"{kind}: {reason}"}
 
 
 def awaited(folder: Path, patience: float) -> Results:

@@ -15,7 +15,7 @@ from qsit_metric.journal import digest
 from qsit_metric.prompts import DESCRIBE, multiple_choice
 
 from .process import Process
-from .results import Results
+from .results import Results, told
 from .run import Groups, carry_out, identity
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def score_run(
 def _score_row(place: int, item: Item, result: float | Exception) -> dict[str, Any]:
     row: dict[str, Any] = {"id": item.id, "place": place, "image": item.image, "mos": item.mos}
     if isinstance(result, Exception):
-        return {**row, "score": None, "error": f"{type(result).__name__}: {result}"}
+        return {**row, "score": None, **told(result)}
     said = {name: getattr(result, name) for name in ("level", "probs", "note") if hasattr(result, name)}
     return {**row, "score": float(result), **said, "error": ""}
 
@@ -198,7 +198,7 @@ def _asked(view: View, one: Question, rules: Sequence[Rule], limit: int) -> dict
 def _question_row(place: int, one: Question, found: dict[str, Any] | QSiTError) -> dict[str, Any]:
     row = {**dataclasses.asdict(one), "place": place}
     if isinstance(found, QSiTError):
-        return {**row, "correct": {}, "error": f"{type(found).__name__}: {found}"}
+        return {**row, "correct": {}, **told(found)}
     return {**row, **found, "error": ""}
 
 
@@ -268,4 +268,4 @@ def _described(view: View | QSiTError, prompt: str, limit: int) -> dict[str, Any
             reply = view.ask(prompt, max_new_tokens=limit)
         return {"reply": str(reply), "finished": reply.finished, "error": ""}
     except QSiTError as error:
-        return {"reply": None, "finished": None, "error": f"{type(error).__name__}: {error}"}
+        return {"reply": None, "finished": None, **told(error)}

@@ -19,6 +19,7 @@ _SHOWN = 120
 _SHOWN_ROWS = 5
 
 _Error = TypeVar("_Error", bound=BaseException)
+E = TypeVar("E", bound="QSiTError")
 
 
 class QSiTError(Exception):
@@ -81,6 +82,12 @@ class QSiTError(Exception):
         for name, text in (("argument", argument), ("expected", expected), ("hint", hint), ("where", where)):
             if text is not None:
                 setattr(told, name, text)
+        return told
+
+    def turned(self, kind: type[E]) -> E:
+        """Give the same error as one of another class, for who calls a room by another name."""
+        told = kind(*self.args)
+        told.__dict__.update(self.__dict__)
         return told
 
     @property

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError, InputError, UnknownNameError
+from .files import Files, write_atomic
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DESCRIBE = "Describe and evaluate the quality of the image."  # Q-Instruct's description prompt
@@ -102,7 +103,7 @@ class Recipe:
     def save(self, folder: Path) -> None:
         """Write the recipe beside a checkpoint."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        (folder / RECIPE_FILE).write_text(text + "\n", encoding="utf-8")
+        write_atomic(folder / RECIPE_FILE, text + "\n")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
@@ -122,7 +123,7 @@ class Recipe:
         try:
             return cls(**fields)
         except InputError as error:
-            raise CheckpointError(str(error)) from error
+            raise error.turned(CheckpointError) from error
 
     @classmethod
     def load(cls, folder: Path) -> Recipe | None:
@@ -134,13 +135,7 @@ class Recipe:
         path = folder / RECIPE_FILE
         if not path.is_file():
             return None
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError.about("recipe", str(path), "a JSON file", "Remove or repair it.") from error
-        if not isinstance(fields, dict):
-            raise CheckpointError.about("recipe", str(path), "a JSON object", "Remove or repair it.")
-        return cls.from_dict(fields)
+        return cls.from_dict(Files(CheckpointError, "recipe", rescue="Remove or repair it.").json(path))
 
 
 AUTHORS = Recipe(

@@ -33,7 +33,7 @@ _FORMATS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}  # th
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to write.
+    """Distortion of one picture.
 
     Attributes:
         source: Path of the original below the input.
@@ -83,7 +83,7 @@ def corrupt_command(
 
 
 def _say(done: Sequence[Job], target: Path, refusals: Refusals) -> None:
-    """Where the pictures are, how many of each distortion, and what was left out: it stands in no file."""
+    """Say where the pictures are, how many of each distortion, and what was left out, which stands in no file."""
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(Counter(job.kind for job in done).items()))
     console.say(console.printable(f"Wrote {counted(len(done), 'picture')} to {target}: {kinds or 'none'}."))
     if refusals.reasons:

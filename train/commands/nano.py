@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,15 +37,12 @@ def nano_command(
     run that was cut goes on where it was, with the same options.
     """
     from ..errors import RunError
-    from ..nano.effort import BEGUN, FAST, FULL, LARGE, ONWARD, device_here
+    from ..nano.effort import plan_run
     from ..nano.run import run_nano
 
-    device = replace(device_here(), batch=32, workers=0) if fast else device_here()  # there are few rows
     if onward and not begin:
         raise RunError.about("begin", None, "the folder of a run, to be taught on", "Pass it with --begin.")
-    effort = FAST if fast else LARGE if device.name != "cpu" else BEGUN if begin else FULL
-    if onward:
-        effort = replace(FAST, onward=(16, 24, 16)) if fast else ONWARD
+    effort, device = plan_run(fast, begin is not None, onward)
     found = run_nano(output, seed, effort, device, begin, console.say)
     for name, value in found["model"].items():
         console.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")

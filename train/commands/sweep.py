@@ -100,7 +100,7 @@ def run_command(
     from ..data.frozen import Frozen
     from ..recipe import load_recipe
     from ..sweep import Plan, TakenError, pending, run_spec
-    from ..sweep.proxy import proxy
+    from ..sweep.runs import proxy
 
     made = load_recipe(folder / RECIPE)
     Plan.load(folder).check(Frozen.load(made.data.folder).digest, made.digest)
@@ -214,7 +214,7 @@ def _hours(hours: float) -> str:
 
 
 def _said(found: Cost) -> list[str]:
-    from ..sweep.cost import ASSUMPTION
+    from ..sweep.plan import ASSUMPTION
 
     return [
         f"{found.runs} runs, {found.sample_passes:,} sample passes, {found.optimiser_steps:,} optimiser steps.",

@@ -48,7 +48,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Removal:
-    """One row that was taken out.
+    """A row that was taken out.
 
     Attributes:
         set: Name of the set ("d1" ...).

@@ -93,7 +93,7 @@ def zoom_blur(x: Floats, severity: int, rng: np.random.Generator) -> npt.NDArray
     """Average the picture with enlargements of its middle, as a lens that zooms during the exposure does."""
     end, step = _ZOOMS[severity - 1]
     factors = np.arange(1, end, step)
-    picture = _picture(x)
+    picture = as_picture(x)
     total = x.copy()
     for factor in factors:
         total += np.asarray(_enlarged(picture, float(factor)), dtype=np.float32) / 255
@@ -154,7 +154,7 @@ _SNOW = (
 )
 _FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # weights of the picture and of the ice
 _FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))  # strength, decay of the fractal
-_LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
+LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
 _ICE = np.array((0.86, 0.95, 1.0), dtype=np.float32)  # colour of bright ice
 _ICE_SIDE = 640  # larger pictures get this ice enlarged, as the benchmark enlarges its photographs
 
@@ -167,7 +167,7 @@ def snow(x: Floats, severity: int, rng: np.random.Generator) -> npt.NDArray[Any]
     flakes = _resized(small, (height, width))
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1).astype(np.float32)
     flakes = drag(flakes, radius, sigma, rng.uniform(-135, -45))[..., np.newaxis]
-    pale = np.maximum(x, (x @ _LUMA)[..., np.newaxis] * 1.5 + 0.5)
+    pale = np.maximum(x, (x @ LUMA)[..., np.newaxis] * 1.5 + 0.5)
     return np.asarray(rest * x + (1 - rest) * pale + flakes + np.rot90(flakes, 2))
 
 
@@ -290,23 +290,25 @@ def pixelate(x: Floats, severity: int, rng: np.random.Generator) -> npt.NDArray[
     """Shrink the picture by averaging and enlarge it again without smoothing."""
     height, width = x.shape[:2]
     share = _PIXELATE[severity - 1]
-    small = _picture(x).resize((int(width * share), int(height * share)), Image.Resampling.BOX)
-    return _floats(small.resize((width, height), Image.Resampling.NEAREST))
+    small = as_picture(x).resize((int(width * share), int(height * share)), Image.Resampling.BOX)
+    return as_floats(small.resize((width, height), Image.Resampling.NEAREST))
 
 
 def jpeg_compression(x: Floats, severity: int, rng: np.random.Generator) -> npt.NDArray[Any]:
     """Encode as JPEG and decode."""
     stream = io.BytesIO()
-    _picture(x).save(stream, "JPEG", quality=_QUALITIES[severity - 1])
+    as_picture(x).save(stream, "JPEG", quality=_QUALITIES[severity - 1])
     with Image.open(stream) as decoded:
-        return _floats(decoded.convert("RGB"))
+        return as_floats(decoded.convert("RGB"))
 
 
-def _picture(x: Floats) -> Image.Image:
+def as_picture(x: Floats) -> Image.Image:
+    """The 8-bit picture of values in 0..1."""
     return Image.fromarray(np.rint(x * 255).astype(np.uint8))
 
 
-def _floats(picture: Image.Image) -> Floats:
+def as_floats(picture: Image.Image) -> Floats:
+    """The values of an 8-bit picture, in 0..1."""
     return np.asarray(picture, dtype=np.float32) / np.float32(255)
 
 

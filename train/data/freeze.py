@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from qsit_metric import __version__
+from qsit_metric.files import sha256
 
 from ..errors import DataError
 from ..mixture import SETS
 from .cleaning import Cleaner, Listed, removal_counts
-from .frozen import MANIFEST, Frozen, Validation, check_target, freeze, sha256_of
+from .frozen import MANIFEST, Frozen, Validation, check_target, freeze
 from .recipe import DataRecipe, load_recipe
 from .rows import Row
 from .scoring import Split, hold_out, level_in
-from .sources import Pictures, Sources
+from .sources import Pictures, Rooted, Sources
 
 
 @dataclass(frozen=True)
@@ -84,27 +85,36 @@ def build(
     read = {one: sources.rows(one) for one in SETS}
     questions, asked_root = sources.questions()
     sources.check(name, drop_refused)
-    roots = {one: root for one, (rows, root) in read.items() if rows}
-    if not roots:
-        raise DataError.about("sources", "<no rows>", "at least one row in d1, d2 or d3", "Give a list in the recipe.")
-    lists = sources.excluded()
-    if questions:
-        lists.append(Listed("validation questions", tuple(dict.fromkeys(one.image for one in questions)), asked_root))
+    roots = _roots(read)
+    lists = [*sources.excluded(), *_listed("validation questions", (one.image for one in questions), asked_root)]
     say("Cleaning ...")
     cleaner = Cleaner(recipe.same_as, recipe.phash, dict(roots))
     sets = cleaner.clean({one: tuple(rows) for one, (rows, _) in read.items()}, lists)
     split = hold_out(sets["d1"], recipe.validation.fraction, recipe.seed, recipe.validation.mode)
-    held = [Listed("validation rows", tuple(row.image for row in split.validation), roots.get("d1"))]
-    sets = {**sets, "d1": split.train}
-    sets = cleaner.clean(sets, held if split.validation and recipe.validation.mode == "holdout" else [])
-    roots |= {"scoring": roots["d1"]} if split.validation else {}
-    roots |= {"questions": asked_root} if questions else {}
+    held = split.validation if recipe.validation.mode == "holdout" else ()
+    seen = _listed("validation rows", (row.image for row in held), roots.get("d1"))
+    sets = cleaner.clean({**sets, "d1": split.train}, seen)
     report: dict[str, Any] = {one: _counts(one, rows, sources, cleaner) for one, rows in sets.items()}
     report["validation"] = _validated(split, len(questions), recipe)
     report["excluded"] = [{"list": listed.name, "images": len(listed.images)} for listed in lists]
+    roots |= {"scoring": roots["d1"]} if split.validation else {}
+    roots |= {"questions": asked_root} if questions else {}
     removed = tuple(dataclasses.asdict(removal) for removal in cleaner.removals)
     validation = Validation(split.validation, questions)
     return TrainingData(sets, validation, roots, tuple(sources.refused), removed, report)
+
+
+def _roots(read: Mapping[str, Rooted]) -> dict[str, Path]:
+    roots = {name: root for name, (rows, root) in read.items() if rows}
+    if not roots:
+        raise DataError.about("sources", "<no rows>", "at least one row in d1, d2 or d3", "Give a list in the recipe.")
+    return roots
+
+
+def _listed(name: str, images: Iterable[str], root: Path | None) -> list[Listed]:
+    """A list of images that training must not see; none if it is empty."""
+    found = tuple(dict.fromkeys(images))
+    return [Listed(name, found, root)] if found else []
 
 
 def freeze_recipe(
@@ -124,7 +134,7 @@ def freeze_recipe(
     data = build(recipe, path.parent, name=path.name, **checks, say=say)
     how = {
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
-        "recipe_sha256": sha256_of(path),
+        "recipe_sha256": sha256(path),
         "arguments": checks,
         "seed": recipe.seed,
         "versions": {"qsit-metric": __version__, "numpy": np.__version__, "python": platform.python_version()},
@@ -137,7 +147,7 @@ def freeze_recipe(
 
 
 def _counts(name: str, rows: Sequence[Row], sources: Sources, cleaner: Cleaner) -> dict[str, Any]:
-    """What the report says of one set."""
+    """Count one set for the report."""
     fields: dict[str, Any] = {"lists": sources.lists.get(name, []), **removal_counts(cleaner.removals, name)}
     fields |= {"rows": len(rows), "images": len({row.image for row in rows})}
     fields |= {"sources": _tally(row.source for row in rows)}

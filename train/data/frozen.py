@@ -18,7 +18,7 @@ from typing import Any
 
 from qsit_metric.errors import counted
 from qsit_metric.evaluation import Question, read_llvisionqa, write_llvisionqa
-from qsit_metric.files import commit_folder, write_atomic
+from qsit_metric.files import commit_folder, sha256, write_atomic
 
 from ..errors import DataError
 from ..mixture import SETS, Sizes
@@ -36,7 +36,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Validation:
-    """What a run validates on.
+    """Validation data of a run.
 
     Attributes:
         scoring: Scoring rows with their MOS.
@@ -104,7 +104,7 @@ class Frozen:
 
     @property
     def digest(self) -> str:
-        """One SHA-256 over all files of rows and questions; the same wherever the folder and the images lie."""
+        """SHA-256 over all files of rows and questions; the same wherever the folder and the images lie."""
         return _digest({**self.record["sets"], **self.record["validation"]})
 
     def root(self, name: str) -> Path:
@@ -152,7 +152,7 @@ class Frozen:
         return name in self._roots and (self._roots[name] / image).is_file()
 
     def _lacking(self, name: str, missing: Sequence[str], total: int) -> str:
-        """What one set lacks, in words."""
+        """Say what one set lacks."""
         count = f"{name}: {len(missing)} of {total}"
         if name not in self._roots:
             return f"{count}, no folder was frozen"
@@ -219,7 +219,7 @@ def freeze(
 def _describe(place: Path, counts: Mapping[str, int], roots: Mapping[str, str]) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = {}
     for name, file in (FILES | LISTS).items():
-        entries[name] = {"file": file, "rows": counts[name], "sha256": sha256_of(place / file)}
+        entries[name] = {"file": file, "rows": counts[name], "sha256": sha256(place / file)}
         entries[name] |= {"images": roots.get(name)} if name in FILES else {}
     sets = {name: entries[name] for name in SETS}
     validation = {name: entries[name] for name in ("scoring", "questions")}
@@ -261,13 +261,13 @@ def _verified(place: Path, record: Mapping[str, Any]) -> dict[str, dict[str, Any
         hashes = {name: (str(entries[name]["sha256"]), int(entries[name]["rows"])) for name in FILES | LISTS}
     except (KeyError, TypeError, ValueError) as error:
         raise DataError.about("folder", str(place), f"a {MANIFEST} as it was frozen", f"No {error} in it.") from error
-    for name, (sha256, _) in hashes.items():
+    for name, (frozen, _) in hashes.items():
         path = place / (FILES | LISTS)[name]
         if not path.is_file():
             raise DataError.about("file", str(path), "the file that was frozen", "It is gone; freeze the data again.")
-        if (found := sha256_of(path)) != sha256:
+        if (found := sha256(path)) != frozen:
             hint = "The file was changed: put the original back, or freeze the data again."
-            raise DataError.about("file", str(path), f"the SHA-256 {sha256[:12]}... not {found[:12]}...", hint)
+            raise DataError.about("file", str(path), f"the SHA-256 {frozen[:12]}... not {found[:12]}...", hint)
     return {name: dict(entries[name]) for name in FILES}
 
 
@@ -324,12 +324,3 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         raise DataError.about("output", str(target), "a folder that can be written", hint) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

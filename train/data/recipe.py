@@ -1,4 +1,4 @@
-"""What training data is made of, as a file: lists, scales, image folders, what to keep out, what to validate on.
+"""Data recipes: files that name lists, scales, image folders, what to keep out and what to validate on.
 
 Paths in a recipe are relative to the recipe. Unknown and duplicate keys are refused.
 
@@ -9,18 +9,15 @@ sampling_strategy}]` (github.com/Q-Future/Q-SiT at 4e4d1df), which LLaVA-NeXT's 
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from qsit_metric.errors import counted, shorten
+from qsit_metric.errors import shorten
 from qsit_metric.levels import Convention
 
 from ..errors import DataError, RecipeError
@@ -55,7 +52,7 @@ def _is_scale(low: object, high: object, convention: object) -> bool:
 
 @dataclass(frozen=True, config=_CLOSED)
 class ScoringSource:
-    """One source of D1: a list, or a public IQA set in its own folder.
+    """A source of D1: a list, or a public IQA set in its own folder.
 
     Attributes:
         file: The list.
@@ -97,7 +94,7 @@ class ScoringSource:
 
 @dataclass(frozen=True, config=_CLOSED)
 class ConversationSource:
-    """One source of D2 or D3.
+    """A source of D2 or D3.
 
     Attributes:
         file: An LLaVA list, JSON or JSON Lines.
@@ -143,7 +140,7 @@ class Exclude:
 
 @dataclass(frozen=True, config=_CLOSED)
 class ValidationSource:
-    """What runs validate on.
+    """Validation data of a recipe.
 
     Attributes:
         mode: "holdout" takes the validation rows out of D1, "authors" leaves them in, as the published lists do.
@@ -215,7 +212,7 @@ _EXPECTED = "all, first:N, end:N or random:N, where N is a count of rows or a pe
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a mix.
+    """A line of a mix.
 
     Attributes:
         path: The list, as the file has it.
@@ -236,34 +233,8 @@ def check_strategy(strategy: str) -> str:
         >>> check_strategy("random:22%")
         'random:22%'
     """
-    _parse(strategy)
+    parse_strategy(strategy)
     return strategy
-
-
-def take(rows: Sequence[_T], strategy: str, seed: int | Sequence[int] = 0) -> list[_T]:
-    """The part of a list that a strategy names, in the list's own order.
-
-    Args:
-        rows: The list.
-        strategy: "all", "first:N", "end:N" or "random:N"; N is a count, or `p%` for the ceiling of p percent.
-        seed: Decides `random`; whole numbers of 0 or more.
-
-    Raises:
-        RecipeError: An unknown strategy.
-        DataError: More rows are asked for than there are.
-
-    Example:
-        >>> take("abcdefghij", "end:15%"), len(take(range(150_000), "random:22%", seed=1))
-        (['i', 'j'], 33000)
-    """
-    how, number, percent = _parse(strategy)
-    count = len(rows) if how == "all" else math.ceil(number * len(rows) / 100) if percent else int(number)
-    if count > len(rows):
-        raise DataError.about("sampling", strategy, f"at most {counted(len(rows), 'row')}, as there are")
-    if how == "random":
-        drawn = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
-        return [rows[index] for index in sorted(drawn.tolist())]
-    return list(rows[len(rows) - count :] if how == "end" else rows[:count])
 
 
 def read_mix_yaml(path: Path) -> tuple[Entry, ...]:
@@ -289,7 +260,12 @@ def _entry(fields: object, where: str) -> Entry:
     return Entry(fields["json_path"], check_strategy(fields.get("sampling_strategy", "all")))
 
 
-def _parse(strategy: str) -> tuple[str, Fraction, bool]:
+def parse_strategy(strategy: str) -> tuple[str, Fraction, bool]:
+    """Read a strategy: "all", "first", "end" or "random"; how many; whether that is a percentage.
+
+    Raises:
+        RecipeError: It is none of the known ones.
+    """
     if strategy == "all":
         return "all", Fraction(100), True
     found = _FORM.fullmatch(strategy) if isinstance(strategy, str) else None

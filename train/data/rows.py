@@ -1,4 +1,4 @@
-"""One training row, and the LLaVA list format in which rows are published and frozen. Pure.
+"""Training rows, and the LLaVA list format in which rows are published and frozen. Pure.
 
 Format: a list of `{"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}, ...]}` with
 one `<image>` in the first human turn (github.com/haotian-liu/LLaVA; Q-SiT `training_jsons/` at 4e4d1df).
@@ -80,11 +80,11 @@ class Row:
             raise DataError(f"row {number}: it is a {type(fields).__name__}, expected an object")
         name = str(number if fields.get("id") is None else fields["id"])
         where = f"row {number} ({shorten(name)})"
-        image = _path(fields.get("image"), where)
+        image = checked_image(fields.get("image"), where)
         turns = _turns(fields.get("conversations"), where, fields.get("exact") is True)
-        if not _encodable(name, image, *(text for turn in turns for text in turn)):
+        if not encodable(name, image, *(text for turn in turns for text in turn)):
             raise DataError(f"{where}: it has half a surrogate pair, expected text that UTF-8 can hold")
-        return cls(name, image, turns, str(fields.get("source", source)), _mos(fields.get("mos"), where))
+        return cls(name, image, turns, str(fields.get("source", source)), checked_mos(fields.get("mos"), where))
 
 
 class EmptyFileError(DataError):
@@ -202,7 +202,12 @@ def _bare(reason: str) -> str:
     return reason if reason.endswith("..") else reason.removesuffix(".")
 
 
-def _path(image: object, where: str) -> str:
+def checked_image(image: object, where: str) -> str:
+    """The path of an image, given as text or as a list of one.
+
+    Raises:
+        DataError: It is no path below the image root.
+    """
     if isinstance(image, list) and len(image) == 1:
         image = image[0]
     try:
@@ -212,15 +217,21 @@ def _path(image: object, where: str) -> str:
     return str(image)
 
 
-def _encodable(*texts: str) -> bool:
+def encodable(*texts: str) -> bool:
+    """Whether UTF-8 can hold the texts: half a surrogate pair cannot be written."""
     return not any("\ud800" <= letter <= "\udfff" for text in texts if not text.isascii() for letter in text)
 
 
-def _mos(mos: object, where: str) -> float | None:
+def checked_mos(mos: object, where: str) -> float | None:
+    """A mean opinion score, or None.
+
+    Raises:
+        DataError: It is no finite number.
+    """
     if mos is None:
         return None
     if isinstance(mos, bool) or not isinstance(mos, (int, float)) or not math.isfinite(mos):
-        raise DataError(f"{where}: `mos` is {shorten(mos)}, expected a number")
+        raise DataError(f"{where}: `mos` is {shorten(mos)}, expected a finite number")
     return float(mos)
 
 

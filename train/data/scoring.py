@@ -69,7 +69,7 @@ class Scale:
         try:
             return level_of(mos, self.low, self.high, self.convention)
         except InputError as error:
-            raise DataError(str(error)) from error
+            raise error.turned(DataError) from error
 
 
 SCALES: Mapping[str, Scale] = {"koniq": Scale(6.68, 85.36, "authors"), "spaq": Scale(0.0, 94.0, "authors")}

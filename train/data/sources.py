@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from qsit_metric import console
 from qsit_metric.errors import ImageError, counted
@@ -19,10 +22,11 @@ from qsit_metric.pixels import load
 
 from ..errors import DataError, RecipeError
 from .cleaning import Listed, images_in
-from .recipe import ConversationSource, DataRecipe, Exclude, ScoringSource, read_mix_yaml, take
+from .recipe import ConversationSource, DataRecipe, Exclude, ScoringSource, parse_strategy, read_mix_yaml
 from .rows import EmptyFileError, Refusals, Row, read_llava
 from .scoring import SCALES, Scale, read_d1, scoring_row
 
+_T = TypeVar("_T")
 _AT_ONCE = 1024  # pictures that wait to be decoded; hundreds of thousands would take memory
 Rooted = tuple[list[Row], Path]  # rows, and the folder to which their images are relative
 
@@ -160,13 +164,14 @@ class Sources:
             return {}
         entries = read_mix_yaml(self.place(recipe.mix))
         names = [Path(entry.path).name for entry in entries]
-        files = {Path(one.file).name for one in (*recipe.d1, *recipe.d2, *recipe.d3) if one.file}
+        lists: list[ScoringSource | ConversationSource] = [*recipe.d1, *recipe.d2, *recipe.d3]
+        files = {Path(one.file).name for one in lists if one.file}
         if odd := [name for name, count in Counter(names).items() if count > 1 or name not in files]:
             raise RecipeError.about("mix", odd[0], f"each of {', '.join(sorted(files))} once at most")
         return dict(zip(names, (entry.strategy for entry in entries), strict=True))
 
     def _part(self, name: str, number: int, source: Any, read: Callable[[Any, Refusals], Rooted]) -> Rooted:
-        """One source: read, sampled, and without the rows whose picture cannot be used."""
+        """Read and sample one source, without the rows whose picture cannot be used."""
         title, refusals = source.file or source.folder, Refusals()
         try:
             rows, root = read(source, refusals)
@@ -220,6 +225,32 @@ class Sources:
 
     def _refuse(self, name: str, file: str, refusals: Refusals) -> None:
         self.refused += [{"set": name, "file": file, "reason": reason} for reason in refusals.reasons]
+
+
+def take(rows: Sequence[_T], strategy: str, seed: int | Sequence[int] = 0) -> list[_T]:
+    """The part of a list that a strategy names, in the list's own order.
+
+    Args:
+        rows: The list.
+        strategy: "all", "first:N", "end:N" or "random:N"; N is a count, or `p%` for the ceiling of p percent.
+        seed: Decides `random`; whole numbers of 0 or more.
+
+    Raises:
+        RecipeError: An unknown strategy.
+        DataError: More rows are asked for than there are.
+
+    Example:
+        >>> take("abcdefghij", "end:15%"), len(take(range(150_000), "random:22%", seed=1))
+        (['i', 'j'], 33000)
+    """
+    how, number, percent = parse_strategy(strategy)
+    count = len(rows) if how == "all" else math.ceil(number * len(rows) / 100) if percent else int(number)
+    if count > len(rows):
+        raise DataError.about("sampling", strategy, f"at most {counted(len(rows), 'row')}, as there are")
+    if how == "random":
+        drawn = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
+        return [rows[index] for index in sorted(drawn.tolist())]
+    return list(rows[len(rows) - count :] if how == "end" else rows[:count])
 
 
 def _joined(parts: Sequence[Rooted]) -> Rooted:

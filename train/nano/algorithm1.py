@@ -24,7 +24,7 @@ from ..mixture import Sizes
 from ..recipe import TrainingRecipe
 from ..sweep import Formula, Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
 from ..sweep.curve import Fit
-from ..sweep.proxy import proxy
+from ..sweep.runs import proxy
 from .stages import FILES, Stages
 from .takeover import taken
 
@@ -68,7 +68,7 @@ class Found:
 
 
 class Algorithm1(ABC):
-    """One run of it.
+    """A run of Algorithm 1.
 
     Args:
         output: Its folder; what is finished there is not done again.
@@ -94,11 +94,11 @@ class Algorithm1(ABC):
 
     @abstractmethod
     def search(self) -> Search:
-        """How the sweeps look."""
+        """The layout of the sweeps."""
 
     @abstractmethod
     def sweep_recipe(self) -> TrainingRecipe:
-        """What the runs of the sweeps share."""
+        """The recipe that the runs of the sweeps share."""
 
     @abstractmethod
     def small_recipe(self, first: Fit, second: Fit) -> TrainingRecipe | None:
@@ -201,7 +201,7 @@ def epoch_sizes(run: Path) -> list[list[int]]:
 
 
 def _proxy_run(folder: Path, index: int, recipe: TrainingRecipe) -> str:
-    """One run of a sweep. Runs in a process of its own."""
+    """Do one run of a sweep. Runs in a process of its own."""
     result = run_spec(folder, index, proxy(recipe, quiet=True))
     return f"run {index:03d} at ratio {result['ratio']:.2f}: {result['seconds']:.0f} s, {measured(result['metrics'])}"
 

@@ -39,7 +39,7 @@ LEFT_OUT = tuple(TWINS)
 
 @dataclass(frozen=True)
 class Device:
-    """Where everything is trained, and what follows from that.
+    """The device that everything is trained on, and what follows from it.
 
     Attributes:
         name: A torch device.
@@ -80,7 +80,7 @@ def device_here() -> Device:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done.
+    """How much one run does.
 
     Attributes:
         amounts: Pictures and rows.
@@ -175,3 +175,19 @@ FAST = Effort(
     polish_rows=64,
     trial_rows=192,
 )
+FAST_ONWARD = replace(FAST, onward=(24, 32, 16))
+
+
+def plan_run(fast: bool, begun: bool, onward: bool) -> tuple[Effort, Device]:
+    """Choose the effort and the device of a run on this machine.
+
+    Args:
+        fast: Check the path only, with few rows.
+        begun: Another run's tower and base are there.
+        onward: Another run's model is taught on.
+    """
+    device = device_here()
+    if fast:
+        return FAST_ONWARD if onward else FAST, replace(device, batch=32, workers=0)
+    large = LARGE if device.name != "cpu" else BEGUN if begun else FULL
+    return ONWARD if onward else large, device

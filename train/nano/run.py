@@ -27,12 +27,13 @@ from ..prepared import Prepared, compute_states, cut_pictures
 from ..recipe import Model, TrainingRecipe, load_recipe
 from ..sweep.curve import Fit
 from .algorithm1 import Algorithm1, Found, Search, epoch_sizes, measured, ratio
-from .base import SEEN, make_tower, texts_of
 from .data.dataset import LABELS, make_dataset, read_pictures
 from .effort import CPU, FULL, NANO, Device, Effort
 from .scratch import count_parameters
 from .stages import Say, Stages, read_json
 from .takeover import BEFORE, MODEL, take_over, taken
+from .tokenizer import texts_of
+from .tower import SEEN, make_tower
 from .trials import ablations, leave_outs, scaled
 from .windows import Windows
 
@@ -95,7 +96,8 @@ class _Nano(Algorithm1):
         torch.cuda.empty_cache()  # of all pictures, which the tower has seen; nothing without an accelerator
         if self.device.states:
             with stage("states"):
-                self._states(tower)
+                # The tower of a model that is taught on may have learned with it.
+                self._states(self.output / MODEL if self.effort.onward else tower)
         with stage("base"):
             self._base(tower)
 
@@ -107,7 +109,7 @@ class _Nano(Algorithm1):
         return self._smaller(validation={"limit": self.effort.proxy_limit})
 
     def small_recipe(self, first: Fit, second: Fit) -> TrainingRecipe | None:
-        """With a frozen tower."""
+        """The recipe of the small model: a frozen tower."""
         if self.effort.onward:
             return None
         stop = {"epochs": self.effort.small_epochs, "patience": 1}
@@ -154,7 +156,7 @@ class _Nano(Algorithm1):
         return coarse_sizes(self.data.counts, first.best_ratio, second.best_ratio)
 
     def _tiles(self) -> Prepared:
-        """Of all pictures that any row or question names."""
+        """Cut all pictures that any row or question names."""
         named = [row.image for name in SETS for row in self.data.rows(name)]
         named += [row.image for row in self.data.val_scoring] + [one.image for one in self.data.val_questions]
         root = self.output / "data" / "images"

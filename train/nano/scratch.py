@@ -191,7 +191,7 @@ def config_files(spec: Scratch, places: Mapping[str, int]) -> dict[str, dict[str
 
 
 def config_fields(spec: Scratch, places: Mapping[str, int]) -> dict[str, Any]:
-    """`config.json`."""
+    """Content of `config.json`."""
     return {
         "architectures": ["LlavaOnevisionForConditionalGeneration"],
         "image_grid_pinpoints": spec.pinpoints,

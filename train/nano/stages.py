@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qsit_metric.files import Files
 from qsit_metric.journal import Marker
@@ -19,13 +19,14 @@ from ..processes import alone
 
 FILES = Files(RunError, "output", parents=True)
 SETTINGS = "settings.json"
+T = TypeVar("T")
 Say = Callable[[str], None]
 Work = tuple[Callable[..., str], tuple[Any, ...]]
 _SECONDS = "seconds.json"
 
 
 class Stages:
-    """What a long command has done, and how long that took.
+    """The stages of a long command: which are done, and how long each took.
 
     Args:
         folder: The command's folder; made if it is not there.
@@ -53,18 +54,31 @@ class Stages:
 
     def side_by_side(self, work: Sequence[Work], abreast: int = 0) -> None:
         """Do pieces of work in so many processes, 0: one for each core; the first error ends them all."""
-        if not work:
-            return
-        cores = min(len(work), abreast or os.cpu_count() or 1)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(cores, mp_context=context, initializer=alone) as pool:
-            waiting = [pool.submit(function, *arguments) for function, arguments in work]
-            try:
-                for done in as_completed(waiting):
-                    self.say(done.result())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        for done in in_processes(work, abreast):
+            self.say(done)
+
+
+def in_processes(work: Sequence[tuple[Callable[..., T], tuple[Any, ...]]], workers: int = 0) -> Iterator[T]:
+    """Do pieces of work side by side, each on one core; the first error ends them all.
+
+    Args:
+        work: Functions and their arguments.
+        workers: Processes; 0 takes as many as there are cores.
+
+    Returns:
+        Their results, as they get done.
+    """
+    if not work:
+        return
+    count = min(len(work), workers or os.cpu_count() or 1)
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=alone) as pool:
+        waiting = [pool.submit(function, *arguments) for function, arguments in work]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from qsit_metric.backends.training import qwen2, qwen2_split
 from qsit_metric.levels import LEVELS
 from qsit_metric.prompts import AUTHORS, TRAIN
 
+from ..data.frozen import Frozen
 from ..errors import RecipeError
+from ..mixture import SETS
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 PAD, _, EOS, IMAGE, VIDEO = SPECIALS
@@ -138,3 +140,9 @@ def _pieces(text: str) -> list[str]:
 
 def _token(content: str) -> dict[str, Any]:
     return {"content": content, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+
+
+def texts_of(*frozen: Frozen) -> list[str]:
+    """Every question and answer in the rows of some data, for the tokenizer."""
+    rows = [row for one in frozen for name in SETS for row in one.rows(name)]
+    return [text for row in rows for turn in row.turns for text in turn]

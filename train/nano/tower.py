@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -19,16 +20,23 @@ import torch
 from torch.nn import functional
 
 from qsit_metric.backends.training import LlavaOnevision
-from qsit_metric.files import write_atomic
+from qsit_metric.files import Files, commit_folder
+from qsit_metric.journal import check_same
 
 from ..errors import RunError
+from ..model import load_parts
 from ..processes import keep_freed_memory
+from ..recipe import Model
+from .scratch import Scratch, build_base
+from .stages import FILES, Say
 
+SEEN = "tower.json"
+_STATE = "tower.state"
+_STATES = Files(RunError, "state", parents=True)
 _WEIGHT = 10.0  # of a value's squared error beside the kind's cross-entropy; both are then of one size
 _WARMUP = 30  # steps at least, and a fiftieth of all
 _CHECK_EVERY = 20  # steps between two looks whether the loss is finite
 _AT_ONCE = 256  # held-out tiles in one forward pass
-Say = Callable[[str], None]
 
 
 class Tiles(NamedTuple):
@@ -48,7 +56,7 @@ class Tiles(NamedTuple):
 
 
 class Source(Protocol):
-    """Where tiles come from."""
+    """A source of tiles."""
 
     @property
     def kinds(self) -> int:
@@ -94,7 +102,7 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tower can do on pictures that it was not taught with, each judged by the mean over its tiles.
+    """The skill of a tower on pictures that it was not taught with, each judged by the mean over its tiles.
 
     Attributes:
         accuracy: Share of pictures whose kind of degradation is named rightly.
@@ -187,15 +195,14 @@ class _Teacher:
         states = {"core": self.core.state_dict(), "head": self.head.state_dict()}
         file = io.BytesIO()
         torch.save({"step": step, **states, "optimizer": self.optimizer.state_dict()} | {"plan": self._plan()}, file)
-        write_atomic(path, file.getvalue())
+        _STATES.write(path, file.getvalue())
 
     def resume(self, path: Path | None) -> int:
         if path is None or not path.is_file():
             return 0
         found: Mapping[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        if found["plan"] != self._plan():
-            hint = "Remove it, or name another folder."
-            raise RunError.about("state", str(path), f"a state of these lessons: {self._plan()}", hint)
+        made, hint = {"lessons": self._plan()}, "Remove it, or name another folder."
+        check_same(path, {"lessons": found["plan"]}, made, _STATES, what="a state", hint=hint)
         self.core.load_state_dict(found["core"])
         self.head.load_state_dict(found["head"])
         self.optimizer.load_state_dict(found["optimizer"])
@@ -266,3 +273,52 @@ def _judge(found: torch.Tensor, tiles: Tiles, kinds: int) -> Seen:
     told = mean(found)
     accuracy = (told[:, :kinds].argmax(dim=1) == tiles.kinds[firsts]).float().mean()
     return Seen(float(accuracy), srcc(told[:, kinds].tolist(), tiles.values[firsts, 0].tolist()))
+
+
+def make_tower(
+    folder: Path,
+    spec: Scratch,
+    texts: Callable[[], Sequence[str]],
+    tiles: Callable[[], torch.Tensor],
+    source: Callable[[torch.device], Source],
+    lessons: Lessons,
+    *,
+    device: str = "cpu",
+    attention: Literal["sdpa", "eager"] | None = None,
+    say: Say = lambda _: None,
+    **record: Any,
+) -> Path:
+    """Write the base, or hand back the one that is there; a stage that was cut goes on where it was.
+
+    Args:
+        folder: Where it goes, whole or not there; beside it are the untrained model and the state of the teaching.
+        spec: Its sizes.
+        texts: What its tokenizer is trained on.
+        tiles: Gives (N, 3, tile, tile) in -1..1, by which the filters of the patch embedding are scaled.
+        source: What the tower is shown, on a device.
+        lessons: How it is taught.
+        device: Where it is taught.
+        attention: How attention is computed.
+        say: Told how far it is.
+        record: More fields of `tower.json`.
+
+    Returns:
+        The folder; `tower.json` in it says what the tower can do.
+    """
+    state, blank = folder.parent / _STATE, folder.parent / "blank"
+    if folder.is_dir():
+        return folder
+    if not blank.is_dir():
+        build_base(spec, texts(), blank, lessons.seed, tiles())
+    parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention=attention), "train")
+    parts.model.to(device)
+    seen = teach(parts.model, source(parts.device), lessons, state, say)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:
+        written = Path(place) / folder.name
+        parts.model.cpu()
+        parts.save(written)
+        shown = {"tiles": lessons.steps * lessons.batch, "lessons": asdict(lessons)}
+        FILES.write_json(written / SEEN, {**asdict(seen), **record, **shown})
+        commit_folder(written, folder)
+    state.unlink(missing_ok=True)
+    return folder

@@ -1,4 +1,4 @@
-"""The runs that the embedded model is compared with: a set left out, another mixture, a type without scores.
+"""Runs that the embedded model is compared with: a set left out, another mixture, a type without scores.
 
 Paper: Q-SiT, arXiv 2503.09197, Table VII. All of them begin with the same base and tower and see equally many rows.
 """
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsit_metric.files import write_atomic
-
 from ..data.frozen import Frozen, Validation, freeze
 from ..data.rows import Row
 from ..loop import train
@@ -22,7 +20,7 @@ from ..recipe import TrainingRecipe
 from .data.dataset import read_pictures
 from .data.pictures import MadePicture
 from .effort import LEFT_OUT, TWINS
-from .stages import Stages
+from .stages import FILES, Stages
 
 _SECONDS = "seconds.json"  # of the run's last part, if it was cut
 _PARTS = 3  # epochs of the run whose mixture is adjusted
@@ -30,7 +28,7 @@ _PARTS = 3  # epochs of the run whose mixture is adjusted
 
 @dataclass(frozen=True)
 class Trial:
-    """One run.
+    """A run that the model is compared with.
 
     Attributes:
         name: Its folder.
@@ -87,7 +85,7 @@ def ablations(
     places = [output / "ablations" / trial.name for trial in planned]
     stages.side_by_side([(_run, one) for one in zip(recipes, places, strict=True)], abreast)
     rows_found = [_result(trial.title, place) for trial, place in zip(planned, places, strict=True)]
-    write_atomic(output / "ablations.json", json.dumps({"rows": rows_found}, indent=1) + "\n")
+    FILES.write_json(output / "ablations.json", {"rows": rows_found})
 
 
 def leave_outs(stages: Stages, output: Path, recipe: TrainingRecipe, mix: Sizes, rows: int, abreast: int = 0) -> None:
@@ -113,7 +111,7 @@ def _run(recipe: TrainingRecipe, place: Path) -> str:
         return f"{recipe.name}: was done"
     train(recipe, place, quiet=True)
     seconds = round(time.monotonic() - started, 1)
-    write_atomic(place / _SECONDS, json.dumps(seconds) + "\n")
+    FILES.write_json(place / _SECONDS, seconds)
     return f"{recipe.name}: {seconds:.0f} s"
 
 

@@ -24,7 +24,7 @@ from .tower import Tiles
 
 _SIDED = ("mean_shift", "contrast_change")  # level 3 is the untouched picture, either side of it looks different
 KINDS = ("none", *(kind for kind in DISTORTIONS if kind not in _SIDED), *(f"{k}{s}" for k in _SIDED for s in "+-"))
-"""What a tile can be said to have."""
+"""Kinds of degradation that a tile can have."""
 
 _COLOURED = (
     "color_diffusion", "color_shift", "color_quantization", "color_saturation_hsv", "color_saturation_lab", "jpeg",
@@ -53,7 +53,7 @@ def target(picture: MadePicture) -> tuple[int, tuple[float, float]]:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """One row for each tile of some pictures.
+    """A table with a row for each tile of some pictures.
 
     Attributes:
         tiles: (N,) its place in the store.

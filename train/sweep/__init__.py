@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .cost import Cost, cost
-from .fit import fit_folder, fitted_ratio, performance
-from .plan import FRACTIONS, RATIOS, Formula, Plan, RunSpec, plan_step1, plan_step2, spread_ratios
+from ..balance import fitted_ratio
+from .fit import fit_folder, performance
+from .plan import FRACTIONS, RATIOS, Cost, Formula, Plan, RunSpec, cost, plan_step1, plan_step2, spread_ratios
 from .runs import TakenError, Trainer, begun, pending, read_result, run_spec
 
 __all__ = [

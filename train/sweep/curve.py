@@ -25,7 +25,7 @@ _GRID = 513  # places at which a resampled curve is read; 0.4 % of the range apa
 
 @dataclass(frozen=True)
 class Point:
-    """One run.
+    """A run: its ratio and its performance.
 
     Attributes:
         ratio: Its ratio of rows, above 0.
@@ -172,7 +172,7 @@ def _checked(points: Sequence[Point], degree: int) -> tuple[Array, Array]:
 
 
 def _argmax(curve: Polynomial) -> float:
-    """Where a curve is highest in its domain: at an end, or where its derivative is 0."""
+    """The place where a curve is highest in its domain: at an end, or where its derivative is 0."""
     low, high = (float(end) for end in curve.domain)
     slope = curve.deriv()
     # A leading coefficient of rounding size would spoil all roots.
@@ -197,7 +197,7 @@ def _bootstrap(x: Array, y: Array, curve: Polynomial, count: int, seed: int) -> 
 
 
 def _centre_and_noise(x: Array, y: Array, curve: Polynomial) -> tuple[Array, Array]:
-    """What resamples scatter around, and the deviations that they draw from."""
+    """The values that resamples scatter around, and the deviations that they draw from."""
     _, place, repeats = np.unique(x, return_inverse=True, return_counts=True)
     means = (np.bincount(place, y) / repeats)[place]
     n = repeats[place]

@@ -6,7 +6,6 @@ and the mean with scoring (III-C3): the first is the default. Step 2 is the mean
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ _NO_RESULT = "no result"
 
 
 def performance(metrics: Mapping[str, float | None], step: int, formula: Formula = "accuracy") -> float:
-    """One number for one run.
+    """The performance of a run as one number.
 
     Args:
         metrics: "accuracy" of LLVisionQA-dev, 0..1, and for the mean "srcc/SET" and "plcc/SET" of each IQA set, -1..1,
@@ -91,24 +90,6 @@ def fit_folder(
     FILES.write_json(folder / "fit.json", _record(plan, fit, points, left_out))
     FILES.write(folder / "fit.png", picture)
     return fit
-
-
-def fitted_ratio(path: Path, step: int) -> float:
-    """The ratio that a sweep found.
-
-    Args:
-        path: `fit.json`, or the folder that holds it.
-        step: 1 for D2 : D3, 2 for |D2* + D3*| : D1.
-
-    Raises:
-        RunError: No such file, or it is a fit of the other step.
-    """
-    file = path / "fit.json" if path.is_dir() else path
-    fields = dataclasses.replace(FILES, argument="fit").json(file)
-    ratio = fields.get("best_ratio")
-    if fields.get("step") != step or not isinstance(ratio, float):
-        raise RunError.about("fit", str(file), f"the fit of step {step}, but it is of step {fields.get('step')}")
-    return ratio
 
 
 def _metric(metrics: Mapping[str, float | None], name: str) -> float:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from qsit_metric.files import close_in_children, lock
 from qsit_metric.journal import check_same
 
 from ..errors import RunError
+from ..recipe import TrainingRecipe
 from .plan import FILES, Plan, RunSpec
 
 RESULT_FILE = "result.json"
@@ -161,3 +163,38 @@ def _take(descriptor: int, path: Path, what: str) -> None:
         holder = path.read_text(encoding="utf-8") or "another process"
         hint = "Wait for it, or do another run: `python -m train sweep status` lists them."
         raise TakenError.about(what, f"<taken by {holder}>", "a run that nobody else is doing", hint)
+
+
+def proxy_recipe(recipe: TrainingRecipe, spec: RunSpec) -> TrainingRecipe:
+    """The recipe of one run: one epoch, validated once at its end (the paper does not say how long its runs are)."""
+    return recipe.changed(
+        name=f"{recipe.name}-step{spec.step}-{spec.index:03d}",
+        mixture={"sizes": list(spec.sizes)},
+        seed=spec.seed,
+        balance=None,
+        stop={"epochs": 1, "patience": None},
+        validation={"every": 1.0, "scores": True, "also": []},
+        saving={"keep": 1},
+    )
+
+
+def proxy(recipe: TrainingRecipe, *, quiet: bool = False) -> Callable[[RunSpec, Path], Mapping[str, float | None]]:
+    """Make the trainer that `train.sweep.run_spec` calls for each run.
+
+    Args:
+        recipe: The small model's recipe.
+        quiet: No progress bar.
+
+    Returns:
+        A function of a run's spec and folder that trains, or goes on training, and gives the validation's numbers.
+    """
+    from ..loop import train
+
+    def run(spec: RunSpec, folder: Path) -> Mapping[str, float | None]:
+        metrics = train(proxy_recipe(recipe, spec), folder / "run", quiet=quiet).metrics
+        shutil.rmtree(
+            folder / "run" / "models", ignore_errors=True
+        )  # a sweep reads numbers only; 114 models fill disks
+        return metrics
+
+    return run

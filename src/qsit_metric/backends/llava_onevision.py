@@ -28,11 +28,9 @@ from ..prompts import Prompt, Recipe
 from . import placement
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import load_geometry, load_tokenizer
+from .decoding import Generation, GreedyDecoder, answer_likelihoods
 from .dialogue import IMAGE, Dialogue, Ids
 from .features import image_features
-from .generation import Generation
-from .greedy import Decoder
-from .likelihood import answer_likelihoods
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -63,6 +61,10 @@ class LlavaOnevisionBackend(Backend):
         geometry: Its tile geometry.
         recipe: The scoring recipe that it was calibrated with, or None.
         generation: What ends an answer, and the rules against repetition; default: what the model says.
+
+    Attributes:
+        resize_on_device: Send decoded pictures to the model's device in bytes and resize them there, to the same bits;
+            for a GPU that waits for its processor. False: the processor resizes.
     """
 
     name: ClassVar[str] = FAMILY
@@ -83,6 +85,7 @@ class LlavaOnevisionBackend(Backend):
         self.recipe = recipe
         self.generation = generation or Generation.of(getattr(model, "generation_config", None))
         self.rounding = True  # False: linear resize, for finite-difference tests
+        self.resize_on_device = False
         self._recompute = False
         self._dialogue = Dialogue(tokenizer, template)
         self._check_tokens(self._dialogue.tokenizer)
@@ -129,7 +132,8 @@ class LlavaOnevisionBackend(Backend):
     def prepare(self, picture: Picture) -> Prepared:
         """See `Backend.prepare`."""
         layout = plan(self.geometry, picture.height, picture.width)
-        tiles = cut(picture, self.geometry, rounding=self.rounding)
+        device = self.device if self.resize_on_device else None
+        tiles = cut(picture, self.geometry, rounding=self.rounding, device=device)
         return Prepared(_Cut(tiles, layout), layout.tiles, layout.tokens)
 
     def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
@@ -162,7 +166,7 @@ class LlavaOnevisionBackend(Backend):
         with torch.no_grad():
             for prefix, numbers, rows in self._passes(requests, ids):
                 prompts = [self._whole_prompt(ids[n], requests[n][0].tokens) for n in numbers]
-                decoder = Decoder(self.model.lm_head, self._dialogue.tokenizer, self.generation, max_new_tokens)
+                decoder = GreedyDecoder(self.model.lm_head, self._dialogue.tokenizer, self.generation, max_new_tokens)
                 with prefix.questions():
                     found = decoder.run(prefix, rows, [ids[n].after for n in numbers], prompts)
                 replies |= dict(zip(numbers, found, strict=True))

@@ -9,9 +9,9 @@ from ..model.weights import empty, published
 from ..model.weights import load as load_weights
 from .base import Encoded
 from .checkpoint import load_geometry
+from .decoding import Generation
 from .dialogue import IMAGE
 from .features import projected
-from .generation import Generation
 from .llava_onevision import LlavaOnevisionBackend
 from .tokenizer import Tokenizer, qwen2, qwen2_split
 

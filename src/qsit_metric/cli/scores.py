@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import OutputError
 from ..files import Files, Stamp, to_json
@@ -94,83 +93,56 @@ class Line:
     record: Record
     made: Mapping[str, str]
 
-
-class Format(ABC):
-    """How records stand in a file; every record ends with a newline, so that a torn one can be told."""
-
-    suffix: ClassVar[str]
-
-    @abstractmethod
-    def header(self, levels: Sequence[str]) -> str:
-        """What stands before the first record."""
-
-    @abstractmethod
-    def line(self, record: Record, made: Mapping[str, Any]) -> str:
-        """One record with what made it."""
-
-    @abstractmethod
-    def whole(self, content: bytes) -> int:
-        """How many bytes of a file are complete records; what follows is the rest of a broken-off write."""
-
-    @abstractmethod
-    def ours(self, torn: bytes) -> bool:
-        """Whether a file that has not one complete line can be the beginning of a file of this format."""
-
-    @abstractmethod
-    def read(self, content: bytes) -> Iterator[Line]:
-        """Read complete records.
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], probs: Mapping[str, Any]) -> Line:
+        """Read the fields of a line.
 
         Raises:
-            ValueError: This is not such a file; also KeyError, TypeError, AttributeError and csv.Error.
+            ValueError: They are no score; also KeyError, TypeError and AttributeError.
         """
+        numbers = float(fields["score"]), float(fields["unit"]), str(fields["level"])
+        levels = {str(name): float(value) for name, value in probs.items()}
+        record = Record(str(fields["path"]), *numbers, levels, fields.get("note") or None, stamp_of(fields))
+        return cls(record, identity(fields))
 
 
-class Jsonl(Format):
+class Jsonl:
     """One JSON object a line, in full precision, with full provenance."""
 
     suffix = ".jsonl"
-    _start = b'{"path": "'
+    start = b'{"path": "'
+    """How a file begins; what cannot be continued to that is something else."""
+    whole = staticmethod(whole_lines)
 
     def header(self, levels: Sequence[str]) -> str:
         """Nothing."""
         return ""
 
     def line(self, record: Record, made: Mapping[str, Any]) -> str:
-        """`Score.as_dict()` between the path and the provenance."""
+        """`Score.as_dict()` between the path and the provenance, the stamp at the end."""
         fields = {"path": record.path, "score": record.score, "unit": record.unit, "level": record.level}
         note = {"note": record.note} if record.note else {}
-        whole = {**fields, "probs": dict(record.probs), **note, **made, **stamp_fields(record.stamp)}
-        return to_json(whole) + "\n"
-
-    def whole(self, content: bytes) -> int:
-        """Up to the last newline."""
-        return whole_lines(content)
-
-    def ours(self, torn: bytes) -> bool:
-        """It begins as every record does."""
-        return torn.startswith(self._start) or self._start.startswith(torn)
+        return to_json({**fields, "probs": dict(record.probs), **note, **made, **stamp_fields(record.stamp)}) + "\n"
 
     def read(self, content: bytes) -> Iterator[Line]:
-        """See `Format.read`."""
+        """Read whole lines; errors as in `Line.of`."""
         for text in filter(None, map(bytes.strip, content.split(b"\n"))):
             fields = json.loads(text)
-            probs = {str(name): float(value) for name, value in fields["probs"].items()}
-            numbers = float(fields["score"]), float(fields["unit"]), str(fields["level"])
-            record = Record(str(fields["path"]), *numbers, probs, fields.get("note"), stamp_of(fields))
-            yield Line(record, identity(fields))
+            yield Line.of(fields, fields["probs"])
 
 
-class Csv(Format):
+class Csv:
     """A header and one row per picture, numbers with four decimals.
 
-    Args:
-        stamped: Whether rows end with the stamp of their picture; files of before this existed go on without.
+    A file of before rows had stamps goes on without: `read` finds that out for the rows that follow.
     """
 
     suffix = ".csv"
+    start = ",".join(_FIRST).encode()
+    whole = staticmethod(whole_csv)
 
-    def __init__(self, stamped: bool = True) -> None:
-        self._last = _LAST if stamped else _LAST[: -len(_STAMP)]
+    def __init__(self) -> None:
+        self._last: tuple[str, ...] = _LAST
 
     def header(self, levels: Sequence[str]) -> str:
         """The column names; those of the probabilities are the model's level words."""
@@ -183,17 +155,8 @@ class Csv(Format):
         last = {"note": record.note, **identity(made), **stamp_fields(record.stamp)}
         return csv_line([record.path, *numbers, *probs, *(last.get(name) or "" for name in self._last)])
 
-    def whole(self, content: bytes) -> int:
-        """Up to the last newline outside quotes: a path may contain one."""
-        return whole_csv(content)
-
-    def ours(self, torn: bytes) -> bool:
-        """It is the beginning of a header."""
-        start = ",".join(_FIRST).encode()
-        return torn.startswith(start) or start.startswith(torn)
-
     def read(self, content: bytes) -> Iterator[Line]:
-        """See `Format.read`."""
+        """Read whole rows; errors as in `Line.of`, and csv.Error."""
         rows = csv.reader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""), strict=True)
         names = next(rows, [])
         self._last = _LAST if names[-len(_STAMP) :] == list(_STAMP) else _LAST[: -len(_STAMP)]
@@ -202,14 +165,13 @@ class Csv(Format):
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
             fields = dict(zip(names, row, strict=True))
-            probs = {level: float(fields[level]) for level in levels}
-            numbers = float(fields["score"]), float(fields["unit"]), fields["level"]
-            yield Line(
-                Record(fields["path"], *numbers, probs, fields["note"] or None, stamp_of(fields)), identity(fields)
-            )
+            yield Line.of(fields, {level: fields[level] for level in levels})
 
 
-FORMATS: Mapping[str, type[Format]] = {"csv": Csv, "jsonl": Jsonl}
+Format: TypeAlias = "Csv | Jsonl"
+"""How records stand in a file; each ends with a newline, so that a torn one can be told."""
+
+FORMATS: Mapping[str, type[Csv] | type[Jsonl]] = {"csv": Csv, "jsonl": Jsonl}
 
 
 class ScoreFile:
@@ -260,6 +222,7 @@ class ScoreFile:
         if any(list(line.record.probs) != list(levels) for line in self._lines):
             raise self._error(f"a file with the levels of this model ({', '.join(levels)})", _ANOTHER)
         if not self._lines:
+            self._format = self._suffix()
             file.restart()
         file.append("" if self._lines else self._format.header(levels))
 
@@ -295,7 +258,8 @@ class ScoreFile:
     def _open(self) -> Appender:
         file = self._file = Appender(self._path, FILES, self._format.whole)
         try:
-            if not file.content and not self._format.ours(file.torn):
+            start, torn = self._format.start, file.torn
+            if not file.content and not (torn.startswith(start) or start.startswith(torn)):
                 raise ValueError("it has no complete line")
             if file.content:
                 self._lines = list(self._format.read(file.content))

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from .. import catalog
 from ..catalog import ModelRecord
+from ..files import write_atomic
 from .check import problems
 
 __all__ = ["Request", "Stored", "cache_folder", "cached_commit", "file_size", "on_disk", "remember"]
@@ -145,11 +146,9 @@ def remember(request: Request, sha: str) -> None:
     ref = request.store / "refs" / request.revision
     if request.is_commit or cached_commit(request) == sha:
         return
-    draft = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
     try:
         ref.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(sha, encoding="ascii")
-        draft.replace(ref)
+        write_atomic(ref, sha)
     except OSError as error:
         LOGGER.warning(
             "%s: the cache could not note the commit (%s); offline use will not find it", request.repo, error

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from .._version import __version__
 from ..errors import CheckpointError, HubError
+from ..files import sha256
 from . import check
 from .cache import Request, cached_commit, file_size, remember
 from .errors import explain, failures, is_cut, is_unreachable, ways_out
@@ -34,7 +35,6 @@ LOGGER = logging.getLogger("qsit_metric")
 
 _TRIES = 3
 _PAUSE = 1.0
-_CHUNK = 1 << 20
 _TEXT = re.compile(r"[^/\\]+\.(json|txt|jinja)|tokenizer\.model")
 
 
@@ -306,18 +306,11 @@ def _genuine(path: Path, listed: Listed) -> bool:
         return False
     if listed.sha256:
         LOGGER.info("checking %s", path.name)
-        return _digest(path, hashlib.sha256()) == listed.sha256
+        return sha256(path) == listed.sha256
     if listed.blob and len(listed.blob) == 40:
-        start = b"blob %d\0" % path.stat().st_size
-        return _digest(path, hashlib.sha1(start, usedforsecurity=False)) == listed.blob
+        blob = b"blob %d\0" % path.stat().st_size + path.read_bytes()
+        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == listed.blob
     return True
-
-
-def _digest(path: Path, hasher: hashlib._Hash) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
 
 
 def _discard(path: Path) -> None:

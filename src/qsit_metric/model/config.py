@@ -7,7 +7,6 @@ the authors pin never applied them with this kind of attention.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files import Files
 
 FAMILY = "llava_onevision"
 """`model_type` of the checkpoints that this network is for."""
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
+_FILES = Files(CheckpointError, "model", rescue="Download the checkpoint again.")
 _ROPES = ("default", "linear", "llama3", "yarn")
 _ROPE_NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
                  "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")  # fmt: skip
@@ -141,12 +142,7 @@ class Config:
         Raises:
             CheckpointError: It is missing, of another family, or says something that this network does not do.
         """
-        path = folder / "config.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError.about("model", str(path), "a JSON file", "Download it again.") from error
-        return cls.of(raw)
+        return cls.of(_FILES.json(folder / "config.json"))
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Config:
@@ -155,8 +151,6 @@ class Config:
         Raises:
             CheckpointError: See `load`.
         """
-        if not isinstance(raw, Mapping):
-            raise CheckpointError.about("model", f"<config.json with a {type(raw).__name__}>", "an object", _HINT)
         if raw.get("model_type") != FAMILY:
             raise CheckpointError.about("model_type", raw.get("model_type"), f"'{FAMILY}'", _HINT)
         if raw.get("quantization_config") is not None:
@@ -299,7 +293,7 @@ def _rope(section: _Section, positions: int) -> Rope:
         value = settings.get(name)
         if (value is not None or name in needed) and not _positive(value):
             section.refuse(f"rope_parameters.{name}", value, "a number above 0")
-    return Rope(bases.pop() if bases else Rope.theta, kind, settings)
+    return Rope(bases.pop() if bases else Rope.theta, str(kind), settings)
 
 
 def _bases(section: _Section, older: Mapping[str, Any], newer: Mapping[str, Any]) -> set[float]:

@@ -114,9 +114,9 @@ class _Fusable(nn.Module):
         weight = torch.cat([part.weight.data for part in parts])
         bias = None if parts[0].bias is None else torch.cat([part.bias.data for part in parts])
         sizes = [part.out_features for part in parts]
-        for part, rows in zip(parts, weight.split(sizes), strict=True):
+        for part, rows in zip(parts, torch.split(weight, sizes), strict=True):
             part.weight.data = rows
-        for part, row in zip(parts, bias.split(sizes) if bias is not None else (), strict=False):
+        for part, row in zip(parts, torch.split(bias, sizes) if bias is not None else (), strict=False):
             part.bias.data = row
         self._fused = weight, bias
 
@@ -125,7 +125,7 @@ class _Fusable(nn.Module):
         parts = self._parts()
         if self._fused is None or not self._holds(parts, *self._fused):
             return [part(x) for part in parts]
-        return products.linear(x, *self._fused).split([part.out_features for part in parts], dim=-1)
+        return torch.split(products.linear(x, *self._fused), [part.out_features for part in parts], dim=-1)
 
     def _parts(self) -> list[nn.Linear]:
         return [self.get_submodule(name) for name in self.siblings]  # type: ignore[misc]
@@ -147,7 +147,7 @@ class _Fusable(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._fused = None
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fused": None}  # copies of parameters are views of nothing
@@ -167,8 +167,10 @@ class VisionAttention(_Fusable):
 
     def __init__(self, config: Vision) -> None:
         super().__init__()
-        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):  # the order in which optimizers of old runs know them
-            self.add_module(name, Linear(config.hidden, config.hidden))
+        self.k_proj = Linear(config.hidden, config.hidden)  # in the order in which optimizers of old runs know them
+        self.v_proj = Linear(config.hidden, config.hidden)
+        self.q_proj = Linear(config.hidden, config.hidden)
+        self.out_proj = Linear(config.hidden, config.hidden)
         self.heads, self.dropout = config.heads, config.dropout
 
     def forward(self, x: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
@@ -386,7 +388,7 @@ class TextLayer(nn.Module):
         kept = x if wanted is None else x[wanted]
         x = self.self_attn(self.input_layernorm(x), kept, cos, sin, reading, wanted)
         if not len(x):  # only keys and values were wanted; quantised layers cannot do nothing
-            return x  # type: ignore[no-any-return]
+            return x
         return self.mlp(self.post_attention_layernorm(x), x)  # type: ignore[no-any-return]
 
 

@@ -94,11 +94,11 @@ class Whole:
         if len(set(self.lengths)) == 1:
             return _attend(queries, keys, values, len(self.lengths), dropout, causal=not last)
         counts = [1] * len(self.lengths) if last else self.lengths
-        parts = zip(queries.split(counts), keys.split(self.lengths), values.split(self.lengths), strict=True)
-        return torch.cat([_attend(q, k, v, 1, dropout, causal=not last) for q, k, v in parts])
+        split = (torch.split(queries, counts), torch.split(keys, self.lengths), torch.split(values, self.lengths))
+        return torch.cat([_attend(q, k, v, 1, dropout, causal=not last) for q, k, v in zip(*split, strict=True)])
 
     def _keep(self, cache: Cache, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        padded = [pad_sequence(list(part.split(self.lengths)), batch_first=True) for part in (keys, values)]
+        padded = [pad_sequence(list(torch.split(part, self.lengths)), batch_first=True) for part in (keys, values)]
         cache.write(layer, 0, *padded)
 
 
@@ -106,9 +106,7 @@ def _attend(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: int, dropout: float, causal: bool
 ) -> torch.Tensor:
     """Attention of `rows` texts of one length: (rows * length, heads, head) -> (rows * length, heads * head)."""
-    repeats = queries.shape[1] // keys.shape[1]
-    q, k, v = (part.unflatten(0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
-    k, v = (part.repeat_interleave(repeats, dim=1) if repeats > 1 else part for part in (k, v))
+    q, k, v = (torch.unflatten(part, 0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
     return attention(q, k, v, dropout, causal).flatten(0, 1)
 
 
@@ -161,7 +159,10 @@ class Prefix:
     def _place(self, pieces: Sequence[tuple[int, int, Sequence[int]]]) -> tuple[list[int], list[int], torch.Tensor]:
         """Each token's row, its slot behind what was read, and its position; owners are written down."""
         used = [0] * self._cache.rows
-        rows, slots, positions, owners = [], [], [], []
+        rows: list[int] = []
+        slots: list[int] = []
+        positions: list[int] = []
+        owners: list[int] = []
         for row, question, tokens in pieces:
             read = self._counts.get((row, question), 0)
             self._counts[row, question] = read + len(tokens)
@@ -200,7 +201,7 @@ class _Continued:
         places = places.to(queries.device)
         spread = queries.new_zeros(self._cache.rows * self._width, *queries.shape[1:])
         spread[places] = queries
-        seen = _behind(spread.unflatten(0, (self._cache.rows, -1)), *kept, self._mask.to(queries.device))
+        seen = _behind(torch.unflatten(spread, 0, (self._cache.rows, -1)), *kept, self._mask.to(queries.device))
         return seen.flatten(0, 1)[places]
 
     def _rows(self, flat: torch.Tensor) -> torch.Tensor:
@@ -209,7 +210,7 @@ class _Continued:
             spread = flat.new_zeros(self._cache.rows * self._width, *flat.shape[1:])
             spread[self._places.to(flat.device)] = flat
             flat = spread
-        return flat.unflatten(0, (self._cache.rows, self._width))
+        return torch.unflatten(flat, 0, (self._cache.rows, self._width))
 
 
 def _behind(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -222,7 +223,7 @@ def _behind(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tenso
     groups = k.shape[1]
     folded = q.view(rows, width, groups, heads // groups, head).permute(0, 2, 3, 1, 4).flatten(2, 3)
     seen = functional.scaled_dot_product_attention(folded, k, v, mask.repeat(1, 1, heads // groups, 1))
-    return seen.unflatten(2, (heads // groups, width)).permute(0, 3, 1, 2, 4).reshape(rows, width, heads * head)
+    return torch.unflatten(seen, 2, (heads // groups, width)).permute(0, 3, 1, 2, 4).reshape(rows, width, heads * head)
 
 
 def _visible(owners: torch.Tensor, width: int) -> torch.Tensor:

@@ -99,7 +99,7 @@ class _Maker:
         return [self._row("pathway", n, 0, (pathway(self.feedbacks[n], f"{self.seed} {n}"),)) for n in numbers]
 
     def yes_no(self) -> list[_Made]:
-        """As many yes as no: what one side has too much is drawn out."""
+        """Questions with as many yes as no: what one side has too much is drawn out."""
         made = self._written("yes_no")
         sides = [[one for one in made if one.draft.answer == answer] for answer in ("Yes", "No")]
         count = min(len(sides[0]), len(sides[1]), self.limits.get("yes_no", 2 * len(made)) // 2)
@@ -128,7 +128,7 @@ class _Maker:
         return [self._choice(one, position) for one, position in zip(made, placed, strict=True)]
 
     def conversations(self) -> list[Row]:
-        """One per feedback; the five topics come equally often."""
+        """Conversations, one per feedback; the five topics come equally often."""
         numbers = self._limited("conversation", list(range(len(self.feedbacks))))
         shuffled = list(numbers)
         random.Random(f"topics {self.seed}").shuffle(shuffled)
@@ -229,7 +229,7 @@ def ask(question: str, answer: str, distractors: Sequence[str], position: int, s
 
 
 def pathway_questions() -> tuple[str, ...]:
-    """What is asked before a pathway: the question of the published prompts first."""
+    """List the questions before a pathway: the one of the published prompts first."""
     return (DESCRIBE, *read_words("templates")["pathway"]["questions"])
 
 

@@ -46,7 +46,7 @@ class BadReply(DataError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and how to ask.
+    """A chat endpoint, and how it is asked.
 
     Args:
         base_url: Up to and without `/chat/completions`, for example "http://localhost:8000/v1".
@@ -207,7 +207,7 @@ class EndpointWriter:
 
 
 def messages(task: Task) -> list[dict[str, str]]:
-    """What is sent for a task; equal feedback gives equal messages."""
+    """Write the messages for a task; equal feedback gives equal messages."""
     prompts = read_words("prompts")
     wanted = prompts.get(task.kind, "").replace("{topic}", prompts["topics"].get(task.topic, ""))
     user = f"Feedback: {json.dumps(_shown(task.feedback), ensure_ascii=False)}\n\n{wanted}"
@@ -292,7 +292,7 @@ def _content(reply: object) -> tuple[str, bool]:
 
 
 def _cause(error: Exception | None) -> str:
-    """What went wrong; the client's own "Connection error." says less than what is below it."""
+    """Say what went wrong; the client's own "Connection error." says less than what is below it."""
     status = getattr(error, "status_code", None)
     return f"HTTP Error {status}" if status else str((error and error.__cause__) or error)
 

@@ -8,19 +8,16 @@ What is negated, contradicts itself or has no known word gives no fact, and so n
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from qsit_metric.errors import EvaluationError, shorten
-from qsit_metric.evaluation.manifest import check_image
+from qsit_metric.errors import shorten
 
 from ...errors import DataError
-from ..rows import IMAGE, Refusals, read_elements
+from ..rows import IMAGE, Refusals, checked_image, checked_mos, encodable, read_elements
 from .vocabulary import Attribute, Step, overall_quality, places
 from .vocabulary import attributes as all_attributes
 
@@ -30,7 +27,7 @@ _KNOWN = (*_REQUIRED, "mos", "source")
 
 @dataclass(frozen=True)
 class Feedback:
-    """One person's feedback on one picture.
+    """The feedback of one person on one picture.
 
     Attributes:
         image: Path below the image root, with forward slashes.
@@ -72,10 +69,10 @@ class Feedback:
         source = fields.get("source", "")
         if not isinstance(source, str):
             raise DataError(f"{where}: `source` is {shorten(source)}, expected text")
-        image = _image(fields["image"], where)
+        image = checked_image(fields["image"], where)
         attributes = _attributes(fields["attributes"], where)
         conclusion = _text(fields["conclusion"], "conclusion", where)
-        return cls(image, attributes, conclusion, source, _mos(fields.get("mos"), where))
+        return cls(image, attributes, conclusion, source, checked_mos(fields.get("mos"), where))
 
 
 def read_feedback(path: Path, refusals: Refusals | None = None) -> list[Feedback]:
@@ -105,14 +102,6 @@ def read_feedback(path: Path, refusals: Refusals | None = None) -> list[Feedback
     return feedbacks
 
 
-def _image(value: Any, where: str) -> str:
-    try:
-        check_image(value)
-    except EvaluationError as error:
-        raise DataError(f"{where}: {error}") from error
-    return str(value)
-
-
 def _attributes(value: object, where: str) -> tuple[tuple[str, str], ...]:
     if isinstance(value, Mapping):
         pairs = [(str(name).strip(), text) for name, text in value.items()]
@@ -128,17 +117,9 @@ def _attributes(value: object, where: str) -> tuple[tuple[str, str], ...]:
 def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: `{name}` is {shorten(value)}, expected text")
-    if IMAGE in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if IMAGE in value or not encodable(value):
         raise DataError(f"{where}: `{name}` holds {IMAGE} or half a surrogate pair, expected plain text")
     return value.strip()
-
-
-def _mos(value: object, where: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError(f"{where}: `mos` is {shorten(value)}, expected a finite number")
-    return float(value)
 
 
 _CLAUSES = re.compile(r"[,;.!]|\b(?:but|while|whereas|although|though|however|and yet)\b")
@@ -153,7 +134,7 @@ _GOOD = re.compile(r"^(?:very |quite |rather )?(?:good|excellent|great|perfect)$
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that the feedback says.
+    """A statement of the feedback: an attribute, its step, a place.
 
     Attributes:
         attribute: What it is about.

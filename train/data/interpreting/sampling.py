@@ -46,7 +46,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Sample(Generic[T]):
-    """What was chosen of one source.
+    """The pictures chosen of one source, and its moments before and after.
 
     Attributes:
         items: The chosen ones, in their order.

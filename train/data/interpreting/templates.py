@@ -72,7 +72,7 @@ def _how(known: Sequence[Fact], rng: random.Random) -> Iterator[Draft]:
 
 
 def _what_place(known: Sequence[Fact], rng: random.Random) -> Iterator[Draft]:
-    """Which part is so. A defect is taken to be where it is said to be; of a merit, another part must lack it."""
+    """Ask which part is so. A defect is taken to be where it is said to be; of a merit, another part must lack it."""
     for fact in known:
         same = [one for one in known if one.attribute == fact.attribute and one.index == fact.index]
         if not fact.place or len(same) > 1:
@@ -112,7 +112,7 @@ def _short(text: str) -> str:
 
 
 def _unique(drafts: Sequence[Draft] | Iterator[Draft]) -> list[Draft]:
-    """One draft per question text."""
+    """Keep one draft per question text."""
     return list({draft.question: draft for draft in drafts}.values())
 
 
@@ -173,7 +173,7 @@ def _consumers(known: Sequence[Fact], rng: random.Random) -> tuple[str, str]:
 
 
 def _other(feedback: Feedback, rng: random.Random) -> tuple[str, str]:
-    """What the person said first, then the rest."""
+    """Tell what the person said first, then the rest."""
     said = [f"{name[:1].upper()}{name[1:]}: {text}" if name else text for name, text in feedback.attributes]
     first, *rest = (closed(text) for text in said)
     return first, " ".join(rest) if rest else "Nothing else stands out."

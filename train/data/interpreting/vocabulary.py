@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an attribute's scale.
+    """A step of an attribute's scale.
 
     Attributes:
         words: How people say it; the first ones are adjectives.
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute.
+    """An attribute of a picture's quality, graded in three steps.
 
     Attributes:
         name: As it is shown in reports.
@@ -59,8 +59,9 @@ class Attribute:
         if middle is None:
             light = tuple(f"slightly {word}" for word in first.asked)
             middle = Step(light, light, first.problem)
-        texts = (tuple(fields[name]) for name in ("aliases", "nouns"))
-        return cls(fields["name"], *texts, (first, middle, last), fields["family"], fields.get("excluding", False))
+        aliases, nouns = tuple(fields["aliases"]), tuple(fields["nouns"])
+        steps = (first, middle, last)
+        return cls(fields["name"], aliases, nouns, steps, fields["family"], fields.get("excluding", False))
 
     def denied(self, step: int) -> tuple[tuple[int, ...], ...]:
         """Steps that are wrong where `step` is right: for each question with the answer no, those to choose from.
@@ -88,7 +89,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known of one distortion; each text completes a sentence.
+    """Causes, advice and tools for one distortion; each text completes a sentence.
 
     Attributes:
         causes: "A likely cause is ...".
@@ -127,7 +128,7 @@ def places() -> Mapping[str, Place]:
 
 @cache
 def knowledge() -> Mapping[str, Knowledge]:
-    """What is known of each distortion, by its name in `Step.problem`."""
+    """Causes, advice and tools for each distortion, by its name in `Step.problem`."""
     found = read_words("vocabulary")["knowledge"]
     return MappingProxyType({problem: Knowledge.from_json(one) for problem, one in found.items()})
 

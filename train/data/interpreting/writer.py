@@ -1,4 +1,4 @@
-"""What a writer is asked and what it gives: one task per feedback and kind, drafts of conversations. Pure."""
+"""The contract of writers: tasks about feedback, drafts of questions and conversations. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOPICS = ("causes", "advice", "tools", "consumers", "other")
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to write about one feedback.
+    """A task: one kind of text about one feedback.
 
     Attributes:
         feedback: What the person said.
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Draft:
-    """One conversation to be, or one question with its options.
+    """A draft of a conversation, or of a question with its options.
 
     Attributes:
         kind: "yes_no", "what", "how" or "conversation".

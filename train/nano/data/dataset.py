@@ -8,10 +8,8 @@ pictures are there.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from qsit_metric import console
 from qsit_metric.evaluation.manifest import Item
 from qsit_metric.files import Files
 from qsit_metric.journal import Marker
@@ -31,7 +30,7 @@ from ...data.interpreting.build import INSTRUCTION
 from ...data.rows import Row
 from ...data.scoring import scoring_row
 from ...errors import DataError
-from ...processes import alone
+from ..stages import in_processes
 from .contents import SIZES, Content, content, draw_name, photographed
 from .feedback import SOURCE, WRITER, feedback
 from .kadid import SCALE
@@ -133,9 +132,10 @@ def make_dataset(
     """
     how = {"seed": seed, "form": form, **asdict(amounts)}
     _check(how, workers)
-    Marker(folder / _MAKING, how, _FILES, what="data", hint="Name another folder.").claim()
-    if (folder / "data" / "data.json").is_file():
+    marker = Marker(folder / _MAKING, how, _FILES, what="data", hint="Name another folder.")
+    if (folder / "data" / "data.json").is_file() and marker.read() is not None:
         return Frozen.load(folder / "data")
+    marker.claim()
     portions = list(_portions(folder, amounts, seed, form))
     _do([one for one in portions if not one.record.is_file()], workers or os.cpu_count() or 1, quiet)
     pictures = {name: [picture for one in portions if one.name == name for picture in _read(one)] for name in _SETS}
@@ -145,7 +145,7 @@ def make_dataset(
 
 
 def read_pictures(folder: Path, name: str) -> list[MadePicture]:
-    """What is known of the pictures of a set that was made.
+    """Read what is known of the pictures of a set that was made.
 
     Args:
         folder: The folder of `make_dataset`.
@@ -250,31 +250,18 @@ def _read(portion: _Portion) -> list[MadePicture]:
 
 def _do(portions: Sequence[_Portion], workers: int, quiet: bool) -> None:
     """All portions, side by side; the first error ends the others."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    total = sum(one.stop - one.start for one in portions)
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not total) as bar:
-        task = bar.add_task("pictures", total=total)
+    total, made = sum(one.stop - one.start for one in portions), 0
+    with console.progress("pictures", total, quiet=quiet or not total) as move:
         for count in _done(portions, workers):
-            bar.advance(task, count)
+            made += count
+            move(made, total)
 
 
 def _done(portions: Sequence[_Portion], workers: int) -> Iterator[int]:
     """How many pictures each portion had, as the portions get done."""
     if workers == 1 or len(portions) < 2:
-        yield from map(_fill, portions)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(portions)), mp_context=context, initializer=alone) as pool:
-        waiting = [pool.submit(_fill, portion) for portion in portions]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return map(_fill, portions)
+    return in_processes([(_fill, (one,)) for one in portions], workers)
 
 
 def _check(how: Mapping[str, object], workers: int) -> None:
@@ -345,7 +332,7 @@ def _rounds(said: Sequence[Feedback], seed: int, rng: np.random.Generator) -> li
 
 
 def _bare(row: Row, rng: np.random.Generator) -> Row:
-    """Half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
+    """Take half of the multiple-choice questions without the instruction, as `prompts.multiple_choice` asks them.
 
     A model that starts from nothing takes a question without it for a free one.
     """

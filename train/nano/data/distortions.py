@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...data.corruptions import Floats
+from ...data.corruptions import LUMA, Floats, as_floats, as_picture
 
 # RGB of Y, Cb and Cr in the video range of BT.601, all in units of 255.
 _FROM_YCBCR = np.array(((1.1644, 0.0, 1.5960), (1.1644, -0.3918, -0.8130), (1.1644, 2.0172, 0.0)), dtype=np.float32)
@@ -122,17 +122,16 @@ def _unit(kernel: npt.NDArray[Any]) -> Floats:
     return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
 
-_LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
 _PALETTE_SIDE = 128  # the palette is chosen on a picture of this size: the time is in the choice
 
 
 def color_quantization(x: Floats, colours: float, rng: np.random.Generator) -> npt.NDArray[Any]:
     """Leave a number of colours, chosen by median cut and k-means, and dither (Floyd-Steinberg) between them."""
-    picture = _picture(x)
+    picture = as_picture(x)
     small = picture.copy()
     small.thumbnail((_PALETTE_SIDE, _PALETTE_SIDE), Image.Resampling.NEAREST)
     palette = small.quantize(round(colours), Image.Quantize.MEDIANCUT, kmeans=1)
-    return _floats(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"))
+    return as_floats(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"))
 
 
 def jpeg2000(x: Floats, ratio: float, rng: np.random.Generator) -> npt.NDArray[Any]:
@@ -155,7 +154,7 @@ def pixelate(x: Floats, strength: float, rng: np.random.Generator) -> npt.NDArra
 
 def quantization(x: Floats, levels: float, rng: np.random.Generator) -> npt.NDArray[Any]:
     """Leave a number of values; thresholds by Otsu's criterion on the grey picture, the same for all channels."""
-    grey = np.rint(x @ _LUMA * 255).astype(np.intp)
+    grey = np.rint(x @ LUMA * 255).astype(np.intp)
     table = otsu_values(np.bincount(grey.ravel(), minlength=256)[:256], round(levels))
     return (table / np.float32(255))[np.rint(x * 255).astype(np.intp)]
 
@@ -206,17 +205,9 @@ def _there_and_back(side: int, small: int) -> npt.NDArray[np.intp]:
 
 def _recoded(x: Floats, name: str, options: dict[str, Any]) -> Floats:
     stream = io.BytesIO()
-    _picture(x).save(stream, name, **options)
+    as_picture(x).save(stream, name, **options)
     with Image.open(stream) as decoded:
-        return _floats(decoded.convert("RGB"))
-
-
-def _picture(x: Floats) -> Image.Image:
-    return Image.fromarray(np.rint(x * 255).astype(np.uint8))
-
-
-def _floats(picture: Image.Image) -> Floats:
-    return np.asarray(picture, dtype=np.float32) / np.float32(255)
+        return as_floats(decoded.convert("RGB"))
 
 
 _EDGE_SIGMA = 4.0  # how far from an edge its colours still come apart, in pixels
@@ -278,7 +269,7 @@ def from_lab(lab: Floats) -> Floats:
 
 def _edges(x: Floats) -> Floats:
     """(H, W) in 0..1: strength of the edges around, from its first to its ninety-ninth percentile."""
-    down, right = np.gradient(x @ _LUMA)
+    down, right = np.gradient(x @ LUMA)
     strength = convolve(np.hypot(down, right)[..., np.newaxis], gaussian(_EDGE_SIGMA))[..., 0]
     low, high = np.percentile(strength[::2, ::2], (1, 99))
     if high - low < 1e-6:

@@ -82,7 +82,7 @@ def leaves(rng: np.random.Generator, height: int, width: int, texture: Floats | 
 
 
 def leaf(rng: np.random.Generator, cover: Floats, colour: np.ndarray, field: Floats, gain: float) -> Floats:
-    """What a leaf looks like on its window: colour, a piece of the texture, light from one side."""
+    """Colour a leaf on its window: its colour, a piece of the texture, light from one side."""
     high, wide = cover.shape
     top = rng.integers(0, field.shape[0] - high + 1)
     left = rng.integers(0, field.shape[1] - wide + 1)
@@ -179,7 +179,7 @@ _CENTRES = {"left": (0.5, 0.22), "right": (0.5, 0.78), "top": (0.22, 0.5), "bott
 
 
 def shapes(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, Facts]:
-    """One to five shapes of one form and colour, side by side or below each other, on textured ground."""
+    """Draw one to five shapes of one form and colour, side by side or below each other, on textured ground."""
     found, colour = _ground_and_colour(rng, height, width)
     form, count = SHAPES[rng.integers(len(SHAPES))], int(rng.integers(1, 6))
     place = PLACES[rng.integers(len(PLACES))]

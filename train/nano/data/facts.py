@@ -42,7 +42,7 @@ _CLEAR = 0.45  # share of the pixels that the dominant colour has at least, and 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a picture shows; "" is what is not known, or does not apply.
+    """Facts about what a picture shows; "" is what is not known, or does not apply.
 
     Attributes:
         kind: A key of `KINDS`.
@@ -90,7 +90,7 @@ def layout(image: Image.Image) -> str:
 
 
 def _named(x: Floats) -> dict[str, np.ndarray]:
-    """Which pixels have which colour; those between two names have none."""
+    """Find which pixels have which colour; those between two names have none."""
     value, spread = x.max(axis=2), np.ptp(x, axis=2)
     saturation = spread / np.maximum(value, 1e-3)
     hue = _hue(x, value, spread)

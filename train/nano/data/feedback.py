@@ -21,7 +21,7 @@ _KNOWING = ("causes", "advice", "tools")
 
 
 def feedback(picture: MadePicture, rng: np.random.Generator, level: bool = True) -> Feedback:
-    """What a careful viewer who knows the degradation would say: it, its cause, something right, a conclusion.
+    """Write what a careful viewer who knows the degradation would say: it, its cause, something right, a conclusion.
 
     Args:
         picture: The picture.
@@ -35,7 +35,7 @@ def feedback(picture: MadePicture, rng: np.random.Generator, level: bool = True)
 
 
 def one_of(texts: Sequence[str], rng: np.random.Generator) -> str:
-    """One of some texts, each equally often."""
+    """Draw one of some texts, each equally often."""
     return texts[int(rng.integers(len(texts)))]
 
 
@@ -89,7 +89,7 @@ def _praised(picture: MadePicture, rng: np.random.Generator, named: Sequence[str
 
 
 def _conclusion(picture: MadePicture, rng: np.random.Generator, level: bool) -> str:
-    """With a level, or of pictures without a score nothing that is one."""
+    """Conclude with a level, or for pictures without a score with nothing that is one."""
     if picture.mos is None or not level:
         slight = all(one.grade <= SLIGHT for one in picture.degradations)
         return one_of(_phrases("unscored")["slight" if slight else "severe"], rng)
@@ -127,7 +127,7 @@ class SyntheticWriter:
 
 
 def _as_many(drafts: list[Draft], task: Task) -> list[Draft]:
-    """One how-question for each what-question, and one where there is none: the templates have four times as many."""
+    """Keep one how-question for each what-question, or one: the templates have four times as many."""
     how = [draft for draft in drafts if draft.kind == "how"]
     what = [draft for draft in drafts if draft.kind == "what"]
     rng = random.Random(f"how {task.seed} {task.number} {task.feedback.image}")

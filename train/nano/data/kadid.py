@@ -33,7 +33,7 @@ Degrade = Callable[[Floats, float, np.random.Generator], npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Distortion:
-    """One degradation.
+    """A degradation of KADID-10k.
 
     Attributes:
         apply: (picture (H, W, 3) in 0..1, strength, random numbers) -> picture.

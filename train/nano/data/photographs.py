@@ -43,7 +43,7 @@ _TINTS = (
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph.
+    """A photograph that a package brings along.
 
     Attributes:
         file: Its name in the package's folder of pictures.
@@ -287,7 +287,7 @@ def _part(size: tuple[int, int], rng: np.random.Generator, split: Split) -> Imag
 
 
 def _form(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """Where a thing is: a closed line of some waves around a centre, or what lies below a rough horizon."""
+    """Draw the mask of a thing: a closed line of some waves around a centre, or what lies below a rough horizon."""
     if rng.random() < 0.25:
         return _below(size, rng)
     mask = Image.new("L", (2 * size[0], 2 * size[1]))

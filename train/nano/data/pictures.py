@@ -86,7 +86,7 @@ def wordings() -> Wordings:
 
 @dataclass(frozen=True)
 class Degradation:
-    """What was done to a picture.
+    """A degradation of a picture.
 
     Attributes:
         kind: One of `DISTORTIONS`, or of `CORRUPTIONS`.
@@ -165,7 +165,7 @@ class MadePicture:
         return round(mean_mos(self.degradations[0].kind, self.degradations[0].level), 4)
 
     def drawn_mos(self, rng: np.random.Generator) -> float:
-        """What people gave this one picture: a draw around `mos`; of a picture that has a score."""
+        """Draw a score that people gave this one picture, around `mos`; of a picture that has a score."""
         if not self.degradations:
             return drawn_mos(None, 1.0, rng)
         return drawn_mos(self.degradations[0].kind, self.degradations[0].level, rng)
@@ -191,7 +191,7 @@ def tone_of(image: Image.Image) -> Tone:
 
 
 def draw_degradation(rng: np.random.Generator) -> Degradation:
-    """One of the 25, each equally often; levels 1 to 5, two fifths of them whole."""
+    """Draw one of the 25, each equally often; levels 1 to 5, two fifths of them whole."""
     kind = DISTORTIONS[rng.integers(len(DISTORTIONS))]
     return Degradation(kind, _level(rng))
 

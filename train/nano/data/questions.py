@@ -22,9 +22,9 @@ from ...data.rows import Refusals, Row
 from ...errors import DataError
 from .drawings import PAINTS, WORDS, shapes_subject
 from .facts import COLOURS, COUNTS, KINDS, LAYOUTS, PLACES, SHAPES, Facts
-from .feedback import FOLDER, SOURCE, WRITER, feedback, one_of
+from .feedback import SOURCE, WRITER, feedback, one_of
 from .photographs import PHOTOGRAPHS
-from .pictures import MadePicture
+from .pictures import FOLDER, MadePicture
 
 _OPPOSITE = {"Yes": "No", "No": "Yes"}
 _OTHER = ("contrast", "exposure", "colour", "tint")  # families that Q-Bench counts as "other", not as distortions
@@ -98,7 +98,7 @@ def _options(name: str, it: str, rng: np.random.Generator, number: int) -> tuple
 
 
 def _others(name: str, it: str, rng: np.random.Generator) -> list[str]:
-    """What it might be; of drawn subjects, too, so that a drawn one in a question is not always the right one."""
+    """List what else it might be; drawn subjects, too, so that one of these in a question is not always right."""
     found = list(_OPTIONS[name])
     if name == "subject":
         found += [f'the word "{one_of(WORDS, rng)}"' for _ in range(_WRITTEN)]
@@ -168,7 +168,7 @@ def _rarest(drafts: Sequence[Draft], before: Sequence[Draft]) -> Draft:
 
 
 def _asked_for(draft: Draft) -> str:
-    """What a yes/no question asks for; of the others the answers are compared across all questions."""
+    """The words that a yes/no question asks for; of the others the answers are compared across all questions."""
     return " ".join(draft.question.rstrip("?").split()[-2:]) if draft.kind == "yes_no" else ""
 
 

@@ -33,7 +33,7 @@ from ...data.interpreting.writer import Draft
 from ...data.rows import Refusals, Row
 from ...data.scoring import Scale, hold_out, scoring_row
 from ...errors import DataError
-from ..base import texts_of
+from ..tokenizer import texts_of
 from .pictures import COLOURS, COUNTS, DEGRADATIONS, PLACES, SCENES, SHAPES, Drawing, as_image, degrade, draw, quality
 
 SCALES: Mapping[str, Scale] = MappingProxyType({"north": Scale(0.0, 100.0), "south": Scale(1.0, 5.0)})
@@ -188,7 +188,7 @@ class Degraded:
 
 
 def feedback(picture: Degraded, rng: np.random.Generator) -> Feedback:
-    """What a careful viewer would say: the degradation, two things that are right, and the conclusion."""
+    """Write what a careful viewer would say: the degradation, two things that are right, and the conclusion."""
     said = []
     name, strong, light, absent = _SAID[picture.kind]
     word = absent if picture.strength < _NONE else light if picture.strength < _LIGHT else strong
@@ -246,14 +246,14 @@ def asked(pictures: Sequence[Degraded], count: int, seed: int) -> list[Asked]:
 
 
 def question(one: Asked, number: int) -> Question:
-    """As LLVisionQA has it."""
+    """Write it as a question of LLVisionQA."""
     concern: Concern = "other" if _SAID[one.picture.kind][0] in _OTHER else "distortion"
     kind: Any = "yes-no" if one.draft.kind == "yes_no" else one.draft.kind
     return Question(str(number), one.picture.image, one.draft.question, one.options, one.place, kind, concern)
 
 
 def choice(one: Asked, number: int) -> Row:
-    """As D2 has it: with the instruction, or as LLVisionQA asks."""
+    """Write it as a row of D2: with the instruction, or as LLVisionQA asks."""
     text = multiple_choice(one.draft.question, one.options) + (INSTRUCTION if number % 2 else "")
     return Row(f"choice/{number:06d}", one.picture.image, ((text, LETTERS[one.place]),), "tiny")
 

@@ -19,10 +19,9 @@ from ...loop import train
 from ...recipe import TrainingRecipe, load_recipe
 from ...sweep.curve import Fit
 from ..algorithm1 import Algorithm1, Found, Search, epoch_sizes
-from ..base import SEEN, make_tower
 from ..scratch import Scratch, count_parameters
 from ..stages import Say, Stages, read_json
-from ..tower import Lessons
+from ..tower import SEEN, Lessons, make_tower
 from .data import Amounts, all_texts, make_data
 from .pictures import take_crops
 
@@ -183,7 +182,7 @@ class _Tiny(Algorithm1):
 
 
 def _make_base(spec: Scratch, texts: Sequence[str], recipe: TrainingRecipe, folder: Path, effort: Effort) -> str:
-    """One base: tower, then general rows. Runs in a process of its own."""
+    """Make one base: tower, then general rows. Runs in a process of its own."""
     crops = take_crops(effort.crops, spec.tile, recipe.seed)
     make_tower(
         folder / "tower",

@@ -1,1 +1,0 @@
-"""The tables of the paper, each from the runs that it needs."""

@@ -1,1 +1,0 @@
-"""Former places of what is in `qsit_metric.cli` now."""
