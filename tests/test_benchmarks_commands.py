@@ -20,7 +20,10 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program of the checkout, which nobody installs
 
 from benchmarks.__main__ import COMMANDS, build
+from benchmarks.artefacts import fig7, table4
 from qsit_metric import QSiT
+from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
+from qsit_metric.evaluation import bootstrap_interval
 from tests.miniature_sets import build as build_sets
 from tests.training import small_base
 
@@ -209,7 +212,6 @@ def test_table6_wants_a_judge_with_a_name_and_golden_texts(data: Path, model: Pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.xdist_group("fig7")
 def test_table7_and_figures_without_a_model(tmp_path: Path, ablation: Path) -> None:
     assert typed("table7", ablation, "-o", tmp_path).exit_code == 0
     assert any(row["scoring"] == "0.5" for row in rows(tmp_path / "table7.csv"))
@@ -230,7 +232,20 @@ def test_fig6_is_a_figure_and_a_page_for_each_model(data: Path, model: Path, tmp
     assert typed("fig6", tmp_path / "no.png", "-m", model, "-o", tmp_path).exit_code == 2
 
 
-@pytest.mark.xdist_group("fig7")
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of a few tokens, intervals of a few rounds, a model that is not counted; the tables' own tests do that."""
+    generate = LlavaOnevisionBackend.generate
+    monkeypatch.setattr(
+        LlavaOnevisionBackend, "generate", lambda self, asked, limit: generate(self, asked, min(limit, 4))
+    )
+    monkeypatch.setattr(
+        table4, "bootstrap_interval", lambda *given, **named: bootstrap_interval(*given, **{**named, "rounds": 20})
+    )
+    monkeypatch.setattr(fig7, "_counted", lambda *_: None)
+
+
+@pytest.mark.usefixtures("brief")
 def test_all_makes_what_it_can_and_says_what_not(data: Path, model: Path, tmp_path: Path, ablation: Path) -> None:
     wanted = ("all", "-m", model, "--data-root", data, "-o", tmp_path)
     done = typed(*wanted, "--ablation", ablation, "--sweep", tmp_path / "no")

@@ -105,3 +105,17 @@ def test_two_locks_of_one_process_exclude_each_other(tmp_path):
         assert (first, second) == (True, False)
     with locked(path) as again:
         assert again
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "runs" / "first"
+    with pytest.raises(FileNotFoundError), files.new_folder(place) as work:
+        (work / "half").write_text((work / "gone").read_text())
+    assert list(place.parent.iterdir()) == []
+    for content in ("old", "new"):
+        with files.new_folder(place) as work:
+            assert list(work.iterdir()) == []
+            (work / content).touch()
+            assert content == "old" or (place / "old").exists(), "what was there stays until the block is done"
+    assert [path.name for path in place.iterdir()] == ["new"]
+    assert [path.name for path in place.parent.iterdir()] == ["first"]

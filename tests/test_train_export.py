@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -32,7 +31,7 @@ from train.commands.export import export_command
 from train.errors import RunError
 from train.export import check_target, checkpoint_of, export, push
 from train.model import JointModel, load_parts
-from train.recipe import Model
+from train.recipe import Model, parse_yaml
 
 PICTURE = IMAGES / "tiny_7x5.png"
 FACTS = {
@@ -164,9 +163,9 @@ def test_large_models_are_cut_into_shards(run, tmp_path, monkeypatch):
 def test_the_card(run, tmp_path):
     text = (export(run, tmp_path / "mine", licence="apache-2.0").folder / "README.md").read_text()
     _, head, body = text.split("---\n", 2)
-    assert yaml.safe_load(head)["license"] == "apache-2.0"
-    assert yaml.safe_load(head)["library_name"] == "transformers"
-    assert yaml.safe_load(head)["base_model"].count("/") == 1
+    assert parse_yaml(head)["license"] == "apache-2.0"
+    assert parse_yaml(head)["library_name"] == "transformers"
+    assert parse_yaml(head)["base_model"].count("/") == 1
     for part in ("# mine", 'QSiT("mine")', "| loss_scoring | 0.5123 |", "| accuracy | undefined |", "cd" * 32, "ab" * 32,
                  "| scoring (D1) | 15943 |", "| 2 | 100 | 300 | 104 |", "transformers 5.23.0", "## Limits"):  # fmt: skip
         assert part in body

@@ -30,14 +30,14 @@ _SPOKES = {"yes-no": "yes_no", "in-context distortion": "in_context_distortion",
 
 
 def page(request: Request) -> Page:
-    """The rings of the paper, and of what has been run."""
+    """Fig. 5: the rings of the paper, and of what has been run."""
     drawn = under(rows(request.done.get("scores", ()), request.done.get("questions", ())), radar_rows())
     caption = "Fig. 5: (SRCC + PLCC) / 2 on each set, and accuracy on each kind of question"
     return Page(figures={caption: save_png(radar(drawn), request.options.output / "fig5.png")})
 
 
 def rows(scores: Sequence[Results], questions: Sequence[Results]) -> list[Cells]:
-    """One row a model, as `benchmarks.artefacts.fig5` draws it.
+    """One row a model, as `radar` draws it.
 
     Args:
         scores: Runs of kind "scores"; of several parts of a set, the one that `table4.PARTS` names first is drawn.

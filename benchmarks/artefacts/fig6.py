@@ -161,7 +161,7 @@ def _text(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Without characters that have no shape, such as control characters."""
+    """Text without characters that have no shape, such as control characters."""
     return "".join(one if one.isprintable() or one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 

@@ -74,7 +74,7 @@ def page(request: Request) -> Page:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one task; None where it was neither counted nor measured."""
+    """Cost of one task; None where it was neither counted nor measured."""
 
     tflop: float | None = None
     latency: float | None = None
@@ -85,7 +85,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Found:
-    """All about one model.
+    """What was counted and measured of one model.
 
     Attributes:
         name: Its name.
@@ -158,7 +158,7 @@ Join = Callable[[Iterable[float]], float]
 
 
 def _joined(first: Cost, second: Cost, how: Join, memory: Join) -> Cost:
-    """Of two tasks; None as soon as one is."""
+    """Cost of two tasks together; unknown as soon as that of one of them is."""
     return Cost(
         _of_both(how, first.tflop, second.tflop),
         _of_both(how, first.latency, second.latency),
@@ -208,7 +208,7 @@ def clock(metric: QSiT, image: Any, new_tokens: int, repeats: int) -> Clocked:
 
 
 def _flows(metric: QSiT, image: Any, new_tokens: int) -> dict[str, Callable[[], int]]:
-    """Task -> what does it and says how many tokens it wrote."""
+    """Function of each task, which does it and says how many tokens it wrote."""
 
     def score() -> int:
         metric.score(image)
@@ -227,7 +227,7 @@ def _flows(metric: QSiT, image: Any, new_tokens: int) -> dict[str, Callable[[], 
 
 @dataclass(frozen=True)
 class Task:
-    """What is done to a picture.
+    """Settings of what is done to a picture.
 
     Attributes:
         width: Of the picture, in pixels.
@@ -290,7 +290,7 @@ def make(
 
 
 def means(table: Table) -> list[Cells]:
-    """Of each model the mean of a score and an answer, as `benchmarks.artefacts.fig7` draws it."""
+    """Mean of a score and an answer of each model, as `bars` draws it."""
     return [
         {
             "model": row["model"], "latency": row["latency"], "tflop": row["tflop"],

@@ -70,7 +70,7 @@ def state(run: Results) -> str:
 
 
 def _size(run: Results) -> int:
-    """Of the set that was used; a run of a judge counts ratings, several an image."""
+    """Images or questions of the set that was used; a run of a judge counts ratings, several an image."""
     if run.run["kind"] == "judgements":
         return int(run.run["images"]) + int(run.run["descriptions_failed"])
     return run.total

@@ -289,7 +289,7 @@ def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _curve(axes: Axes, x: Array, y: Array) -> None:
-    """Only where there are scores: beyond them a curve is a guess."""
+    """Draw the fitted curve where there are scores: beyond them it is a guess."""
     try:
         curve = logistic_curve(x, y)
     except UndefinedError as reason:

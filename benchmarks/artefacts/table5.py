@@ -119,7 +119,7 @@ def _accuracy(run: Results, rule: str, group: str) -> Cells:
 
 
 def _guesses(runs: Sequence[Results]) -> list[Cells]:
-    """A row for each list of questions; of its runs the one that has most of them."""
+    """Rows of random guessing, one for each list of questions; of its runs the one that has most of them."""
     fullest: dict[str, Results] = {}
     for run in runs:
         key = str(run.run["sha256"])
@@ -134,7 +134,7 @@ def _guesses(runs: Sequence[Results]) -> list[Cells]:
 
 
 def _guess(run: Results, group: str) -> float | None:
-    """Over all questions of the group, also those without a published answer and those that failed."""
+    """Percent that guessing gets right, over all questions of the group, also unanswered ones."""
     counts = [len(row["choices"]) for row in run.rows if _belongs(row, group)]
     return 100 * fmean(1 / count for count in counts) if counts else None
 

@@ -118,6 +118,6 @@ def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mean(metrics: Mapping[str, Any], statistic: str) -> float | None:
-    """Over the sets; other recipes' statistics, whose names have something before, do not count."""
+    """Mean over the sets; other recipes' statistics, whose names have something before, do not count."""
     values = [value for name, value in metrics.items() if name.startswith(f"{statistic}/")]
     return None if not values or None in values else fmean(values)

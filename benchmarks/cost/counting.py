@@ -302,7 +302,7 @@ def _spoken(work: Callable[[int], object], new_tokens: int) -> int:
 
 
 def _with_layers(config: Config, vision: int, text: int) -> Config:
-    """The same with so many layers."""
+    """The config with so many layers."""
     raw = copy.deepcopy(dict(config.raw))
     raw["vision_config"]["num_hidden_layers"], raw["text_config"]["num_hidden_layers"] = vision, text
     raw["text_config"].pop("layer_types", None)

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from benchmarks.nano.draw import draw
 from benchmarks.nano.report import markdown
-from benchmarks.nano.training import metadata
+from benchmarks.nano.training import dump_yaml, metadata
 from benchmarks.nano.training import photographs as shipped
 from benchmarks.options import app_of
 from benchmarks.output import FILES
@@ -65,7 +64,7 @@ def card(measured: Mapping[str, Any], summary: Mapping[str, Any], recipe: Mappin
     Returns:
         Markdown with the head that the Hub reads.
     """
-    head = yaml.safe_dump(metadata(recipe, "apache-2.0"), sort_keys=False)
+    head = dump_yaml(metadata(recipe, "apache-2.0"))
     parts = (
         f"---\n{head}---\n",
         "# q-sit-nano\n\nA model of the architecture and file format of Q-SiT (arXiv 2503.09197) that is small enough "
@@ -117,7 +116,7 @@ def _labels(summary: Mapping[str, Any]) -> str:
 
 
 def _rows(summary: Mapping[str, Any]) -> Mapping[str, int]:
-    """Of the run, and of those whose model it taught on."""
+    """Rows of the run, and of those whose model it taught on."""
     before = _rows(summary["before"]) if "before" in summary else {}
     return {name: count + before.get(name, 0) for name, count in summary["rows"].items()}
 

@@ -12,6 +12,7 @@ from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, distortion, mean
 from train.nano.data.pictures import Degradation, MadePicture, Tone, draw_degradations, tone_of, wordings
 from train.nano.data.questions import questions
 from train.processes import alone
+from train.recipe import dump_yaml
 
 __all__ = [
     "DISTORTIONS",
@@ -24,6 +25,7 @@ __all__ = [
     "distort",
     "distortion",
     "draw_degradations",
+    "dump_yaml",
     "mean_mos",
     "metadata",
     "overall_quality",

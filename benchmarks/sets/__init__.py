@@ -72,7 +72,7 @@ class SetStatus:
 
 
 def best(statuses: Iterable[SetStatus]) -> SetStatus:
-    """The one that is found, else the one with most rows, else with most images."""
+    """Status of the best place: the one that is found, else the one with most rows, else with most images."""
     return min(statuses, key=lambda one: (one.state != "found", -one.n, one.n_absent))
 
 
@@ -114,7 +114,7 @@ def differences(record: BenchmarkSet, read: Read) -> list[str]:
 
 
 def of(value: object, kind: type[T]) -> T:
-    """The value, which is of this kind.
+    """Check that a value is of this kind.
 
     Raises:
         EvaluationError: It is not.

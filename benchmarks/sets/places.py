@@ -215,7 +215,7 @@ def _parquets(folder: Path, split: str) -> list[Path]:
 
 
 def _packed_reader(paths: Sequence[Path], images: Path) -> Callable[[list[str] | None], Read]:
-    """The pictures are inside, so none is absent."""
+    """Reader of parquet files, whose pictures are inside, so that none is absent."""
     return lambda refused: Read(tuple(read_llvisionqa(*paths, refused=refused)), images, ())
 
 
@@ -232,7 +232,7 @@ def _json_reader(folder: Path, labels: Path | None, split: str) -> Callable[[lis
 
 
 class _Absent(NamedTuple):
-    """Compares by number."""
+    """Images that are not there, compared by their number."""
 
     n: int
     names: tuple[str, ...]

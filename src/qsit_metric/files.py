@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -249,6 +250,35 @@ def commit_folder(written: Path, target: Path) -> Path:
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Fill a folder beside its place; once the block is done it gets its place, whole, and an older one goes only then.
+
+    Args:
+        target: Its place; folders above it are made.
+
+    Returns:
+        The empty folder to fill. If the block fails, nothing of it stays.
+
+    Raises:
+        OSError: It cannot be done; what was there before stays.
+
+    Example:
+        >>> import tempfile
+        >>> place = Path(tempfile.mkdtemp()) / "runs" / "first"
+        >>> with new_folder(place) as work:
+        ...     write_atomic(work / "score.txt", "3.5")
+        >>> [path.name for path in place.parent.iterdir()], (place / "score.txt").read_text()
+        (['first'], '3.5')
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
+        fresh = Path(place) / target.name
+        fresh.mkdir()
+        yield fresh
+        commit_folder(fresh, target)
 
 
 def lock(descriptor: int) -> bool:

@@ -23,6 +23,9 @@ from ..errors import DataError
 from .rows import Row, read_elements
 
 _BITS = 64
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+_SHOWN = 5
+_HEAD = 65536
 
 
 @dataclass(frozen=True)
@@ -311,11 +314,6 @@ def _comparer(groups: Sequence[Sequence[str]]) -> Callable[[str, str], bool]:
         return one in group and group[one] == group.get(other)
 
     return same
-
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-_SHOWN = 5
-_HEAD = 65536
 
 
 def images_in(path: Path) -> tuple[str, ...]:

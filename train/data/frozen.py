@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from qsit_metric.errors import counted
 from qsit_metric.evaluation import Question, read_llvisionqa, write_llvisionqa
-from qsit_metric.files import commit_folder, sha256, write_atomic
+from qsit_metric.files import new_folder, sha256, write_atomic
 
 from ..errors import DataError
 from ..mixture import SETS, Sizes
@@ -200,20 +198,25 @@ def freeze(
     texts |= {"refused": _lines(refused), "removed": _lines(removed)}
     counts = {name: len(sets.get(name, ())) for name in SETS} | {"scoring": len(validation.scoring)}
     counts |= {"questions": len(validation.questions), "refused": len(refused), "removed": len(removed)}
-
-    def write(place: Path) -> None:
-        for name, text in texts.items():
-            write_atomic(place / (FILES | LISTS)[name], text)
-        if validation.questions:
-            write_llvisionqa(place / FILES["questions"], validation.questions)
-        else:
-            write_atomic(place / FILES["questions"], "[]\n")
-        record = _describe(place, counts, {name: _portable(root, target) for name, root in (roots or {}).items()})
-        record |= {"how": dict(how or {}), "report": dict(report or {})}
-        write_atomic(place / MANIFEST, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-
-    replace_folder(target, write)
+    images = {name: _portable(root, target) for name, root in (roots or {}).items()}
+    try:
+        with new_folder(target.resolve()) as place:
+            _write_lists(place, texts, validation.questions)
+            record = {**_describe(place, counts, images), "how": dict(how or {}), "report": dict(report or {})}
+            write_atomic(place / MANIFEST, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        hint = f"The system says: {error}."
+        raise DataError.about("output", str(target), "a folder that can be written", hint) from error
     return Frozen.load(target)
+
+
+def _write_lists(place: Path, texts: Mapping[str, str], questions: Sequence[Question]) -> None:
+    for name, text in texts.items():
+        write_atomic(place / (FILES | LISTS)[name], text)
+    if questions:
+        write_llvisionqa(place / FILES["questions"], questions)
+    else:
+        write_atomic(place / FILES["questions"], "[]\n")
 
 
 def _describe(place: Path, counts: Mapping[str, int], roots: Mapping[str, str]) -> dict[str, Any]:
@@ -301,26 +304,3 @@ def check_target(target: Path, mark: str, force: bool) -> None:
         raise DataError.about("output", str(target), "a new folder, or one that was frozen before", "Name another one.")
     if not force:
         raise DataError.about("output", str(target), "a folder that is not there yet", "Replace it with --force.")
-
-
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder beside its place and put it there; what was there before is gone only afterwards.
-
-    Args:
-        target: The folder.
-        write: Fills the new, empty folder that it is given.
-
-    Raises:
-        DataError: It cannot be written; what was there before still is.
-    """
-    target = target.resolve()
-    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        fresh.mkdir(parents=True)
-        write(fresh)
-        commit_folder(fresh, target)
-    except OSError as error:
-        hint = f"The system says: {error}."
-        raise DataError.about("output", str(target), "a folder that can be written", hint) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -29,6 +29,8 @@ _SCALES = (
     f"{', '.join(SCALES)}, or [low, high, convention] with low < high and the convention "
     f"{' or '.join(get_args(Convention))}, such as [1, 5, eq1]"
 )
+_FORM = re.compile(r"(?P<how>first|end|random):(?P<number>\d+(?:\.\d+)?)(?P<percent>%?)")
+_EXPECTED = "all, first:N, end:N or random:N, where N is a count of rows or a percentage such as 22%"
 
 
 def _check_scale(value: Any) -> Any:
@@ -203,11 +205,6 @@ def _check_sampling(strategy: str | None) -> None:
         check_strategy("all" if strategy is None else strategy)
     except RecipeError as error:
         raise ValueError(str(error)) from error
-
-
-_T = TypeVar("_T")
-_FORM = re.compile(r"(?P<how>first|end|random):(?P<number>\d+(?:\.\d+)?)(?P<percent>%?)")
-_EXPECTED = "all, first:N, end:N or random:N, where N is a count of rows or a percentage such as 22%"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from ..errors import DataError
 from .rows import Refusals, Row, read_llava
 
 _ARROW = "->"
+Mode = Literal["holdout", "authors"]
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,6 @@ def _preset(row: Row, folder: str) -> Scale:
             f"{row.id}: {row.image!r} is not in {known}, so its scale must be given as [low, high, convention]"
         )
     return SCALES[folder]
-
-
-Mode = Literal["holdout", "authors"]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """The ends of all stages.
+    """The results of all stages.
 
     Attributes:
         first: Step 1; its best ratio is r*.
@@ -116,8 +116,8 @@ class Algorithm1(ABC):
         """Train what it is compared with; by default nothing."""
 
     @abstractmethod
-    def told(self, found: Found) -> dict[str, Any]:
-        """Fields of the summary that only this way to a model has."""
+    def own_summary(self, found: Found) -> dict[str, Any]:
+        """Fields of the summary that only this run has."""
 
     def run(self) -> dict[str, Any]:
         """Do all stages; gives the content of `summary.json`."""
@@ -155,7 +155,7 @@ class Algorithm1(ABC):
             "chance": _chance(self.data),
             "small": dict(small.metrics) if small else None,
             "lambda": ratio(small) if small else None,
-            **self.told(found),
+            **self.own_summary(found),
             "seconds": {**self.stages.seconds, "total": round(sum(self.stages.seconds.values()), 1)},
         }
         FILES.write_json(self.output / "summary.json", fields)

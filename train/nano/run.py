@@ -137,7 +137,7 @@ class _Nano(Algorithm1):
         with self.stages.stage("leave-outs"):
             leave_outs(self.stages, self.output, self._smaller(), mix, rows, self.abreast)
 
-    def told(self, found: Found) -> dict[str, Any]:
+    def own_summary(self, found: Found) -> dict[str, Any]:
         trained = [name for name in ("small", "frozen", "model") if (self.output / name).is_dir()]
         fields: dict[str, Any] = {
             "parameters": count_parameters(NANO),

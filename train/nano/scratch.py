@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 
 from qsit_metric.backends.training import Config, LlavaOnevision
-from qsit_metric.files import commit_folder
+from qsit_metric.files import new_folder
 from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.prompts import CHATML
 
@@ -141,9 +140,7 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise RecipeError.about("folder", str(folder), "a new or empty folder", "Remove it, or choose another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        work = Path(place) / "base"
+    with new_folder(folder) as work:
         vocabulary = train_tokenizer(texts, spec.vocabulary)
         vocabulary.save(work, spec.positions)
         model = _model(spec, vocabulary.places)
@@ -151,7 +148,7 @@ def build_base(spec: Scratch, texts: Iterable[str], folder: Path, seed: int, cro
         save_weights(model.state_dict(), model.config, work)
         for name, fields in config_files(spec, vocabulary.places).items():
             _write_json(work / name, fields)
-        return commit_folder(work, folder)
+    return folder
 
 
 def config_files(spec: Scratch, places: Mapping[str, int]) -> dict[str, dict[str, Any]]:

@@ -6,10 +6,9 @@ A run that teaches another's model on takes that, too, and the record of how it 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
-from qsit_metric.files import commit_folder
+from qsit_metric.files import new_folder
 
 from ..errors import RunError
 from .stages import SETTINGS, read_json
@@ -68,10 +67,8 @@ def taken(folder: Path) -> bool:
 
 def _copy(sources: list[Path], root: Path, place: Path, mark: Path) -> None:
     """All of them or nothing, with a mark that says so."""
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as work:
-        base = Path(work) / place.name
+    with new_folder(place) as work:
         for source in sources:
-            within = base if len(sources) == 1 else base / source.relative_to(root)
-            shutil.copytree(source, within, symlinks=True)
-        (base / mark).write_text("of another run\n", encoding="utf-8")
-        commit_folder(base, place)
+            within = work if len(sources) == 1 else work / source.relative_to(root)
+            shutil.copytree(source, within, symlinks=True, dirs_exist_ok=True)
+        (work / mark).write_text("of another run\n", encoding="utf-8")

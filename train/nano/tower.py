@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from qsit_metric.backends.training import LlavaOnevision
-from qsit_metric.files import Files, commit_folder
+from qsit_metric.files import Files, new_folder
 from qsit_metric.journal import check_same
 
 from ..errors import RunError
@@ -313,12 +312,10 @@ def make_tower(
     parts = load_parts(Model(base=str(blank), gradient_checkpointing=False, attention=attention), "train")
     parts.model.to(device)
     seen = teach(parts.model, source(parts.device), lessons, state, say)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tower-") as place:
-        written = Path(place) / folder.name
+    with new_folder(folder) as written:
         parts.model.cpu()
         parts.save(written)
         shown = {"tiles": lessons.steps * lessons.batch, "lessons": asdict(lessons)}
         FILES.write_json(written / SEEN, {**asdict(seen), **record, **shown})
-        commit_folder(written, folder)
     state.unlink(missing_ok=True)
     return folder

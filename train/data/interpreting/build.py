@@ -24,6 +24,7 @@ from .writer import TOPICS, Asked, Draft, Task, Writer
 KINDS = ("pathway", "yes_no", "what_how", "choice", "conversation")
 _OPPOSITE = {"Yes": "No", "No": "Yes"}
 T = TypeVar("T")
+INSTRUCTION = "Answer with the option's letter from the given choices directly."
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,6 @@ def _checked(kinds: Iterable[str], limits: Mapping[str, int]) -> tuple[set[str],
     if wrong := {name: size for name, size in limits.items() if not isinstance(size, int) or size < 0}:
         raise DataError.about("limits", wrong, "whole numbers of 0 or more")
     return wanted, limits
-
-
-INSTRUCTION = "Answer with the option's letter from the given choices directly."
 
 
 def positions(questions: Sequence[tuple[int, str]], seed: int) -> list[int]:

@@ -23,6 +23,14 @@ from .vocabulary import attributes as all_attributes
 
 _REQUIRED = ("image", "attributes", "conclusion")
 _KNOWN = (*_REQUIRED, "mos", "source")
+_CLAUSES = re.compile(r"[,;.!]|\b(?:but|while|whereas|although|though|however|and yet)\b")
+_NEGATED = re.compile(
+    r"\b(?:not|no|without|free of|lacks?|lacking|hardly|never|isn't|aren't|little|barely|less)\b[\w\s-]{0,24}$"
+)
+_LIGHTLY = re.compile(r"\b(?:slightly|somewhat|a bit|a little|mildly|mild|slight|minor|some|faint|subtle)(?: \w+)?\s*$")
+_ABSENT = re.compile(r"^(?:none|absent|no|not visible|invisible)$")
+_BAD = re.compile(r"^(?:very |quite |rather )?(?:poor|bad|terrible|awful)$")
+_GOOD = re.compile(r"^(?:very |quite |rather )?(?:good|excellent|great|perfect)$")
 
 
 @dataclass(frozen=True)
@@ -120,16 +128,6 @@ def _text(value: object, name: str, where: str) -> str:
     if IMAGE in value or not encodable(value):
         raise DataError(f"{where}: `{name}` holds {IMAGE} or half a surrogate pair, expected plain text")
     return value.strip()
-
-
-_CLAUSES = re.compile(r"[,;.!]|\b(?:but|while|whereas|although|though|however|and yet)\b")
-_NEGATED = re.compile(
-    r"\b(?:not|no|without|free of|lacks?|lacking|hardly|never|isn't|aren't|little|barely|less)\b[\w\s-]{0,24}$"
-)
-_LIGHTLY = re.compile(r"\b(?:slightly|somewhat|a bit|a little|mildly|mild|slight|minor|some|faint|subtle)(?: \w+)?\s*$")
-_ABSENT = re.compile(r"^(?:none|absent|no|not visible|invisible)$")
-_BAD = re.compile(r"^(?:very |quite |rather )?(?:poor|bad|terrible|awful)$")
-_GOOD = re.compile(r"^(?:very |quite |rather )?(?:good|excellent|great|perfect)$")
 
 
 @dataclass(frozen=True)

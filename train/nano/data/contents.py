@@ -55,6 +55,13 @@ _WEIGHTS = MappingProxyType(
     {"leaves": 0.04, "noise": 0.02, "gradient": 0.02, "shapes": 0.05, "writing": 0.04, "landscape": 0.05,
      "pattern": 0.02, _PHOTO_LEAVES: 0.06, _SCENE: 0.28}
 )  # fmt: skip
+_SOFTNESS = (0.25, 0.65)  # deviation of a blur, in pixels; KADID-10k's weakest one has 1
+_GRAIN = (0.5, 4.5)  # deviation, in steps of 1/255; KADID-10k's weakest noise has 8
+_FILM = (1.0, 6.5)  # the same of grain that reaches over pixels, which people mind less
+_SHARPENED = (20, 150)  # percent of an unsharp mask
+_CLARITY = (20, 80)  # the same with a wide radius: it brings out texture, not edges
+_QUALITY = (82, 97)
+_LIGHT = (0.8, 1.35)  # factors of contrast and saturation: slide film, and most cameras, make both stronger
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,15 +148,6 @@ def _check(name: str, size: tuple[int, int], split: Split) -> None:
     if not photographs.fits(one, size):
         largest = f"{one.width * one.least:.0f}x{one.height * one.least:.0f}"
         raise DataError.about("size", size, f"{largest} pixels at most for {name}, which is not enlarged")
-
-
-_SOFTNESS = (0.25, 0.65)  # deviation of a blur, in pixels; KADID-10k's weakest one has 1
-_GRAIN = (0.5, 4.5)  # deviation, in steps of 1/255; KADID-10k's weakest noise has 8
-_FILM = (1.0, 6.5)  # the same of grain that reaches over pixels, which people mind less
-_SHARPENED = (20, 150)  # percent of an unsharp mask
-_CLARITY = (20, 80)  # the same with a wide radius: it brings out texture, not edges
-_QUALITY = (82, 97)
-_LIGHT = (0.8, 1.35)  # factors of contrast and saturation: slide film, and most cameras, make both stronger
 
 
 def photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -39,6 +39,12 @@ _TINTS = (
     ((0.06, 0.03, 0.10), (1.00, 0.86, 0.92)),
     ((0.00, 0.08, 0.09), (0.95, 0.95, 0.78)),
 )
+SMALLEST = (384, 256)
+"""(width, height) of a crop that every photograph is large enough for."""
+_FOCUS = (1.5, 9.0)  # deviation of the blur of what is far away, in pixels
+_UNFOCUSED = 0.7  # share of pictures whose background is out of focus
+_MOST_THINGS = 3
+_COARSE = 48  # side of the noise that soft borders follow
 
 
 @dataclass(frozen=True)
@@ -237,14 +243,6 @@ def _read(name: str) -> Image.Image:
         raise DataError.about("photograph", name, f"the file {path.name} in the installed {distribution}", hint)
     with Image.open(path) as image:
         return image.convert("RGB")
-
-
-SMALLEST = (384, 256)
-"""(width, height) of a crop that every photograph is large enough for."""
-_FOCUS = (1.5, 9.0)  # deviation of the blur of what is far away, in pixels
-_UNFOCUSED = 0.7  # share of pictures whose background is out of focus
-_MOST_THINGS = 3
-_COARSE = 48  # side of the noise that soft borders follow
 
 
 def scene(size: tuple[int, int], rng: np.random.Generator, split: Split) -> Image.Image:

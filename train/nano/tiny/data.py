@@ -56,6 +56,7 @@ _SAID = {
 # What cannot be told from each other in a degraded picture is not said of it.
 _ALIKE = {"blur": ("blocks",), "noise": ("blocks",), "blocks": ("blur",), "fade": ("darken",), "darken": ("fade",)}
 _OTHER = ("contrast", "exposure")  # Q-Bench counts them as "other", not as distortions
+_STRENGTHS = ("none", "weak", "medium", "strong", "extreme")
 
 
 @dataclass(frozen=True)
@@ -323,9 +324,6 @@ def general(picture: Degraded, number: int, rng: np.random.Generator) -> Row:
         else:
             turns.append((multiple_choice(text, options), LETTERS[list(known).index(answer)]))
     return Row(f"general/{number:05d}", picture.image, tuple(turns), "base")
-
-
-_STRENGTHS = ("none", "weak", "medium", "strong", "extreme")
 
 
 def _strength(strength: float) -> str:

@@ -37,6 +37,7 @@ SHAPES = ("disk", "square", "triangle")
 PLACES = ("left", "middle", "right")
 COUNTS = ("one", "two", "three")
 SCENES = ("leaves", "texture", "shapes")
+_PHASE = 8  # crops begin at multiples of it, as JPEG's blocks and the model's tiles do
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +218,6 @@ def _clip(pixels: Pixels) -> Pixels:
 
 
 _KINDS = tuple(DEGRADATIONS)
-_PHASE = 8  # crops begin at multiples of it, as JPEG's blocks and the model's tiles do
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,7 +141,7 @@ class _Tiny(Algorithm1):
             "answer": str(metric.ask(picture, question, max_new_tokens=16)),
         }
 
-    def told(self, found: Found) -> dict[str, Any]:
+    def own_summary(self, found: Found) -> dict[str, Any]:
         towers = {name: read_json(self.output / "models" / name / "tower" / SEEN) for name in SPECS}
         return {
             "parameters": {name: count_parameters(spec) for name, spec in SPECS.items()},
