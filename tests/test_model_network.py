@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from importlib.metadata import version
 
 import pytest
@@ -313,6 +314,14 @@ def test_what_is_kept_in_inference_mode_serves_outside(tmp_path):
             want = prefix.extend([(0, 0, [1, 2])]).clone()
     with torch.no_grad(), prefix.questions():
         torch.testing.assert_close(prefix.extend([(0, 0, [1, 2])]), want)
+
+
+def test_a_pickled_network_is_no_larger_than_its_weights(tmp_path):
+    _, ours = pair(edited(), tmp_path)
+    plain = len(pickle.dumps(ours))
+    assert len(pickle.dumps(ours.fuse())) < 1.05 * plain
+    again = pickle.loads(pickle.dumps(ours))
+    assert all(torch.equal(again.state_dict()[name], weight) for name, weight in ours.state_dict().items())
 
 
 def test_recomputing_changes_no_gradient(tmp_path):

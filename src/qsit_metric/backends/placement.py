@@ -5,6 +5,7 @@ Device maps are accelerate's, quantised layers bitsandbytes's; both are imported
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,8 @@ def _quantiser(dtype: Any) -> Any:
     except ImportError as error:
         raise DependencyError.about("dtype", dtype, "bitsandbytes to be installed", hint) from error
     compute = compute_type(dtype)
+    # It tells of nearly every product that bfloat16 becomes float16 on the way, which int8 is.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
     def eight(part: nn.Linear) -> nn.Module:
         threshold = getattr(dtype, "llm_int8_threshold", 6.0)

@@ -72,6 +72,17 @@ class Linear(_Unset, nn.Linear):
         """(..., in) -> (..., out)."""
         return products.linear(x, self.weight, self.bias, act, times, plus)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights of its own for a copy: a view would carry the whole matrix that it is part of."""
+        own = {name: _alone(weight) for name, weight in self._parameters.items()}
+        return {**self.__dict__, "_parameters": own}
+
+
+def _alone(weight: nn.Parameter | None) -> nn.Parameter | None:
+    if weight is None or weight.is_meta or weight.untyped_storage().nbytes() <= weight.nbytes:
+        return weight
+    return nn.Parameter(weight.detach().clone(), weight.requires_grad)
+
 
 def through(
     layer: nn.Module,
