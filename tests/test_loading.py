@@ -222,6 +222,26 @@ def test_a_device_map_spreads_the_model(device):
             spread.to("cpu")
 
 
+PARTS = ["model.vision_tower", "model.multi_modal_projector", "model.image_newline", "model.language_model", "lm_head"]
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys")
+@pytest.mark.parametrize(
+    "device",
+    [
+        *({**dict.fromkeys(PARTS, "cpu"), part: "disk"} for part in PARTS if "projector" not in part),
+        {**dict.fromkeys(PARTS, "cpu"), "model.language_model": "disk", "lm_head": "disk"},
+        {"": "disk"},
+    ],
+    ids=["tower", "newline", "decoder", "head", "decoder and head", "all"],
+)
+def test_any_part_may_stay_on_disk(device):
+    """Also those that no layer brings back, and a head that is its embedding wherever the map puts the two."""
+    spread = QSiT(GOLDEN / "tied", device=device)
+    assert spread.device.type != "meta"
+    assert spread.score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=1e-4)
+
+
 def test_another_layer_of_the_vision_tower(variant):
     """An earlier layer is what the tower gives when it has only the layers before it."""
     by_index = QSiT(variant({"config.json": {"vision_feature_layer": -2}}))
@@ -285,6 +305,15 @@ def test_quantisation_needs_its_package():
         metric = QSiT(GOLDEN / "tied", dtype="int8")
         assert metric.info["dtype"] == "int8"
         assert metric.score(IMAGES / "square_512.png") == pytest.approx(WANT, abs=0.3)
+
+
+def test_four_bits():
+    pytest.importorskip("bitsandbytes")
+    metric, plain = QSiT("q-sit-nano", dtype="int4"), QSiT("q-sit-nano")
+    layers = metric.backend.model.model.language_model.layers
+    assert {type(layers[0].mlp.up_proj).__name__, type(layers[-1].self_attn.q_proj).__name__} == {"Linear4bit"}
+    assert layers[0].mlp.up_proj.weight.dtype == torch.uint8
+    assert metric.score(IMAGES / "square_512.png") == pytest.approx(plain.score(IMAGES / "square_512.png"), abs=0.3)
 
 
 @pytest.mark.hub

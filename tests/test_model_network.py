@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from importlib.metadata import version
 
 import pytest
@@ -157,6 +158,18 @@ REFUSED = {
         "rope_theta`: got .5.0, 1000.0.*the same in all places",
     ),
     "a scale that is none": ({"text__rope_scaling": {"type": "linear"}}, "rope_parameters.factor`: got None"),
+    "a scale of nothing": ({"text__rope_scaling": {"type": "linear", "factor": 0}}, "rope_parameters.factor`: got 0"),
+    "a scale in words": ({"text__rope_scaling": {"type": "yarn", **SCALED, "beta_fast": "x"}}, "beta_fast`: got 'x'"),
+    "a base in words": ({"text__rope_theta": "1000000"}, "rope_theta`: got '1000000', expected a number above 0"),
+    "no base": ({"text__rope_theta": 0}, "rope_theta`: got 0"),
+    "a base for each kind of layer": (
+        {"text__rope_theta": None, "text__rope_parameters": {"full_attention": {"rope_theta": 1e6}}},
+        "rope_parameters.full_attention`: got .*one setting for all layers",
+    ),
+    "two kinds of positions": (
+        {"text__rope_scaling": {"type": "linear", "factor": 2.0}, "text__rope_parameters": {"rope_type": "default"}},
+        "rope_parameters`: got .*expected what rope_scaling says",
+    ),
     "llama3 in part": ({"text__rope_scaling": {"rope_type": "llama3", **SCALED}}, "low_freq_factor"),
     "an activation": ({"text__hidden_act": "mish"}, "`text_config.hidden_act`: got 'mish', expected 'gelu' or"),
     "tower's activation": ({"vision__hidden_act": "laplace"}, "`vision_config.hidden_act`: got 'laplace'"),
@@ -177,6 +190,12 @@ REFUSED = {
 }
 
 
+def test_a_config_that_is_no_object_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"config.json.*object"):
+        Config.load(tmp_path)
+
+
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_followed_is_refused_by_name(changes, message):
     with pytest.raises(CheckpointError, match=message):
@@ -190,6 +209,13 @@ def test_a_model_of_transformers_is_adopted_with_its_weights(tmp_path):
     assert adopted.model.language_model.layers[0].self_attn.q_proj.weight.data_ptr() == q.data_ptr()
     for got, want in outputs(theirs, adopted):
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+def test_a_spread_model_of_transformers_is_not_adopted(tmp_path):
+    theirs, _ = pair(edited(), tmp_path)
+    theirs.lm_head.to("meta")
+    with pytest.raises(CheckpointError, match=r"weights on cpu, meta.*all on one device.*device='auto'"):
+        weights.adopt(theirs)
 
 
 def test_half_precision_stays_near_transformers(tmp_path):
@@ -219,6 +245,83 @@ def test_fused_projections_are_the_weights_themselves(tmp_path):
         assert torch.equal(attention.project(x)[1], attention.k_proj.bias.expand(5, -1))
     ours.to(torch.float64)
     assert attention._fused is None
+
+
+def zeroed(model):
+    return {name: torch.zeros_like(weight) for name, weight in model.state_dict().items()}
+
+
+def hidden(module, args, output):
+    return torch.zeros_like(output)
+
+
+OVERTAKEN = {
+    "new storage": lambda q, model: (q.weight.set_(torch.zeros_like(q.weight)), q.bias.zero_()),
+    "new data": lambda q, model: [setattr(w, "data", torch.zeros_like(w)) for w in (q.weight, q.bias)],
+    "assigned": lambda q, model: model.load_state_dict(zeroed(model), assign=True),
+    "a hook": lambda q, model: q.register_forward_hook(hidden),
+}
+
+
+@pytest.mark.parametrize("change", OVERTAKEN.values(), ids=OVERTAKEN)
+def test_what_is_done_to_a_projection_is_not_passed_over(change, tmp_path):
+    """The matrix of fused projections is used only while it is what they do."""
+    _, ours = pair(edited(), tmp_path)
+    attention, x = ours.fuse().model.language_model.layers[0].self_attn, torch.randn(5, 48)
+    with torch.no_grad():
+        assert attention.project(x)[0].abs().max() > 0
+        change(attention.q_proj, ours)
+        assert attention.project(x)[0].abs().max() == 0
+
+
+def test_a_copy_has_weights_of_its_own(tmp_path):
+    _, ours = pair(edited(), tmp_path)
+    attention = copy.deepcopy(ours.fuse()).model.language_model.layers[0].self_attn
+    attention.q_proj.weight.data.zero_()
+    attention.q_proj.bias.data.zero_()
+    assert attention.project(torch.randn(5, 48))[0].abs().max() == 0
+    assert ours.model.language_model.layers[0].self_attn.project(torch.randn(5, 48))[0].abs().max() > 0
+
+
+def test_fused_weights_that_are_to_be_trained_have_gradients(tmp_path):
+    _, ours = pair(edited(), tmp_path)
+    ours.fuse().requires_grad_()
+    x = torch.randn(6, 48)
+    ours.model.language_model(x, Whole([6], x.device)).sum().backward()
+    assert ours.model.language_model.layers[0].self_attn.v_proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["gate_proj"]])
+def test_adapters_of_a_loaded_model_count_and_learn(targets, tmp_path):
+    """Also on the gate alone, where nothing else of the layer needs a gradient."""
+    peft = pytest.importorskip("peft")
+    _, ours = pair(edited(), tmp_path)
+    decoder, x = ours.fuse().model.language_model, torch.randn(6, 48)
+    before = decoder(x, Whole([6], x.device))
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=targets, init_lora_weights=False), ours)
+    after = decoder(x, Whole([6], x.device))
+    assert not torch.allclose(before, after, atol=1e-3)
+    after.sum().backward()
+    learning = [weight for name, weight in decoder.named_parameters() if "lora" in name]
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in learning)
+
+
+def test_what_is_kept_in_inference_mode_serves_outside(tmp_path):
+    _, ours = pair(edited(), tmp_path)
+    with torch.inference_mode():
+        prefix = Prefix(ours.model.language_model, [torch.randn(30, 48)])
+        with prefix.questions():
+            want = prefix.extend([(0, 0, [1, 2])]).clone()
+    with torch.no_grad(), prefix.questions():
+        torch.testing.assert_close(prefix.extend([(0, 0, [1, 2])]), want)
+
+
+def test_a_pickled_network_is_no_larger_than_its_weights(tmp_path):
+    _, ours = pair(edited(), tmp_path)
+    plain = len(pickle.dumps(ours))
+    assert len(pickle.dumps(ours.fuse())) < 1.05 * plain
+    again = pickle.loads(pickle.dumps(ours))
+    assert all(torch.equal(again.state_dict()[name], weight) for name, weight in ours.state_dict().items())
 
 
 def test_recomputing_changes_no_gradient(tmp_path):

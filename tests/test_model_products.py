@@ -63,6 +63,50 @@ def test_who_needs_a_gradient_gets_one():
 
 
 @needs_onednn
+@pytest.mark.parametrize("part", ["bias", "times", "plus"])
+def test_whatever_needs_a_gradient_gets_one(part):
+    """Bias-only tuning, and an adapter on the gate alone: the product's own input and weight need none."""
+    x, weight, bias, other = sample()
+    given = (bias if part == "bias" else other).clone().requires_grad_()
+    form = {} if part == "bias" else {part: given}
+    products.linear(x, weight, given if part == "bias" else bias, **form).pow(2).sum().backward()
+    assert given.grad is not None
+    assert given.grad.abs().sum() > 0
+
+
+@needs_onednn
+def test_directional_derivatives_pass():
+    x, weight, bias, _ = sample()
+
+    def forward(y):
+        return products.linear(y, weight, bias, "silu")
+
+    _, got = torch.func.jvp(forward, (x,), (torch.ones_like(x),))
+    with products.ordinary():
+        _, want = torch.func.jvp(forward, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(got, want)
+
+
+@needs_onednn
+def test_who_switches_onednn_off_is_obeyed():
+    x, weight, _, _ = sample()
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        assert not products.quick(x, weight)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+    assert products.quick(x, weight)
+
+
+def test_a_compiled_product_is_whole():
+    x, weight, bias, _ = sample()
+    compiled = torch.compile(lambda y: products.linear(y, weight, bias, "silu"), backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), products.linear(x, weight, bias, "silu"), atol=1e-5, rtol=1e-5)
+
+
+@needs_onednn
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_types_take_the_ordinary_way(dtype):
     x, weight, bias, _ = sample(dtype)

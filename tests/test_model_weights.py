@@ -68,6 +68,26 @@ def test_shards(tmp_path):
         loaded(folder)
 
 
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}'])
+def test_an_index_that_is_none(tmp_path, index):
+    folder = written(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=r"index.json.*names shards"):
+        loaded(folder)
+
+
+def test_weights_that_are_codes_are_refused(tmp_path):
+    """A quantised file whose config does not say so: its codes are no weights."""
+
+    def codes(found):
+        name = "language_model.model.layers.0.mlp.up_proj.weight"
+        found[name] = found[name].to(torch.int8)
+
+    with pytest.raises(CheckpointError, match=r"up_proj.weight holds int8, not floating-point numbers"):
+        loaded(written(tmp_path, change=codes))
+
+
 def head(found, factor=1.0):
     found["language_model.lm_head.weight"] = found["language_model.model.embed_tokens.weight"] * factor
 

@@ -207,6 +207,25 @@ def test_a_view_survives_an_error_in_the_middle(lively, monkeypatch):
         assert view.ask(QUESTIONS[0], max_new_tokens=6) == want
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_view_from_before_a_move_says_so(asked):
+    metric = QSiT("q-sit-nano", device="cpu")
+    with metric.open(noise(30, 20)) as view:
+        if asked:
+            view.score()
+        metric.to(dtype="float64")
+        with pytest.raises(BackendError, match=r"`view`: the model was moved since. Open the image again"):
+            view.score()
+
+
+def test_a_view_serves_inside_and_outside_of_inference_mode():
+    with QSiT("q-sit-nano").open(noise(30, 20)) as view:
+        with torch.inference_mode():
+            inside = view.score()
+        assert view.score() == pytest.approx(inside, abs=1e-6)
+        assert view.ask("Is it sharp?", choices=["yes", "no"]).choice in {"yes", "no"}
+
+
 def test_threads_may_share_a_view(lively):
     with lively.open(noise(60, 40)) as view:
         want = [view.ask(question, max_new_tokens=6) for question in QUESTIONS]

@@ -263,7 +263,7 @@ def guarded() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         hint = "Use a smaller image, a smaller dtype (float16, int4), device='auto' or q-sit-mini."
         raise OutOfMemory.about("image", "<out of memory>", "an image that fits on the device", hint) from error
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AssertionError, ArithmeticError) as error:
         raise BackendError.about(
             "model", f"<{type(error).__name__}: {error}>", "a forward pass without errors"
         ) from error

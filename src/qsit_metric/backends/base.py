@@ -78,8 +78,10 @@ class LoadOptions:
     """How a checkpoint is put on a device.
 
     Attributes:
-        device: A torch device, "auto" (spread by accelerate) or a device map of module names.
-        dtype: "float32", "bfloat16", "float16", or "int8"/"int4" (bitsandbytes), or a transformers quantization config.
+        device: A torch device; "auto", "balanced", "balanced_low_0" or "sequential" (spread by accelerate); or a map of
+            module names to devices, "cpu" or "disk".
+        dtype: A floating-point type by name or as a torch dtype; "int8" or "int4" (layers of bitsandbytes); or a
+            quantization config of transformers, of which the fast path takes a `BitsAndBytesConfig`.
         template: Chat template that overrides the checkpoint's own.
     """
 

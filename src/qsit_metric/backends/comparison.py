@@ -54,12 +54,14 @@ def against_transformers(backend: Any, folder: Path, prompt: Prompt, picture: Pi
         picture: Any picture.
 
     Raises:
-        BackendError: Another backend.
+        BackendError: Another backend, or a model that is spread over devices or quantised.
         DependencyError: transformers is not there, or not in a release that works.
         CheckpointError: transformers cannot load the folder.
     """
     if not isinstance(backend, LlavaOnevisionBackend):
         raise BackendError.about("backend", backend.name, "llava_onevision, whose network is our own")
+    if getattr(backend.model, "hf_device_map", None) or getattr(backend.model, "is_quantized", False):
+        raise BackendError.about("backend", "<a spread or quantised model>", "one device and a floating-point dtype")
     check_transformers()
     prepared = backend.prepare(picture)
     with torch.no_grad():

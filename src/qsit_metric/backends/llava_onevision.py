@@ -101,7 +101,7 @@ class LlavaOnevisionBackend(Backend):
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         """Where the vision tower is, hence where pictures go."""
-        return self.model.model.vision_tower.vision_model.embeddings.patch_embedding.weight.device
+        return placement.home(self.model.model.vision_tower.vision_model.embeddings.patch_embedding)
 
     @property
     def patches(self) -> int:  # type: ignore[override]
@@ -203,12 +203,14 @@ class LlavaOnevisionBackend(Backend):
     def _embed(self, ids: Sequence[int]) -> torch.Tensor:
         tensor = torch.tensor(list(ids), dtype=torch.long, device=self.device)
         embedded: torch.Tensor = self.model.get_input_embeddings()(tensor)
-        return embedded
+        return embedded.to(self.device)
 
     def _features(self, image: Encoded) -> torch.Tensor:
         if not isinstance(image.data, torch.Tensor):
             raise BackendError("`view`: it was closed, its memory is freed. Open the image again with `metric.open`.")
-        return image.data
+        if image.keep and (image.data.dtype, image.data.device.type) != (self.dtype, self.device.type):
+            raise BackendError("`view`: the model was moved since. Open the image again with `metric.open`.")
+        return image.data.to(self.device)
 
     def _read_whole(self, items: Sequence[tuple[Encoded, Ids]]) -> torch.Tensor:
         """One pass over whole prompts of any lengths; the last hidden state of each, (rows, hidden)."""
@@ -264,11 +266,12 @@ class LlavaOnevisionBackend(Backend):
 
     def _prefix(self, before: tuple[int, ...], images: list[Encoded]) -> Prefix:
         kept = images[0].shared if images[0].keep else {}
-        if before not in kept:
+        features = [self._features(image) for image in images]
+        prefix: Prefix | None = kept.get(before)
+        if prefix is None:
             opening = self._embed(before)
-            rows = [torch.cat([opening, self._features(image)]).detach() for image in images]
-            kept.setdefault(before, Prefix(self.model.model.language_model, rows))
-        prefix: Prefix = kept[before]
+            rows = [torch.cat([opening, feature]).detach() for feature in features]
+            prefix = kept.setdefault(before, Prefix(self.model.model.language_model, rows))
         return prefix
 
     def _whole_prompt(self, ids: Ids, image_tokens: int) -> list[int]:

@@ -5,6 +5,7 @@ Device maps are accelerate's, quantised layers bitsandbytes's; both are imported
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _FLOATS = {
 }
 _QUANTIZED = ("int8", "int4")
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
+_EMBEDDING, _NEWLINE = "model.language_model.embed_tokens.weight", "model.image_newline"
 _WHOLE = ["VisionLayer", "TextLayer"]  # modules that stay on one device, for their shortcuts
 
 
@@ -61,11 +63,20 @@ def move(model: Any, device: Any, dtype: torch.dtype | None) -> None:
     """
     if getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False):
         raise BackendError.about("device", device, "no move of a spread or quantised model", "Load it anew.")
+    fused = isinstance(model, LlavaOnevision) and model.fused  # weights that others share stay where they are
     model.to(device=device)
     for parameter in model.parameters() if dtype else ():
         parameter.data = parameter.data.to(dtype)
-    if isinstance(model, LlavaOnevision):
+    if fused:
         model.fuse()
+
+
+def home(module: nn.Module) -> torch.device:
+    """Where a module computes: where its weights are, or where they are brought to."""
+    device = next(module.parameters()).device
+    if device.type != "meta":
+        return device
+    return _device(getattr(getattr(module, "_hf_hook", None), "execution_device", None))
 
 
 def check_dtype(dtype: Any) -> None:
@@ -138,10 +149,14 @@ def _spread(folder: Path, config: Config, dtype: torch.dtype, device: Any) -> Ll
         raise DependencyError.about("device", device, "accelerate", "Run `pip install accelerate`.") from error
     try:
         places = dict(device) if isinstance(device, Mapping) else _mapped(weights.empty(config), device, dtype)
+        if config.tied:
+            places["lm_head"] = _of(_EMBEDDING, places)  # they are one tensor
         found = {name: _of(name, places) for name in weights.empty(config).state_dict()}
+        away = {name for name, place in found.items() if place == "disk"} - {_NEWLINE}
         model = weights.load(
-            folder, config, dtype, place=lambda name: None if found.get(name) == "disk" else _device(found.get(name))
+            folder, config, dtype, place=lambda name: None if name in away else _device(found.get(name))
         )
+        newline = model.model.image_newline
         if len(set(found.values())) == 1 and "disk" not in found.values():
             model.hf_device_map = places  # type: ignore[assignment]
             model.model.language_model.rotary_emb.to(_device(next(iter(found.values()))))
@@ -154,7 +169,12 @@ def _spread(folder: Path, config: Config, dtype: torch.dtype, device: Any) -> Ll
             }
             for name, one in weights.stored(folder).items()
         }
-        return dispatch_model(model, places, offload_index=index)  # type: ignore[no-any-return]
+        if config.tied:
+            index["lm_head.weight"] = index[_EMBEDDING]
+        spread: LlavaOnevision = dispatch_model(model, places, offload_index=index)
+        if spread.model.image_newline.is_meta:  # it belongs to no layer that would bring it back
+            spread.model.image_newline = newline
+        return spread
     except QSiTError:
         raise
     except (ValueError, RuntimeError, KeyError) as error:
@@ -187,7 +207,7 @@ def _of(name: str, places: Mapping[str, Any]) -> Any:
 
 
 def _device(place: Any) -> torch.device:
-    if place in (None, "cpu"):
+    if place in (None, "cpu", "disk"):
         return torch.device("cpu")
     return torch.device("cuda", place) if isinstance(place, int) else torch.device(place)
 
@@ -223,6 +243,8 @@ def _quantiser(dtype: Any) -> Any:
     except ImportError as error:
         raise DependencyError.about("dtype", dtype, "bitsandbytes to be installed", hint) from error
     compute = compute_type(dtype)
+    # It tells of nearly every product that bfloat16 becomes float16 on the way, which int8 is.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
     def eight(part: nn.Linear) -> nn.Module:
         threshold = getattr(dtype, "llm_int8_threshold", 6.0)

@@ -22,6 +22,8 @@ FAMILY = "llava_onevision"
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
 _FILES = Files(CheckpointError, "model", rescue="Download the checkpoint again.")
 _ROPES = ("default", "linear", "llama3", "yarn")
+_ROPE_NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
+                 "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")  # fmt: skip
 _HINT = "This is not a LLaVA-OneVision config that is read here. Try backend='transformers'."
 
 
@@ -272,24 +274,46 @@ def _rope(section: _Section, positions: int) -> Rope:
             section.refuse(name, section.fields[name], "an object")
     older, newer = (dict(section.fields.get(name) or {}) for name in ("rope_scaling", "rope_parameters"))
     settings = older or newer
-    bases = {float(value) for value in (section.fields.get("rope_theta"), older.get("rope_theta"),
-                                        newer.get("rope_theta")) if isinstance(value, (int, float))}  # fmt: skip
-    if len(bases) > 1:
-        section.refuse("rope_theta", sorted(bases), "one number, the same in all places")
-    kind = settings.get("rope_type", settings.get("type", "default"))
+    bases = _bases(section, older, newer)
+    kind = _kind(settings)
+    if older and newer and (kind != _kind(newer) or any(older.get(name) != newer.get(name) for name in _ROPE_NUMBERS)):
+        section.refuse("rope_parameters", newer, f"what rope_scaling says, {older}")
     if kind not in _ROPES:
         section.refuse("rope_parameters", kind, f"the rope_type {' or '.join(map(repr, _ROPES))}")
     partial = section.fields.get("partial_rotary_factor", settings.get("partial_rotary_factor", 1.0))
     if partial not in (None, 1, 1.0):
         section.refuse("partial_rotary_factor", partial, "1")
-    if kind != "default" and not isinstance(settings.get("factor"), (int, float)):
-        section.refuse("rope_parameters.factor", settings.get("factor"), "a number")
     if kind in ("llama3", "yarn"):
         outer = section.fields.get("original_max_position_embeddings")
-        settings["original_max_position_embeddings"] = outer or settings.get(
-            "original_max_position_embeddings", positions
+        settings["original_max_position_embeddings"] = (
+            outer or settings.get("original_max_position_embeddings") or positions
         )
-    for name in ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ():
-        if not isinstance(settings.get(name), (int, float)):
-            section.refuse(f"rope_parameters.{name}", settings.get(name), "a number")
+    needed = {"linear": _ROPE_NUMBERS[:1], "yarn": _ROPE_NUMBERS[:1], "llama3": _ROPE_NUMBERS[:3]}.get(kind, ())
+    for name in _ROPE_NUMBERS if kind != "default" else ():
+        value = settings.get(name)
+        if (value is not None or name in needed) and not _positive(value):
+            section.refuse(f"rope_parameters.{name}", value, "a number above 0")
     return Rope(bases.pop() if bases else Rope.theta, str(kind), settings)
+
+
+def _bases(section: _Section, older: Mapping[str, Any], newer: Mapping[str, Any]) -> set[float]:
+    """The base wavelength, none or one, wherever the file has it."""
+    for name, inner in [*older.items(), *newer.items()]:
+        if isinstance(inner, Mapping):
+            section.refuse(f"rope_parameters.{name}", dict(inner), "one setting for all layers")
+    found = [fields.get("rope_theta") for fields in (section.fields, older, newer)]
+    for value in found:
+        if value is not None and not _positive(value):
+            section.refuse("rope_theta", value, "a number above 0")
+    bases = {float(value) for value in found if value is not None}
+    if len(bases) > 1:
+        section.refuse("rope_theta", sorted(bases), "one number, the same in all places")
+    return bases
+
+
+def _kind(settings: Mapping[str, Any]) -> Any:
+    return settings.get("rope_type", settings.get("type", "default"))
+
+
+def _positive(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value) and value > 0

@@ -72,6 +72,17 @@ class Linear(_Unset, nn.Linear):
         """(..., in) -> (..., out)."""
         return products.linear(x, self.weight, self.bias, act, times, plus)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights of its own for a copy: a view would carry the whole matrix that it is part of."""
+        own = {name: _alone(weight) for name, weight in self._parameters.items()}
+        return {**self.__dict__, "_parameters": own}
+
+
+def _alone(weight: nn.Parameter | None) -> nn.Parameter | None:
+    if weight is None or weight.is_meta or weight.untyped_storage().nbytes() <= weight.nbytes:
+        return weight
+    return nn.Parameter(weight.detach().clone(), weight.requires_grad)
+
 
 def through(
     layer: nn.Module,
@@ -98,8 +109,9 @@ class Embedding(_Unset, nn.Embedding):
 class _Fusable(nn.Module):
     """A module whose sibling projections can be one matrix product.
 
-    The matrix is a derived form for inference: the projections' own weights become views of it, so it costs no memory,
-    is in no state dict, and is forgotten when the module is moved.
+    The matrix is a derived form for inference: the projections' own weights become views of it, so it costs no memory
+    and is in no state dict. It is forgotten when the module is moved or copied, and left aside as soon as a projection
+    is more than its weights in it: trained, replaced, adapted, or watched by a hook.
     """
 
     siblings: tuple[str, ...] = ()
@@ -107,7 +119,9 @@ class _Fusable(nn.Module):
 
     def fuse(self) -> None:
         """Lay the projections' weights out as one matrix; for inference on one device."""
-        parts: list[nn.Linear] = [self.get_submodule(name) for name in self.siblings]  # type: ignore[misc]
+        parts = self._parts()
+        if not all(_plain(part) for part in parts):
+            return
         weight = torch.cat([part.weight.data for part in parts])
         bias = None if parts[0].bias is None else torch.cat([part.bias.data for part in parts])
         sizes = [part.out_features for part in parts]
@@ -119,14 +133,42 @@ class _Fusable(nn.Module):
 
     def project(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         """What each projection makes of `x`."""
-        parts: list[nn.Linear] = [self.get_submodule(name) for name in self.siblings]  # type: ignore[misc]
-        if self._fused is None:
+        parts = self._parts()
+        if self._fused is None or not self._holds(parts, *self._fused):
             return [part(x) for part in parts]
         return torch.split(products.linear(x, *self._fused), [part.out_features for part in parts], dim=-1)
+
+    def _parts(self) -> list[nn.Linear]:
+        return [self.get_submodule(name) for name in self.siblings]  # type: ignore[misc]
+
+    def _holds(self, parts: Sequence[nn.Linear], weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+        """Whether the matrix still is what the projections do."""
+        row = 0
+        for part in parts:
+            if not _plain(part):
+                return False
+            if not torch.compiler.is_compiling():  # who compiles has the weights that there are
+                there = part.weight.data_ptr() == weight.data_ptr() + row * weight.stride(0) * weight.element_size()
+                if not there or part.weight.dtype != weight.dtype:
+                    return False
+                if bias is not None and part.bias.data_ptr() != bias.data_ptr() + row * bias.element_size():
+                    return False
+            row += part.out_features
+        return True
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._fused = None
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fused": None}  # copies of parameters are views of nothing
+
+
+def _plain(part: nn.Module) -> bool:
+    """Whether a projection is nothing but frozen weights."""
+    if type(part) is not Linear or part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+        return False
+    return not any(weight.requires_grad for weight in part.parameters(recurse=False))
 
 
 class VisionAttention(_Fusable):
@@ -449,6 +491,11 @@ class LlavaOnevision(nn.Module):
             if isinstance(module, _Fusable):
                 module.fuse()
         return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether any projections are laid out so."""
+        return any(isinstance(module, _Fusable) and module._fused is not None for module in self.modules())
 
 
 def _run(layer: nn.Module, recompute: bool, *args: Any) -> torch.Tensor:

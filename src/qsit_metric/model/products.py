@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
@@ -108,16 +109,19 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
     return min(times[1:])
 
 
-def quick(x: torch.Tensor, *weights: torch.Tensor) -> bool:
-    """Whether these are computed by oneDNN."""
-    if x.device.type != "cpu" or _ORDINARY.get() or torch.compiler.is_compiling() or _onednn() is None:
+def quick(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
+    """Whether these are computed by oneDNN: nothing that takes part needs a gradient of either direction."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or _ORDINARY.get() or _onednn() is None:
         return False
-    if torch.is_autocast_enabled("cpu"):
-        return False  # who trains asked for another type than that of the weights
-    if torch.is_grad_enabled() and any(part.requires_grad for part in (x, *weights)):
+    if torch.is_autocast_enabled("cpu") or not torch._C._get_mkldnn_enabled():
+        return False  # who trains asked for another type than that of the weights; who switched oneDNN off means it
+    if forward_ad._current_level >= 0:
+        return False  # directional derivatives travel in tensors that say they need no gradient
+    parts = [x, *(part for part in others if part is not None)]
+    if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
         return False
     fits = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _bfloat16())
-    return fits and all(part.dtype == x.dtype for part in weights) and x.numel() > 0
+    return fits and all(part.dtype == x.dtype for part in parts) and x.numel() > 0
 
 
 def linear(
@@ -145,7 +149,7 @@ def linear(
         >>> linear(torch.ones(1, 2), torch.ones(1, 2), None, plus=torch.ones(1, 1))
         tensor([[3.]])
     """
-    if not quick(x, weight):
+    if not quick(x, weight, bias, times, plus):
         return follow(functional.linear(x, weight, bias), act, times, plus)
     call = _onednn()
     if times is not None or plus is not None:

@@ -55,7 +55,8 @@ class Cache:
         if kept is None or have < stop:
             slots = stop if kept is None else max(stop, have + max(_ROOM, have // 8))
             shape = self.rows, like.shape[2], slots, like.shape[3]
-            grown = like.new_empty(shape), like.new_empty(shape)
+            with torch.inference_mode(False):  # or what is made there could not be written to elsewhere
+                grown = like.new_empty(shape), like.new_empty(shape)
             for old, new in zip(kept or (), grown, strict=False):
                 new[:, :, :have] = old
             self._layers[layer] = kept = grown
@@ -197,6 +198,7 @@ class _Continued:
         self._cache.write(layer, self._before, self._rows(keys), self._rows(values))
         kept = self._cache.read(layer, self._before + self._width)
         places = self._places if len(queries) == len(self._places) else self._places[self.wanted]
+        places = places.to(queries.device)
         spread = queries.new_zeros(self._cache.rows * self._width, *queries.shape[1:])
         spread[places] = queries
         seen = _behind(torch.unflatten(spread, 0, (self._cache.rows, -1)), *kept, self._mask.to(queries.device))

@@ -97,10 +97,14 @@ def adopt(theirs: Any) -> LlavaOnevision:
         theirs: A loaded model, unquantised.
 
     Raises:
-        CheckpointError: It is of another architecture, or does something that this network does not do.
+        CheckpointError: It is of another architecture, or does something that this network does not do; or its weights
+            lie on several devices or on disk.
     """
     model = empty(Config.of(theirs.config.to_dict()))
     found = {published(name): weight for name, weight in theirs.named_parameters()}
+    if len(places := {str(weight.device) for weight in found.values()}) > 1 or "meta" in places:
+        hint = "Load the folder itself: QSiT(folder, device='auto')."
+        raise CheckpointError.about("model", f"<weights on {', '.join(sorted(places))}>", "all on one device", hint)
     _verify({name: Stored(Path(), name, tuple(weight.shape)) for name, weight in found.items()}, model)
     for name, weight in found.items():
         if not name.startswith(_POOLING):
@@ -138,8 +142,11 @@ def _files(folder: Path) -> list[Path]:
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file() or not index.is_file():  # an index beside a whole file is left over from another export
         return [whole]
-    shards: Mapping[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    return [folder / name for name in sorted(set(shards.values()))]
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return [folder / name for name in sorted(shards)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError.about("model", str(index), "a JSON file that names shards", _HINT) from error
 
 
 def _verify(found: dict[str, Stored], model: LlavaOnevision) -> None:
@@ -171,8 +178,12 @@ def _read(found: Mapping[str, Stored], dtype: torch.dtype, places: Mapping[str, 
         with safe_open(file, "pt") as content:
             for name, device in places.items():
                 if found[name].file == file:
+                    tensor = content.get_tensor(found[name].key)
+                    if not tensor.is_floating_point():
+                        kind = str(tensor.dtype).removeprefix("torch.")
+                        raise ValueError(f"{found[name].key} holds {kind}, not floating-point numbers")
                     # A copy even where nothing changes: a view of the file would change with the file.
-                    yield name, content.get_tensor(found[name].key).to(device, dtype, copy=True)
+                    yield name, tensor.to(device, dtype, copy=True)
 
 
 def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -193,7 +204,9 @@ def _tie(model: LlavaOnevision, found: Mapping[str, Stored], folder: Path) -> No
     if not model.config.tied:
         return
     embedding = model.get_input_embeddings().weight
-    if "lm_head.weight" in found and not embedding.is_meta and not torch.equal(model.lm_head.weight, embedding):
+    own = model.lm_head.weight
+    seen = "lm_head.weight" in found and not embedding.is_meta and not own.is_meta
+    if seen and not torch.equal(own.to(embedding.device), embedding):
         raise CheckpointError.about(
             "model", "<an output head apart from its embedding>", "the tied head of config.json", str(folder)
         )
