@@ -72,11 +72,11 @@ def move(model: Any, device: Any, dtype: torch.dtype | None) -> None:
 
 
 def home(module: nn.Module) -> torch.device:
-    """Where a module computes: where its weights are, or where they are brought to."""
-    device = next(module.parameters()).device
-    if device.type != "meta":
+    """Where a module computes: where its weights are, or where they are brought to; "meta" where nothing is computed."""
+    device, hook = next(module.parameters()).device, getattr(module, "_hf_hook", None)
+    if device.type != "meta" or hook is None:
         return device
-    return _device(getattr(getattr(module, "_hf_hook", None), "execution_device", None))
+    return _device(getattr(hook, "execution_device", None))
 
 
 def check_dtype(dtype: Any) -> None:
