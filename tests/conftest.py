@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for the processes that
 torch.set_num_threads(THREADS)
 
 # The slowest files, slowest first: whoever ends last should end with a short one.
-FIRST = ("test_train_loop", "test_benchmarks_commands")
+FIRST = ("test_train_loop", "test_benchmarks_commands", "test_benchmarks_embedded", "test_loss_step", "test_hub")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

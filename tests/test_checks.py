@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,8 @@ def checked(tmp_path):
         steps = {**dict.fromkeys(STEPS, "echo did $@"), **places, **changed}
         rules = [f"{step}:\n\t@{line}\n" for step, line in steps.items() if line]
         (tmp_path / "Makefile").write_text(f".PHONY: {' '.join(steps)}\n" + "".join(rules))
-        done = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        env = {**os.environ, "MAKELEVEL": "1"}  # as when make runs these tests
+        done = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     return check

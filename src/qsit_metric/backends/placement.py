@@ -72,7 +72,7 @@ def move(model: Any, device: Any, dtype: torch.dtype | None) -> None:
 
 
 def home(module: nn.Module) -> torch.device:
-    """Where a module computes: where its weights are, or where they are brought to; "meta" where nothing is computed."""
+    """Where a module computes: where its weights are or are brought to; "meta" where nothing is computed."""
     device, hook = next(module.parameters()).device, getattr(module, "_hf_hook", None)
     if device.type != "meta" or hook is None:
         return device
