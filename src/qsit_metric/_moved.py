@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -43,14 +42,20 @@ FORMER = {
 """Old name -> new name, both below the package."""
 
 
-class _Moved(MetaPathFinder, Loader):
-    """Finds the former names, after every other finder has found nothing."""
+class _Moved:
+    """Finds the former names, after every other finder has found nothing.
+
+    A finder and a loader by what it answers: the classes of `importlib.abc` take longer to import than this package.
+    """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package, _, module = name.partition(".")
-        return ModuleSpec(name, self) if package == _PACKAGE and module in FORMER else None
+        return ModuleSpec(name, self) if package == _PACKAGE and module in FORMER else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An ordinary module, until it is replaced."""
 
     def exec_module(self, module: ModuleType) -> None:
         new = f"{_PACKAGE}.{FORMER[module.__name__.partition('.')[2]]}"
