@@ -20,7 +20,7 @@ help:  ## list the targets
 
 $(VENV)/ready: constraints.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev,train]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev,train,heic,jxl,raw,onnx,ray,serve]'
 	@touch $@
 
 $(COMPAT)/ready: constraints-compat.txt pyproject.toml
