@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import platform
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
 from .backends.placement import check_device, check_dtype, float_type, quantization
 from .backends.registry import backend_class
-from .batching import Budget, guarded
-from .errors import InputError
+from .batching import Budget, computing, guarded
+from .errors import DependencyError, InputError
 from .hub import Checkpoint, fingerprint, resolve
 from .model.products import GAIN, bfloat16_gain
 from .packages import installed
@@ -100,6 +101,26 @@ class Loaded:
         with guarded():
             self.backend.to(device, kind)
         return self
+
+    def compile(self) -> float | None:
+        """Compile the network for scores and answers, and try it; see `QSiT`.
+
+        Returns:
+            Seconds that it took; None if there is no compiler, which the log says.
+
+        Raises:
+            BackendError: The backend has nothing to compile, or the model is spread over devices or quantised.
+        """
+        start = time.perf_counter()
+        try:
+            with computing(self.device):
+                self.backend.compile(self.recipe.scoring())
+        except DependencyError as error:
+            _log.error("Not compiled, and used as it is: %s", error)
+            return None
+        took = time.perf_counter() - start
+        _log.info("Compiled %s for %s in %.0f s", self._origin["model"], self.device, took)
+        return took
 
     @property
     def budget(self) -> Budget:

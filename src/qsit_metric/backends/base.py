@@ -184,6 +184,17 @@ class Backend(ABC):
         shown = f"<checkpointing={checkpointing}, max_tiles={max_tiles}>"
         raise BackendError.about("memory options", shown, f"none with the {self.name} backend")
 
+    def compile(self, prompt: Prompt) -> None:
+        """Compile what scores and answers run through, and try it with a prompt.
+
+        Raises:
+            BackendError: This backend has nothing to compile, or what was compiled does not give the same.
+            DependencyError: No compiler.
+        """
+        from ..errors import BackendError
+
+        raise BackendError.about("compile", True, f"False: the {self.name} backend has nothing to compile")
+
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """Move the model; backends that cannot say so."""
         from ..errors import BackendError

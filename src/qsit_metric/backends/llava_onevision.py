@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 
-from ..errors import BackendError, CheckpointError, InputError
-from ..model import weights
+from ..errors import BackendError, CheckpointError, DependencyError, InputError
+from ..model import compiling, weights
 from ..model.config import FAMILY, Config
 from ..model.network import LlavaOnevision
 from ..model.reading import Prefix, Whole
+from ..pixels import load
 from ..pixels.geometry import Geometry
 from ..pixels.tiles import Plan, cut, plan
 from ..prompts import Prompt, Recipe
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 _QUESTION_TOKENS = 512  # of all questions about one image in one pass
 _TILES_AT_ONCE = {"cpu": 16, "cuda": 64}  # vision-tower batch: past this, memory grows and speed does not
+_SAME, _SAME_HALF = 1e-4, 0.05  # how far compiled logits may be from the others, as a share of the largest
+_COMPILER = "what torch compiles with: a C++ compiler, on cuda Triton and a C compiler"
+_NO_COMPILER = "Install one (on Debian `apt install g++`), or leave `compile` away: scores are the same."
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,42 @@ class LlavaOnevisionBackend(Backend):
     def to(self, device: Any = None, dtype: Any = None) -> None:
         """See `Backend.to`."""
         placement.move(self.model, device, dtype)
+
+    def compile(self, prompt: Prompt) -> None:
+        """See `Backend.compile`. On CUDA with graphs for the steps of an answer, or without if they do not hold."""
+        if getattr(self.model, "hf_device_map", None) or getattr(self.model, "is_quantized", False):
+            raise BackendError.about("compile", True, "False for a model that is spread or quantised")
+        compiling.detach(self.model)
+        own = self._tried(prompt)
+        try:
+            self._compile(prompt, own, graphs=self.device.type == "cuda")
+        except (BackendError, DependencyError):
+            if self.device.type != "cuda":
+                raise
+            self._compile(prompt, own, graphs=False)
+
+    def _compile(self, prompt: Prompt, own: torch.Tensor, *, graphs: bool) -> None:
+        try:
+            compiling.attach(self.model, graphs=graphs)
+            gap = float((self._tried(prompt) - own).abs().max() / own.abs().max().clamp(min=1))
+        except torch.OutOfMemoryError:
+            compiling.detach(self.model)
+            raise
+        except (RuntimeError, ImportError, OSError, AssertionError, TypeError) as error:
+            compiling.detach(self.model)
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise DependencyError.about("compile", f"<{said}>", _COMPILER, _NO_COMPILER) from error
+        if not gap < (_SAME if self.dtype in (torch.float32, torch.float64) else _SAME_HALF):
+            compiling.detach(self.model)
+            raise BackendError.about("compile", f"<logits off by {gap:.2g} of the largest>", "the same logits")
+
+    def _tried(self, prompt: Prompt) -> torch.Tensor:
+        """Logits of a small picture, behind some steps of an answer: every part has run then."""
+        noise = np.random.default_rng(0).integers(0, 256, (self.tile // 2, self.tile, 3), dtype=np.uint8)
+        with torch.no_grad():
+            image = self.encode([self.prepare(load(noise))])[0]
+            self.generate([(image, prompt)], 3)
+            return self.logits([(image, prompt)])[0]
 
     def leaner(self, *, checkpointing: bool = False, max_tiles: int | None = None) -> LlavaOnevisionBackend:
         """See `Backend.leaner`."""

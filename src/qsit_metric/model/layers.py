@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -63,6 +63,19 @@ class Conv2d(_Unset, nn.Conv2d):
 
 class Embedding(_Unset, nn.Embedding):
     """See `_Unset`."""
+
+
+class Compilable(nn.Module):
+    """A layer that may have a compiled form beside its own, for inference; see `compiling`.
+
+    Attributes:
+        compiled: Takes the layer and the arguments of its forward; None where nothing is compiled. No copy has it.
+    """
+
+    compiled: Callable[..., torch.Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
 
 
 class Fusable(nn.Module):

@@ -12,6 +12,7 @@ than the places that are asked for; each attention may keep its projections as o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from . import products
 from .config import Config, Text, Vision
-from .layers import Conv2d, Embedding, Fusable, Linear, through
+from .layers import Compilable, Conv2d, Embedding, Fusable, Linear, through
 from .rotary import frequencies
 
 
@@ -67,9 +68,16 @@ class VisionAttention(Fusable):
 
     def forward(self, x: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
         """(tiles, patches, hidden) -> the same, added to `plus`."""
-        split = (*x.shape[:2], self.heads, x.shape[2] // self.heads)
-        q, k, v = (part.view(split).transpose(1, 2) for part in self.project(x))
-        seen = products.attention(q, k, v, self.dropout if self.training else 0.0, causal=False)
+        return self.close(self.attend(self.project(x)), plus)
+
+    def attend(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Queries, keys and values, (tiles, patches, hidden) each -> (tiles, patches, hidden)."""
+        split = (*parts[0].shape[:2], self.heads, -1)
+        q, k, v = (part.view(split).transpose(1, 2) for part in parts)
+        return products.attention(q, k, v, self.dropout if self.training else 0.0, causal=False)
+
+    def close(self, seen: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
+        """What `attend` gave, (..., hidden) -> the same, added to `plus`."""
         return through(self.out_proj, seen, plus=plus)
 
 
@@ -87,7 +95,7 @@ class VisionMLP(nn.Module):
         return through(self.fc2, through(self.fc1, x, self.act), plus=plus)
 
 
-class VisionLayer(nn.Module):
+class VisionLayer(Compilable):
     """Attention, then a feed-forward part, each behind a norm and beside a shortcut."""
 
     def __init__(self, config: Vision) -> None:
@@ -240,11 +248,19 @@ class TextAttention(Fusable):
         wanted: torch.Tensor | None,
     ) -> torch.Tensor:
         """(T, hidden) -> (T or W, hidden), added to `plus`."""
-        q, k, v = (part.view(len(x), -1, self.head) for part in self.project(x))
+        q, k, v = self.split(x)
         k = rotate(k, cos, sin)
         q = rotate(q, cos, sin) if wanted is None else rotate(q[wanted], cos[wanted], sin[wanted])
         seen = reading.attend(self.index, q, k, v, self.dropout if self.training else 0.0)
-        return through(self.o_proj, seen, plus=plus) if len(plus) else plus
+        return self.close(seen, plus) if len(plus) else plus
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(T, hidden) -> queries (T, heads, head), keys and values (T, groups, head), not yet turned."""
+        return tuple(part.view(len(x), -1, self.head) for part in self.project(x))
+
+    def close(self, seen: torch.Tensor, plus: torch.Tensor) -> torch.Tensor:
+        """What attention gave, (T, heads * head) -> (T, hidden), added to `plus`."""
+        return through(self.o_proj, seen, plus=plus)
 
 
 class TextMLP(nn.Module):
@@ -263,7 +279,7 @@ class TextMLP(nn.Module):
         return through(self.down_proj, through(self.up_proj, x, times=gate), plus=plus)
 
 
-class TextLayer(nn.Module):
+class TextLayer(Compilable):
     """Attention, then a feed-forward part, each behind a norm and beside a shortcut."""
 
     def __init__(self, config: Text, index: int) -> None:
@@ -385,4 +401,5 @@ def _run(layer: nn.Module, recompute: bool, *args: Any) -> torch.Tensor:
         # Nothing is random while scoring, so the generators' states need not be kept; training says otherwise.
         found: torch.Tensor = checkpoint(layer, *args, use_reentrant=False, preserve_rng_state=layer.training)
         return found
-    return layer(*args)  # type: ignore[no-any-return]
+    compiled = getattr(layer, "compiled", None)
+    return layer(*args) if compiled is None or torch.is_grad_enabled() else compiled(layer, *args)  # type: ignore[no-any-return]

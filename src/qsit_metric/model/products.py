@@ -28,6 +28,7 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 GAIN = 1.5
 """From how many times the speed of float32 on bfloat16 is worth a word."""
 
+_carried = False  # see `carry`
 _ORDINARY: ContextVar[bool] = ContextVar("qsit_metric_ordinary", default=False)
 _LONG = 512  # tokens from which attention is quicker head by head
 _AT_ONCE = 768  # queries of a head at once, whose weights stay in the processor's cache
@@ -111,7 +112,9 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
 
 def quick(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
     """Whether these are computed by oneDNN: nothing that takes part needs a gradient of either direction."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or _ORDINARY.get() or _onednn() is None:
+    if torch.compiler.is_compiling():
+        return False  # see `carry` for what this package itself compiles
+    if x.device.type != "cpu" or _ORDINARY.get() or _onednn() is None:
         return False
     if torch.is_autocast_enabled("cpu") or not torch._C._get_mkldnn_enabled():
         return False  # who trains asked for another type than that of the weights; who switched oneDNN off means it
@@ -149,6 +152,8 @@ def linear(
         >>> linear(torch.ones(1, 2), torch.ones(1, 2), None, plus=torch.ones(1, 1))
         tensor([[3.]])
     """
+    if torch.compiler.is_compiling() and x.device.type == "cpu" and _carried and not torch.is_grad_enabled():
+        return torch.ops.qsit_metric.linear(x, weight, bias, act, times, plus)  # type: ignore[no-any-return]
     if not quick(x, weight, bias, times, plus):
         return follow(functional.linear(x, weight, bias), act, times, plus)
     call = _onednn()
@@ -159,6 +164,20 @@ def linear(
     if not name:
         return activation(act or "")(call(x, weight, bias, "none", [], ""))
     return call(x, weight, bias, name, [], algorithm)  # type: ignore[no-any-return]
+
+
+def carry() -> None:
+    """Let code that is compiled from now on, where no gradient is computed, call `linear` on a processor as it is.
+
+    The compiler's own products are those of torch, and it cannot look into oneDNN's.
+    """
+    global _carried
+    if _carried or _onednn() is None:
+        return
+    schema = "(Tensor x, Tensor weight, Tensor? bias, str? act, Tensor? times, Tensor? plus) -> Tensor"
+    product = torch.library.custom_op("qsit_metric::linear", linear, mutates_args=(), schema=schema)
+    product.register_fake(lambda x, weight, *_: x.new_empty((*x.shape[:-1], weight.shape[0])))
+    _carried = True
 
 
 def follow(
