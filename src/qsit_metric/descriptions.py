@@ -1,8 +1,8 @@
 """Descriptions in words: written by the model, or composed from what it answers by likelihood.
 
-A small model answers by likelihood far better than it writes. A recipe with `describing` therefore has it compare faults
-and their strengths, and the sentences are put together here. They say the level of the score, and name a fault only as
-strong as that level allows, so that words and score never contradict each other.
+A small model answers by likelihood far better than it writes. A recipe with `describing` therefore has it compare
+faults and their strengths, and the sentences are put together here. They say the level of the score, and name a fault
+only as strong as that level allows, so that words and score never contradict each other.
 """
 
 from __future__ import annotations

@@ -378,7 +378,9 @@ class View:
         metric, image = self._metric, self._image()
         answering = describer(metric.backend, metric.recipe, max_new_tokens)
         with self._lock, computing(metric.device):
-            return answering.answer([image])[0]
+            said: Sequence[Any] = answering.answer([image])
+        answer: Answer = said[0]
+        return answer
 
     def close(self) -> None:
         """Free the memory; the view cannot be asked any more. Closing twice is fine."""

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from .errors import CheckpointError, InputError, UnknownNameError
@@ -135,8 +134,6 @@ class Recipe:
     describing: Describing | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.describing, (Describing, NoneType)):
-            object.__setattr__(self, "describing", Describing.from_dict(self.describing))
         if self.choices not in ("letters", "texts"):
             raise InputError.about("recipe.choices", self.choices, "'letters' or 'texts'")
         words = self.words
@@ -183,8 +180,9 @@ class Recipe:
             raise CheckpointError.about(
                 "recipe", f"<no {', '.join(missing)}>", f"the fields {', '.join(sorted(required))}"
             )
+        composed = fields.get("describing")
         try:
-            return cls(**fields)
+            return cls(**{**fields, "describing": composed and Describing.from_dict(composed)})
         except InputError as error:
             raise error.turned(CheckpointError) from error
 
