@@ -13,10 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 from conftest import IMAGES
-from qsit_metric import QSiT, QSiTLoss
+from qsit_metric import QSiT, QSiTLoss, create_metric
 from qsit_metric.backends.base import Backend
 from qsit_metric.errors import BackendError, InputError
 from qsit_metric.gradients import level_logits
+from qsit_metric.modules.differentiable import QSiTModule
 from qsit_metric.pixels import load
 
 
@@ -424,7 +425,7 @@ def test_arguments_that_make_no_sense(metric, options, message):
         torch.rand(3, 8, 8),
         torch.rand(1, 1, 8, 8),
         torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
-        torch.rand(0, 3, 8, 8),
+        torch.rand(0, 3, 0, 8),
         "x",
     ],
 )
@@ -479,3 +480,40 @@ def test_replicas_of_data_parallel_use_the_one_model(metric):
     replica = loss._replicate_for_data_parallel()
     assert replica(x).item() == loss(x).item()
     assert replica.metric is loss.metric
+
+
+# What is no ordinary batch
+
+
+@pytest.mark.parametrize("crop", [False, 20])
+def test_an_empty_batch_costs_nothing_and_has_a_gradient(metric, x, crop):
+    assert metric(x[:0]).shape == (0,)
+    for reduction, shape in (("none", (0,)), ("sum", ()), ("mean", ())):
+        empty = x[:0].clone().requires_grad_()
+        value = QSiTLoss(metric, reduction=reduction, crop=crop)(empty)
+        assert (value.shape, value.sum().item()) == (shape, 0.0)
+        value.sum().backward()
+        assert empty.grad.shape == empty.shape
+
+
+@pytest.mark.parametrize("front", [lambda metric: metric, QSiTLoss, QSiTModule, create_metric])
+def test_transforms_of_functions_are_refused_by_name(metric, x, front):
+    judge = front(metric)
+    transforms = {
+        "grad": lambda: torch.func.grad(lambda y: judge(y).sum())(x),
+        "vmap": lambda: torch.func.vmap(lambda y: judge(y[None]))(x),
+        "jvp": lambda: torch.func.jvp(judge, (x,), (x,)),
+    }
+    for transform in transforms.values():
+        with pytest.raises(
+            InputError, match=r"inside torch\.func or forward-mode .* `?x\.requires_grad_\(\)|reverse-mode"
+        ):
+            transform()
+
+
+def test_a_metric_built_inside_init_empty_weights_says_so():
+    from accelerate import init_empty_weights
+
+    for build in (QSiT, QSiTLoss):
+        with init_empty_weights(), pytest.raises(InputError, match=r"init_empty_weights\(\).*Build it before"):
+            build("q-sit-nano")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.autograd import forward_ad
 
 from .batching import Budget, batches, compute, gather, guarded, prepare
 from .errors import BackendError, InputError
@@ -18,6 +22,42 @@ if TYPE_CHECKING:
 
     from .backends.base import Backend, Prepared
     from .prompts import Prompt
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def eager(call: Call) -> Call:
+    """Keep a call out of what `torch.compile` compiles around it: it runs as it is, and its gradient too.
+
+    What decides about a picture (its size, its tiles, its values) is no affair of a graph, and a graph for each size
+    would be minutes of compilation. The network itself is compiled by `QSiT(compile=True)`.
+    """
+    outside: list[Call] = []
+
+    @wraps(call)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_compiling() and "torch._dynamo" not in sys.modules:
+            return call(*args, **kwargs)  # nobody compiles; the import behind `disable` takes seconds
+        if not outside:
+            outside.append(torch.compiler.disable(call))  # type: ignore[no-untyped-call]
+        return outside[0](*args, **kwargs)
+
+    return run  # type: ignore[return-value]
+
+
+def refuse_transformed(x: object) -> None:
+    """Refuse tensors of torch.func and of forward mode, in which values cannot be looked at.
+
+    Raises:
+        InputError: It names the way that gives a gradient.
+    """
+    if not isinstance(x, torch.Tensor):
+        return
+    inside = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if inside or (forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None):
+        shown = f"<tensor of shape {tuple(x.shape)} inside torch.func or forward-mode differentiation>"
+        hint = "For a gradient: x.requires_grad_(), then torch.autograd.grad(metric(x).sum(), x)."
+        raise InputError.about("x", shown, "an ordinary tensor: the metric has reverse-mode gradients only", hint)
 
 
 def level_logits(
@@ -40,6 +80,7 @@ def level_logits(
         InputError: Wrong rank or channels, values outside [0, 1], NaN or infinite.
         BackendError: A gradient was asked of a backend that has none, or the model failed.
     """
+    refuse_transformed(x)
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3:
         shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
         raise InputError.about("x", shown, "a tensor (N, 3, H, W)", "Files and lists go to `metric.score`.")
@@ -58,7 +99,8 @@ def level_logits(
     computed = (row for batch in batches(stream, budget) for row in compute(batch, run, backend.device, grad))
     found = gather(computed, "raise", single=False)
     if not found:
-        return x.new_zeros((0, len(prompt.words)), dtype=torch.float32)
+        nothing = x.new_zeros((0, len(prompt.words)), dtype=torch.float32)
+        return nothing + x.sum() if grad else nothing  # a step with no picture has a gradient, too
     rows = torch.stack(found).to(x.device)
     return steady.leave(rows) if half else rows
 

@@ -168,6 +168,10 @@ def load_backend(
     checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
     engine = chosen or backend_class(_fitting(checkpoint))
     loaded = engine.load(checkpoint.folder, placed)
+    if loaded.device.type == "meta" and str(placed.device) != "meta":
+        hint = "Build it before, or outside: `QSiT(...)`. It loads its weights straight to their device by itself."
+        shown = "<a model without numbers: accelerate's init_empty_weights(), or the like, took its weights away>"
+        raise InputError.about("model", shown, "to be loaded where weights are kept", hint)
     if options.dtype is None:
         _advise(loaded, checkpoint.name)
     revision = checkpoint.revision or fingerprint(checkpoint.folder)

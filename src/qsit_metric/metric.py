@@ -20,7 +20,7 @@ from .backends.base import Backend, Encoded, LoadOptions, Prepared
 from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, run_batches
 from .descriptions import Composed, describer
 from .errors import BackendError, InputError, QSiTError
-from .gradients import level_logits, score_gradient
+from .gradients import eager, level_logits, score_gradient
 from .loading import Loaded, load_backend
 from .pixels import ImageLike, Picture, items, load_one, many
 from .prompts import AUTHORS, Recipe, recipe_named
@@ -174,6 +174,7 @@ class QSiT(Loaded):
         rows = self.backend.logits([(image, prompt) for image in images])
         return scores(rows, level_names(self.recipe.words), notes)
 
+    @eager
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Score a batch of tensors; differentiable in `x` if `x` requires grad.
 

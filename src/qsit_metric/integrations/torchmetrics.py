@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import levels
 from ..errors import InputError
+from ..gradients import eager
 from ..metric import QSiT
 from ..modules.differentiable import Handle, Reduction, reduced
 from ..packages import require
@@ -151,6 +152,7 @@ def _checked(reduction: str) -> str:
     return reduction
 
 
+@eager
 def _scores(img: Tensor, handle: Handle) -> Tensor:
     wanted = "Expected argument `img` to be a tensor of shape (N, 3, H, W) with values in [0, 1], but got"
     if not isinstance(img, Tensor) or img.ndim != 4 or img.shape[1] != 3:

@@ -90,15 +90,21 @@ def _decoder(long: _Pieces, single: _Pieces) -> Callable[..., torch.Tensor]:
         attention = layer.self_attn
         if len(x) == 1 and attention.index == 0:
             torch.compiler.cudagraph_mark_step_begin()  # what a graph gave in the pass before may be written over
+        x = _own(x)
         q, k, v = (long if len(x) > 1 else single).before(layer, x, cos, sin)
         q, kept = (q, x) if wanted is None else (q[wanted], x[wanted])
-        seen = reading.attend(attention.index, q, k, v, 0.0)
+        seen = _own(reading.attend(attention.index, q, k, v, 0.0))
         if not len(kept):
             return kept
         pieces = long if len(kept) > 1 else single if len(x) == 1 else _step(graphs=False)
         return pieces.behind(layer, seen, kept)  # type: ignore[no-any-return]
 
     return run
+
+
+def _own(x: torch.Tensor) -> torch.Tensor:
+    """A tensor that is no view: torch compiles apart for views."""
+    return x.clone() if x._is_view() else x
 
 
 def _see(layer: VisionLayer, x: torch.Tensor) -> Sequence[torch.Tensor]:

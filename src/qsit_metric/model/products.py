@@ -28,7 +28,7 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 GAIN = 1.5
 """From how many times the speed of float32 on bfloat16 is worth a word."""
 
-_carried = False  # see `carry`
+_CARRIED: list[str] = []  # see `carry`
 _ORDINARY: ContextVar[bool] = ContextVar("qsit_metric_ordinary", default=False)
 _LONG = 512  # tokens from which attention is quicker head by head
 _AT_ONCE = 768  # queries of a head at once, whose weights stay in the processor's cache
@@ -152,7 +152,7 @@ def linear(
         >>> linear(torch.ones(1, 2), torch.ones(1, 2), None, plus=torch.ones(1, 1))
         tensor([[3.]])
     """
-    if torch.compiler.is_compiling() and x.device.type == "cpu" and _carried and not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() and x.device.type == "cpu" and _CARRIED and not torch.is_grad_enabled():
         return torch.ops.qsit_metric.linear(x, weight, bias, act, times, plus)  # type: ignore[no-any-return]
     if not quick(x, weight, bias, times, plus):
         return follow(functional.linear(x, weight, bias), act, times, plus)
@@ -171,13 +171,12 @@ def carry() -> None:
 
     The compiler's own products are those of torch, and it cannot look into oneDNN's.
     """
-    global _carried
-    if _carried or _onednn() is None:
+    if _CARRIED or _onednn() is None:
         return
     schema = "(Tensor x, Tensor weight, Tensor? bias, str? act, Tensor? times, Tensor? plus) -> Tensor"
     product = torch.library.custom_op("qsit_metric::linear", linear, mutates_args=(), schema=schema)
     product.register_fake(lambda x, weight, *_: x.new_empty((*x.shape[:-1], weight.shape[0])))
-    _carried = True
+    _CARRIED.append("linear")
 
 
 def follow(

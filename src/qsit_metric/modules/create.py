@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import levels
 from ..errors import InputError
+from ..gradients import eager, refuse_transformed
 from ..loading import default_device
 from ..metric import QSiT
 from .differentiable import QSiTModule, Reduction, reduced
@@ -101,6 +102,7 @@ class MetricModule(QSiTModule):
         """Where the module is."""
         return self._place.device
 
+    @eager
     def forward(self, target: Any, ref: Any = None) -> Tensor:
         """Score a batch of tensors, a file or a picture.
 
@@ -116,6 +118,7 @@ class MetricModule(QSiTModule):
             InputError: Wrong shape, or values outside [0, 1].
             ImageError: A file that cannot be read.
         """
+        refuse_transformed(target)
         with torch.set_grad_enabled(self.as_loss and torch.is_grad_enabled()):
             scores = self._tensors(target) if isinstance(target, Tensor) else self._pictures(target)
             if not self.as_loss:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..gradients import eager, refuse_transformed
 from ..hub import resolve
 from ..metric import QSiT
 
@@ -107,6 +108,7 @@ class QSiTModule(nn.Module):
         """Stay in evaluation mode, whatever a parent module asks for."""
         return super().train(False)
 
+    @eager
     def forward(self, x: Tensor) -> Tensor:
         """Score a batch; differentiable in `x`.
 
@@ -120,6 +122,7 @@ class QSiTModule(nn.Module):
         Raises:
             InputError: Wrong rank or channels, NaN or infinite values.
         """
+        refuse_transformed(x)
         if x.ndim == 4 and x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         if x.is_floating_point():

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..backends.base import Backend
 from ..errors import BackendError, InputError
-from ..gradients import level_logits
+from ..gradients import eager, level_logits, refuse_transformed
 from ..levels import HIGHER_IS_BETTER, SCORE_RANGE, expect
 from ..metric import QSiT
 from ..results import level_names
@@ -94,21 +94,23 @@ class QSiTLoss(nn.Module):
         self.crop = self._side(crop)
         self._check()
 
+    @eager
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Judge a batch of pictures.
 
         Args:
-            x: (N, 3, H, W) RGB with N of 1 or more, floating point, any memory format, meant for [0, 1]. Values outside
+            x: (N, 3, H, W) RGB, floating point, any memory format, meant for [0, 1]. Values outside
                 are judged as the nearer end, and their gradient passes, so that a network can come back.
 
         Returns:
             A float32 scalar, or (N,) with reduction "none", on the device of `x`: 0 (excellent) to `weight` for the
-            score, 0 to infinity for the cross-entropy.
+            score, 0 to infinity for the cross-entropy. A batch of no pictures costs 0, with a gradient of no elements.
 
         Raises:
             InputError: Another shape or type, or NaN or infinite values.
             BackendError: The model failed, for example out of memory.
         """
+        refuse_transformed(x)
         _check_batch(x)
         if self.check_finite:
             check_finite(x)
@@ -117,7 +119,8 @@ class QSiTLoss(nn.Module):
             prompt, metric = self.metric.recipe.scoring(), self.metric
             logits = level_logits(pixels, self._backend(), prompt, metric.budget, check=self.check_finite)
             each = self._each(logits)
-            return self.weight * reduced(each, self.reduction)
+            reduction = self.reduction if len(each) or self.reduction == "none" else "sum"  # a mean of nothing is NaN
+            return self.weight * reduced(each, reduction)
 
     def extra_repr(self) -> str:
         """The settings, for `print(module)`."""
@@ -167,7 +170,7 @@ class QSiTLoss(nn.Module):
 
     def _cropped(self, x: torch.Tensor) -> torch.Tensor:
         """A place of its own in each picture; sides that are smaller stay whole."""
-        if self.crop is None:
+        if self.crop is None or not len(x):
             return x
         size = [min(self.crop, side) for side in x.shape[2:]]
         free = torch.tensor([side - cut + 1 for side, cut in zip(x.shape[2:], size, strict=True)])
@@ -196,11 +199,17 @@ class QSiTLoss(nn.Module):
 
 
 def _check_batch(x: object) -> None:
-    good = isinstance(x, torch.Tensor) and x.ndim == 4 and x.shape[1] == 3 and x.numel() > 0 and x.is_floating_point()
+    good = (
+        isinstance(x, torch.Tensor)
+        and x.ndim == 4
+        and x.shape[1] == 3
+        and 0 not in x.shape[2:]
+        and x.is_floating_point()
+    )
     if not good:
         shown = f"<tensor of shape {tuple(x.shape)}, {x.dtype}>" if isinstance(x, torch.Tensor) else x
         hint = "Pictures in 0..255 are divided by 255, grey ones expanded to three channels."
-        raise InputError.about("x", shown, "a floating-point tensor (N, 3, H, W) with at least one picture", hint)
+        raise InputError.about("x", shown, "a floating-point tensor (N, 3, H, W) with at least one pixel", hint)
 
 
 def _finite(argument: str, value: object) -> float:
