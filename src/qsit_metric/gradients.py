@@ -54,7 +54,9 @@ def refuse_transformed(x: object) -> None:
     if not isinstance(x, torch.Tensor):
         return
     inside = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    if inside or (forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None):
+    if not inside and forward_ad._current_level >= 0:
+        inside = forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+    if inside:
         shown = f"<tensor of shape {tuple(x.shape)} inside torch.func or forward-mode differentiation>"
         hint = "For a gradient: x.requires_grad_(), then torch.autograd.grad(metric(x).sum(), x)."
         raise InputError.about("x", shown, "an ordinary tensor: the metric has reverse-mode gradients only", hint)

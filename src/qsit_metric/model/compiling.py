@@ -89,7 +89,8 @@ def _decoder(long: _Pieces, single: _Pieces) -> Callable[..., torch.Tensor]:
     ) -> torch.Tensor:
         attention = layer.self_attn
         if len(x) == 1 and attention.index == 0:
-            torch.compiler.cudagraph_mark_step_begin()  # what a graph gave in the pass before may be written over
+            # What a graph gave in the pass before may be written over.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         x = _own(x)
         q, k, v = (long if len(x) > 1 else single).before(layer, x, cos, sin)
         q, kept = (q, x) if wanted is None else (q[wanted], x[wanted])
