@@ -212,8 +212,9 @@ class Sources:
         if source.set and source.folder:
             return read_iqa(source.set, self.place(source.folder), refused=refused)
         reader = None if source.reader == "auto" else source.reader
-        told: dict[str, Any] = {**source.columns, "lower_is_better": source.lower_is_better}
-        return read_scores(self.place(source.file or ""), reader, refused=refused, **told)
+        names: dict[str, Any] = dict(source.columns.items())
+        path, lower = self.place(source.file or ""), source.lower_is_better
+        return read_scores(path, reader, refused=refused, lower_is_better=lower, **names)
 
     def _excluded(self, source: Exclude) -> Listed:
         if source.set and source.folder:
