@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import OutputError
-from ..files import Files, Stamp, to_json
+from ..files import Files, Stamp, escaped, to_json, unescaped
 from ..journal import Appender, check_same, csv_line, whole_csv, whole_lines
 from .inputs import is_url, key
 
@@ -153,7 +153,8 @@ class Csv:
         numbers = (f"{record.score:.4f}", f"{record.unit:.4f}", record.level)
         probs = (f"{value:.4f}" for value in record.probs.values())
         last = {"note": record.note, **identity(made), **stamp_fields(record.stamp)}
-        return csv_line([record.path, *numbers, *probs, *(last.get(name) or "" for name in self._last)])
+        cells = [record.path, *numbers, *probs, *(last.get(name) or "" for name in self._last)]
+        return csv_line(escaped(str(cell)) for cell in cells)
 
     def read(self, content: bytes) -> Iterator[Line]:
         """Read whole rows; errors as in `Line.of`, and csv.Error."""
@@ -164,7 +165,7 @@ class Csv:
         if names != [*_FIRST, *levels, *self._last] or not levels:
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
-            fields = dict(zip(names, row, strict=True))
+            fields = dict(zip(names, map(unescaped, row), strict=True))
             yield Line.of(fields, {level: fields[level] for level in levels})
 
 
@@ -183,6 +184,7 @@ class ScoreFile:
 
     Args:
         path: A .csv or .jsonl file.
+        overwrite: Forget what is in it, once the model is there.
 
     Attributes:
         done: The records that were there already, by `inputs.key` of their path; of several the last counts.
@@ -191,8 +193,8 @@ class ScoreFile:
         OutputError: Unknown suffix, no such folder, in use by another run, or not a file of scores.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self._path, self._overwrite = path, overwrite
         self._format = self._suffix()
         self._file: Appender | None = None
         self._lines: list[Line] = []
@@ -257,6 +259,8 @@ class ScoreFile:
 
     def _open(self) -> Appender:
         file = self._file = Appender(self._path, FILES, self._format.whole)
+        if self._overwrite:
+            return file
         try:
             start, torn = self._format.start, file.torn
             if not file.content and not (torn.startswith(start) or start.startswith(torn)):
