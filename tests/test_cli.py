@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 
 from conftest import GOLDEN, IMAGES
 from hub_server import HubServer
-from qsit_metric import QSiT, Score, __version__, console
-from qsit_metric.cli import app, doctor, inputs, models, options, score, scores
+from qsit_metric import Answer, QSiT, Score, __version__, console
+from qsit_metric.cli import answers, app, doctor, inputs, models, options, score, scores
 from qsit_metric.errors import BackendError, ImageError, InputError
 from qsit_metric.files import Stamp
 from qsit_metric.hub.cache import Stored, on_disk
@@ -650,6 +650,113 @@ def test_describe_goes_on_after_a_failure(pictures, loaded):
     assert "failed: nope.png: expected an existing file" in result.stderr
     text = qsit(*arguments, code=1).stdout
     assert text.splitlines()[0::2] == pictures[:2]
+
+
+def test_what_exists_is_a_picture_and_all_else_a_question(tree):
+    questions = [
+        "Is it sharp?",
+        "a/b",
+        "What about *?",
+        "Which of both, a.jpg or b.jpg?",
+        "Describe",
+        "清晰吗",
+        "x" * 300,
+    ]
+    given = ["tree", "Is it sharp?", "tree/*.jpg", "http://x/y", "-", "What about *?", "tree/f[1].png", *questions[3:]]
+    assert inputs.sorted_out(given) == (
+        ["tree", "tree/*.jpg", "http://x/y", "-", "tree/f[1].png"], [one for one in questions if one != "a/b"]
+    )  # fmt: skip
+    for name in ("b.jpg", "my photo.HEIC", "tree/nope", "tree/*.bmp", "x.dng"):
+        with pytest.raises(InputError, match="an existing file, folder or pattern, or a question"):
+            inputs.sorted_out([name])
+
+
+@pytest.fixture
+def talking(loaded, monkeypatch):
+    """Answers without a model: what was asked, and of which picture."""
+    asked = []
+
+    def ask(self, path, questions, **kwargs):
+        asked.extend((Path(path).name, one) for one in questions)
+        if not Path(path).read_bytes().startswith(b"\x89PNG"):
+            raise ImageError.about("image", path, "a picture")
+        chosen = {"choice": kwargs["choices"][0], "probs": {"a": 0.75, "b": 0.25}} if kwargs.get("choices") else {}
+        return [Answer(f"{one} of {Path(path).stem}, {len(Path(path).read_bytes())}", **chosen) for one in questions]
+
+    monkeypatch.setattr(QSiT, "ask", ask)
+    monkeypatch.setattr(QSiT, "describe", lambda self, path, **kwargs: ask(self, path, ["described"])[0])
+    return asked
+
+
+def test_many_pictures_and_many_questions(pictures, talking):
+    folder = Path(pictures[0]).parent
+    arguments = ["ask", folder, "Sharp?", "-q", "b.jpg", f"{folder}/*.png"]
+    lines = qsit(*arguments).stdout.splitlines()
+    assert lines[0::5] == pictures
+    assert [line.split(",")[0] for line in lines[1:5]] == ["Sharp?", "Sharp? of 000", "b.jpg", "b.jpg of 000"]
+    found = [json.loads(line) for line in qsit(*arguments, "--json").stdout.splitlines()]
+    assert [(one["path"], [said["question"] for said in one["answers"]]) for one in found] == [
+        (path, ["Sharp?", "b.jpg"]) for path in pictures
+    ]
+    for form, read in (("csv", rows), ("jsonl", lambda text: list(map(json.loads, text.splitlines())))):
+        flat = read(qsit(*arguments, "--format", form).stdout)
+        assert [(one["path"], one["question"]) for one in flat] == [
+            (p, q) for p in pictures for q in ("Sharp?", "b.jpg")
+        ]
+        assert flat[0]["answer"].startswith("Sharp? of 000")
+    assert "question" in qsit(*arguments, "--format", "table").stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_answers_are_kept_and_a_later_run_goes_on(tmp_path, pictures, talking, suffix):
+    output = tmp_path / f"answers{suffix}"
+
+    def counts(*arguments, code=0):
+        talking.clear()
+        return qsit(*arguments, "-o", output, code=code).stderr.splitlines()[-1].split(": ")[1]
+
+    ask = ["ask", *pictures[:2], "Sharp?"]
+    assert counts(*ask) == "2 added, 0 were there already"
+    assert counts("ask", *pictures, "Sharp?", "Noisy?") == "4 added, 2 were there already"
+    assert talking == [("000.png", "Noisy?"), ("001.png", "Noisy?"), ("002.png", "Sharp?"), ("002.png", "Noisy?")]
+    assert counts(*ask, "--choice", "a", "--choice", "b") == "2 added, 0 were there already"
+    assert counts("describe", *pictures) == "3 added, 0 were there already"
+    held = [line.record for line in answers.FORMATS[suffix[1:]]().read(output.read_bytes())]
+    assert [(Path(one.path).stem, one.question) for one in held[:2]] == [("000", "Sharp?"), ("001", "Sharp?")]
+    assert (held[6].choice, held[6].probs, held[6].asked.choices) == ("a", {"a": 0.75, "b": 0.25}, ("a", "b"))
+    Path(pictures[0]).write_bytes(Path(pictures[0]).read_bytes() + b"\0")
+    assert counts(*ask) == "1 added, 1 were there already"
+    assert counts(*ask) == "0 added, 2 were there already"
+    assert counts(*ask, "--overwrite") == "2 added, 0 were there already"
+    content = output.read_bytes().replace(b"float32", b"float16")
+    output.write_bytes(content)
+    assert (
+        "a file with answers made as now (dtype float32), but it has dtype float16"
+        in qsit(*ask, "-o", output, code=2).stderr
+    )
+    assert output.read_bytes() == content
+
+
+def test_a_stopped_or_failing_run_keeps_its_answers(tmp_path, pictures, talking, monkeypatch):
+    output, broken = tmp_path / "a.jsonl", tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    result = qsit("ask", pictures[0], broken, pictures[1], "Sharp?", "-o", output, code=1)
+    assert result.stderr.startswith(f"failed: {broken}: expected a picture")
+    assert "2 added, 0 were there already" in result.stderr
+    ask = QSiT.ask
+
+    def stopped(self, path, *rest, **kwargs):
+        if len(talking) > 4:
+            raise KeyboardInterrupt
+        return ask(self, path, *rest, **kwargs)
+
+    talking[:] = [None] * 4
+    with monkeypatch.context() as patch:
+        patch.setattr(QSiT, "ask", stopped)
+        result = qsit("ask", *pictures, "Noisy?", "-o", output, code=130)
+    assert "1 added, 0 were there already" in result.stderr
+    assert "Interrupted. Run the same command again to go on." in result.stderr
+    assert "2 added, 1 were there already" in qsit("ask", *pictures, "Noisy?", "-o", output).stderr
 
 
 # ---- models and download

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,24 @@ def expand(given: Sequence[str], *, recursive: bool, null: bool = False) -> list
             "PATHS", " ".join(given), "at least one picture", "Pass files, folders, patterns or URLs."
         )
     return list(found.values())
+
+
+def sorted_out(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell pictures from questions: what exists, a pattern that matches, a URL and "-" are pictures, all else is asked.
+
+    Raises:
+        InputError: Something that looks like a picture's name, but is not there.
+    """
+    pictures, questions = [], []
+    for entry in given:
+        if _is_there(entry):
+            pictures.append(entry)
+        elif _looks_like_a_name(entry):
+            hint = "Check the spelling. -q asks it as a question."
+            raise InputError.about("PICTURES", entry, "an existing file, folder or pattern, or a question", hint)
+        else:
+            questions.append(entry)
+    return pictures, questions
 
 
 def key(path: str) -> str:
@@ -112,6 +131,22 @@ def _pictures(entry: str, recursive: bool) -> Iterable[str]:
     matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
     folders = (_in_folder(match, recursive) if _is_folder(match) else [match] for match in matches)
     return [path for paths in folders for path in paths]
+
+
+def _is_there(entry: str) -> bool:
+    if entry == "-" or is_url(entry) or os.path.lexists(entry):
+        return True
+    place = os.path.expanduser(entry)  # noqa: PTH111  # as `_pictures`
+    return bool(place) and (os.path.lexists(place) or bool(glob.has_magic(place) and glob.glob(place, recursive=True)))  # noqa: PTH207
+
+
+def _looks_like_a_name(entry: str) -> bool:
+    """Whether it has the suffix of a picture, or is one word with a suffix, a slash or a wildcard in it."""
+    from ..pixels.read import SUFFIXES
+
+    if Path(entry).suffix.lower() in SUFFIXES:
+        return True
+    return bool(re.fullmatch(r"\S*([/\\*]|\.\w+$)\S*", entry.strip())) and not entry.strip().endswith("?")
 
 
 def _is_folder(path: str) -> bool:

@@ -35,6 +35,9 @@ TrustNames = Annotated[
         help="Keep the result of a picture that is in the file by its name, without a look at whether it was replaced.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Begin the file anew, whatever is in it, and make all results again.")
+]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", min=1, help="Limit of a written answer.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object per line and picture.")]

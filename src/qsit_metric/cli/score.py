@@ -20,7 +20,7 @@ from ..errors import InputError, QSiTError
 from ..files import Stamp, look
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
-from .options import ModelOptions, Null, Paths, Recursive, TrustNames
+from .options import ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import FORMATS, Format, Record, ScoreFile, is_same, provenance, take_stamp
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def score(
         ),
     ] = None,
     trust_names: TrustNames = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin the file anew, whatever is in it: all pictures are scored.")
-    ] = False,
+    overwrite: Overwrite = False,
     worst: Annotated[
         int | None, typer.Option("--worst", metavar="N", min=1, help="Show the N lowest scores only, lowest first.")
     ] = None,
@@ -168,7 +166,7 @@ class _Run:
         self.interrupted = False
         self._made, self._shown, self._file, self._order = made, shown, file, order
         form = FORMATS.get(shown or "")
-        self._stream: Format | None = form() if form else None
+        self._stream: Format[Record] | None = form() if form else None
 
     def score(self, metric: QSiT, paths: Sequence[str], trust_names: bool) -> None:
         """Show what the result file has, and score the rest."""
