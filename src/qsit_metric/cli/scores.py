@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from ..files import Files, Stamp, escaped, to_json, unescaped
 from ..journal import Appender, check_same, csv_line, whole_csv, whole_lines
 from .inputs import is_url, key
@@ -85,6 +86,11 @@ class Record:
         """What a later run knows it by."""
         return key(self.path)
 
+    @property
+    def worth(self) -> tuple[float, str]:
+        """What records are ordered by: the score, then the path. What is no number is below everything."""
+        return (-math.inf if math.isnan(self.score) else self.score), self.path
+
     @classmethod
     def of(cls, path: str, score: Score, stamp: Stamp | None = None) -> Record:
         """Take down a score."""
@@ -133,13 +139,17 @@ class Line(Generic[R]):
 class Format(Protocol[R]):
     """How records stand in a file; each ends with a newline, so that a torn one can be told."""
 
-    suffix: str
-    start: bytes
-    """How a file begins; what cannot be continued to that is something else."""
+    @property
+    def suffix(self) -> str:
+        """How its files' names end."""
 
-    @staticmethod
-    def whole(content: bytes) -> int:
-        """How many bytes of it are whole records."""
+    @property
+    def start(self) -> bytes:
+        """How a file begins; what cannot be continued to that is something else."""
+
+    @property
+    def whole(self) -> Callable[[bytes], int]:
+        """How many bytes of a file are whole records."""
 
     def header(self, levels: Sequence[str]) -> str:
         """What stands before the first."""
@@ -341,3 +351,28 @@ class ScoreFile(ResultFile[Record]):
     def _agree(self, levels: Sequence[str]) -> None:
         if any(list(line.record.probs) != list(levels) for line in self._lines):
             raise self._error(f"a file with the levels of this model ({', '.join(levels)})", _ANOTHER)
+
+
+def is_finished(path: str) -> bool:
+    """Whether a path is by its name a file of results, and no picture."""
+    return Path(path).suffix.lower() in {f".{name}" for name in FORMATS} and not is_url(path)
+
+
+def finished(path: Path) -> list[Line[Record]]:
+    """The scores of a file that `qsit score` wrote, each picture once; of several lines the last counts.
+
+    Raises:
+        InputError: It cannot be read, or holds something else.
+    """
+    form = FORMATS[path.suffix.lower().removeprefix(".")]()
+    expected = f"a {form.suffix} file that `qsit score` wrote"
+    try:
+        content = path.read_bytes()
+        lines = list(form.read(content[: form.whole(content)]))
+    except OSError as error:
+        raise InputError.about("PATHS", str(path), expected, f"The system says: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError.about("PATHS", str(path), expected, f"It holds something else ({error}).") from error
+    if not lines:
+        raise InputError.about("PATHS", str(path), f"{expected}, with at least one score")
+    return list({line.record.key: line for line in lines}.values())
