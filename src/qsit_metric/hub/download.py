@@ -329,12 +329,14 @@ def _persist(request: Request, transfer: Callable[[], None]) -> None:
     """Try a transfer again that broke off."""
     for tries_left in reversed(range(_TRIES)):
         try:
-            return transfer()
+            transfer()
         except failures() as error:  # noqa: PERF203 - a transfer, beside which the `try` costs nothing
             if not tries_left or not is_cut(error):
                 raise
             LOGGER.warning("%s: the transfer broke off (%s), trying again", request.repo, type(error).__name__)
             time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _fits(path: Path, listed: Listed) -> bool:
