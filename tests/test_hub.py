@@ -418,6 +418,7 @@ def test_shards(tmp_path, server, start):
             {WEIGHTS: None, "pytorch_model.bin": b"x"},
             r"only pickled weights are there \(pytorch_model.bin\).*can run code",
         ),
+        ({WEIGHTS: None, "adapter_config.json": b"{}"}, r"expected a checkpoint; owner/tiny is an adapter\. Merge it"),
         ({"config.json": None, "tokenizer.json": None}, r"config.json is missing; tokenizer.json \(or vocab.json"),
     ],
 )

@@ -219,6 +219,9 @@ def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
         lacking.append(
             f"only pickled weights are there ({', '.join(found)})" if found else f"{check.SINGLE} is missing"
         )
+    if check.is_adapter(names):
+        expected = f"a checkpoint; {request.repo} is an adapter"
+        raise CheckpointError.about("model", request.asked, expected, check.ADAPTER_HINT)
     if weights is None or lacking:
         raise _unfit(request, lacking)
     texts = {name for name in names if _TEXT.fullmatch(name) and not name.endswith(".index.json")}
@@ -274,7 +277,7 @@ def _carry_on(request: Request, listing: Listing, name: str) -> None:
 def _go_on(request: Request, sha: str, name: str, size: int, part: Path, blob: Path) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     url = hf_hub_url(request.repo, name, repo_type=request.kind, revision=sha)
     headers = build_hf_headers(token=request.token, library_name="qsit-metric", library_version=__version__)
