@@ -41,8 +41,8 @@ PICKLE_HINT = (
 ADAPTER = "adapter_config.json"
 ADAPTER_HINT = (
     "Merge it into its base and pass the result: `PeftModel.from_pretrained(base, adapter).merge_and_unload()"
-    ".save_pretrained(new)`, with the releases of peft and transformers that it was made with, since others can leave a "
-    "part of it out with no more than a warning."
+    ".save_pretrained(new)`, with the releases of peft and transformers that it was made with, since others can leave "
+    "a part of it out with no more than a warning."
 )
 
 # Each line: the ways in which one need can be met, each a set of files. The first way that is complete counts.
