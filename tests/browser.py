@@ -108,7 +108,7 @@ def opened(page: Path, size: tuple[int, int] = (1280, 900)) -> Iterator[Tab]:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [program, *flags, "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        piped = ["sh", "-c", f'exec "$@" 3<&{theirs} 4>&{ours}', "sh", *command, "about:blank"]
+        piped = ["bash", "-c", f'exec "$@" 3<&{theirs} 4>&{ours}', "bash", *command]  # sh takes no fd above 9
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(piped, pass_fds=(theirs, ours), **quiet)
         os.close(theirs)
@@ -117,7 +117,7 @@ def opened(page: Path, size: tuple[int, int] = (1280, 900)) -> Iterator[Tab]:
             tab = Tab(commands, answers)
             tab.open(page, size)
             yield tab
-            assert tab.said == []
+            assert tab.said == [], tab.said
         finally:
             os.close(commands)
             os.close(answers)

@@ -199,7 +199,9 @@ class Order:
         if self.count is not None:
             kept = {id(one) for one in (ranked[: self.count] if self.count > 0 else ranked[self.count :])}
             ranked, records = ([one for one in group if id(one) in kept] for group in (ranked, records))
-        found = {"score": ranked, "path": sorted(records, key=lambda record: record.path)}.get(self.by, list(records))
+        if self.by == "score":
+            return sorted(ranked, key=lambda record: record.worth) if self.reverse else ranked
+        found = sorted(records, key=lambda record: record.path) if self.by == "path" else list(records)
         return found[::-1] if self.reverse else found
 
 
