@@ -23,7 +23,7 @@ from ..loop import train
 from ..mixture import Sizes
 from ..recipe import TrainingRecipe
 from ..sweep import Formula, Plan, fit_folder, pending, plan_step1, plan_step2, run_spec, spread_ratios
-from ..sweep.curve import Fit
+from ..sweep.fit import Fit
 from ..sweep.runs import proxy
 from .stages import FILES, Stages
 from .takeover import taken

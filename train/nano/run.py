@@ -25,7 +25,7 @@ from ..mixture import SETS, Sizes
 from ..model import load_parts
 from ..prepared import Prepared, compute_states, cut_pictures
 from ..recipe import Model, TrainingRecipe, load_recipe
-from ..sweep.curve import Fit
+from ..sweep.fit import Fit
 from .algorithm1 import Algorithm1, Found, Search, epoch_sizes, measured, ratio
 from .data.dataset import LABELS, make_dataset, read_pictures
 from .effort import CPU, FULL, NANO, Device, Effort

@@ -17,7 +17,7 @@ from ...export import export
 from ...folder import Outcome
 from ...loop import train
 from ...recipe import TrainingRecipe, load_recipe
-from ...sweep.curve import Fit
+from ...sweep.fit import Fit
 from ..algorithm1 import Algorithm1, Found, Search, epoch_sizes
 from ..scratch import Scratch, count_parameters
 from ..stages import Say, Stages, read_json
