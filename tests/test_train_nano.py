@@ -43,8 +43,7 @@ from train.nano.effort import (
     plan_run,
 )
 from train.nano.scratch import count_parameters
-from train.nano.stages import Stages, in_processes
-from train.nano.takeover import BEFORE, MODEL, take_over, taken
+from train.nano.stages import BEFORE, MODEL, Stages, in_processes, take_over, taken
 from train.nano.trials import scaled, shows, trials
 from train.nano.windows import KINDS, Windows, target
 from train.prepared import Prepared, cut_pictures

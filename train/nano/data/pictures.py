@@ -190,14 +190,14 @@ def tone_of(image: Image.Image) -> Tone:
     return Tone(round(float(light.mean()), 3), round(float(light.std()), 3), round(float(saturation.mean()), 3))
 
 
-def draw_degradation(rng: np.random.Generator) -> Degradation:
-    """Draw one of the 25, each equally often; levels 1 to 5, two fifths of them whole."""
-    kind = DISTORTIONS[rng.integers(len(DISTORTIONS))]
+def draw_degradation(rng: np.random.Generator, kinds: Sequence[str] = DISTORTIONS) -> Degradation:
+    """Draw one of the 25, or of some of them, each equally often; levels 1 to 5, two fifths of them whole."""
+    kind = kinds[rng.integers(len(kinds))]
     return Degradation(kind, _level(rng))
 
 
 def draw_degradations(
-    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float
+    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float, kinds: Sequence[str] = DISTORTIONS
 ) -> tuple[Degradation, ...]:
     """None, one or two degradations, attributes equally often, so that no answer is the usual one.
 
@@ -206,6 +206,7 @@ def draw_degradations(
         pristine: Share of untouched pictures.
         corrupted: Share of pictures with one of the fifteen corruptions.
         pairs: Share of pictures with two degradations.
+        kinds: Of `DISTORTIONS`, those that are drawn.
     """
     share = rng.random()
     if share < pristine:
@@ -213,20 +214,20 @@ def draw_degradations(
     if share < pristine + corrupted:
         severity = float(rng.integers(1, 6))
         return (_one_attribute([Degradation(kind, severity, True) for kind in CORRUPTIONS], rng),)
-    first = _by_attribute(rng)
+    first = _by_attribute(rng, kinds)
     if share >= pristine + corrupted + pairs:
         return (first,)
     while True:
-        second = _by_attribute(rng)
+        second = _by_attribute(rng, kinds)
         hides = wordings().hides
         far = second.family not in (first.family, *hides[first.family]) and first.family not in hides[second.family]
         if far:
             return first, second
 
 
-def _by_attribute(rng: np.random.Generator) -> Degradation:
+def _by_attribute(rng: np.random.Generator, kinds: Sequence[str]) -> Degradation:
     level = _level(rng)
-    return _one_attribute([Degradation(kind, level) for kind in DISTORTIONS], rng)
+    return _one_attribute([Degradation(kind, level) for kind in kinds], rng)
 
 
 def _one_attribute(candidates: Sequence[Degradation], rng: np.random.Generator) -> Degradation:
