@@ -21,9 +21,8 @@ from train.data.scoring import Scale, hold_out, scoring_row
 from train.data.sources import take
 from train.mixture import Sizes
 from train.nano.data.dataset import Amounts, make_picture, rows_of
-from train.nano.data.facts import Facts
 from train.nano.data.kadid import DISTORTIONS, distort
-from train.nano.data.pictures import MadePicture, Tone, draw_degradation, draw_degradations
+from train.nano.data.pictures import Facts, MadePicture, Tone, draw_degradation, draw_degradations
 from train.sweep import plan_step1, plan_step2
 
 

@@ -24,7 +24,6 @@ from train.nano.data import dataset, photographs
 from train.nano.data.contents import CONTENTS, SIZES, content, draw_name
 from train.nano.data.dataset import Amounts, make_dataset, make_picture, rows_of, scored
 from train.nano.data.distortions import convolve, disk, gaussian, line, otsu_values
-from train.nano.data.facts import KINDS, Facts, dominant_colour
 from train.nano.data.feedback import WRITER, feedback
 from train.nano.data.kadid import (
     DISTORTIONS,
@@ -41,7 +40,18 @@ from train.nano.data.kadid import (
     spreads,
 )
 from train.nano.data.photographs import PHOTOGRAPHS
-from train.nano.data.pictures import ABSENT, SLIGHT, Degradation, MadePicture, Tone, draw_degradations, wordings
+from train.nano.data.pictures import (
+    ABSENT,
+    KINDS,
+    SLIGHT,
+    Degradation,
+    Facts,
+    MadePicture,
+    Tone,
+    dominant_colour,
+    draw_degradations,
+    wordings,
+)
 from train.nano.data.questions import content_row, questions
 
 # Strengths of level 1 and 5 in the published generator (KADIS-700k).

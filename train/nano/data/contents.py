@@ -20,8 +20,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from ...data.corruptions import Floats
 from ...errors import DataError
 from . import drawings, photographs
-from .facts import Facts, dominant_colour, layout
 from .photographs import PHOTOGRAPHS, Split
+from .pictures import Facts, dominant_colour, layout
 
 SIZES = (
     (512, 384), (512, 384), (384, 512), (512, 512), (448, 300), (384, 288), (480, 360), (400, 400), (384, 256),

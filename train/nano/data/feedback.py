@@ -10,8 +10,8 @@ import numpy as np
 
 from ...data.interpreting import Draft, Feedback, Task, TemplateWriter
 from ...data.interpreting.feedback import facts
-from ...data.interpreting.templates import dialogue, told
 from ...data.interpreting.vocabulary import Attribute, knowledge, read_words
+from ...data.interpreting.writer import dialogue, told
 from ...data.rows import Refusals
 from .kadid import SCALE
 from .pictures import ABSENT, FOLDER, SEVERE, SLIGHT, Degradation, MadePicture, wordings

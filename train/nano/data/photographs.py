@@ -54,7 +54,7 @@ class Photograph:
     Attributes:
         file: Its name in the package's folder of pictures.
         subject: What it shows, to be named in an answer; with its article.
-        kind: Kind of subject, a key of `facts.KINDS`.
+        kind: Kind of subject, a key of `pictures.KINDS`.
         licence: As the package states it.
         author: Who made or gave it.
         width: In pixels.

@@ -21,10 +21,9 @@ from ...data.interpreting.vocabulary import read_words
 from ...data.rows import Refusals, Row
 from ...errors import DataError
 from .drawings import PAINTS, WORDS, shapes_subject
-from .facts import COLOURS, COUNTS, KINDS, LAYOUTS, PLACES, SHAPES, Facts
 from .feedback import SOURCE, WRITER, feedback, one_of
 from .photographs import PHOTOGRAPHS
-from .pictures import FOLDER, MadePicture
+from .pictures import COLOURS, COUNTS, FOLDER, KINDS, LAYOUTS, PLACES, SHAPES, Facts, MadePicture
 
 _OPPOSITE = {"Yes": "No", "No": "Yes"}
 _OTHER = ("contrast", "exposure", "colour", "tint")  # families that Q-Bench counts as "other", not as distortions
