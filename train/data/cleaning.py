@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from qsit_metric.errors import EvaluationError, counted, shorten
-from qsit_metric.evaluation import FORMATS, read_llvisionqa, read_scores
+from qsit_metric.evaluation import read_llvisionqa, read_scores
 from qsit_metric.evaluation.manifest import check_image
+from qsit_metric.evaluation.readers import format_of
 from qsit_metric.pixels import load
 
 from ..errors import DataError
@@ -341,7 +342,7 @@ def images_in(path: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(question.image for question in read_llvisionqa(path)))
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{", b""):
         return _whole(path, [(f"row {place}", _image(fields)) for place, fields in enumerate(read_elements(path))])
-    if path.suffix.lower() not in (".txt", ".lst") or any(one.fits(head) for one in FORMATS.values()):
+    if path.suffix.lower() not in (".txt", ".lst") or format_of(path) is not None:
         return tuple(dict.fromkeys(item.image for item in read_scores(path).items))
     lines = path.read_text(encoding="utf-8-sig").split("\n")
     return _whole(path, [(f"line {place}", line.strip()) for place, line in enumerate(lines, 1) if line.strip()])

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qsit_metric import QSiT
+from qsit_metric import QSiT, Recipe
 
 from ..balance import coarse_sizes
 from ..data.frozen import Frozen
@@ -36,6 +36,7 @@ from ..sweep import Plan, fit_folder, pending, plan_step1, plan_step2, run_spec,
 from ..sweep.fit import Fit
 from ..sweep.runs import proxy
 from .data.dataset import LABELS, make_dataset, read_pictures
+from .data.pictures import describing
 from .effort import CPU, FULL, Q_SIT_NANO, Device, Effort, Product
 from .scratch import Scratch, count_parameters
 from .stages import BEFORE, FILES, MODEL, Say, Stages, read_json, take_over, taken
@@ -298,6 +299,8 @@ class _Run:
         folder = self.output / self.product.name
         if not folder.is_dir():
             export(self.output / "model", folder, which="last", dtype=self.product.dtype, licence="apache-2.0")
+        if recipe := Recipe.load(folder):
+            replace(recipe, describing=describing()).save(folder)
         metric, picture = QSiT(folder), self.data.root("questions") / self.data.val_questions[0].image
         answer = str(metric.ask(picture, _QUESTION, max_new_tokens=16))
         self.used = {"picture": picture.name, "score": round(float(metric.score(picture)), 3)}
