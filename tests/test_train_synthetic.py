@@ -24,7 +24,6 @@ from train.nano.data import dataset, photographs
 from train.nano.data.contents import CONTENTS, SIZES, content, draw_name
 from train.nano.data.dataset import Amounts, make_dataset, make_picture, rows_of, scored
 from train.nano.data.distortions import convolve, disk, gaussian, line, otsu_values
-from train.nano.data.feedback import WRITER, feedback
 from train.nano.data.kadid import (
     DISTORTIONS,
     LEVELS,
@@ -52,7 +51,7 @@ from train.nano.data.pictures import (
     draw_degradations,
     wordings,
 )
-from train.nano.data.questions import content_row, questions
+from train.nano.data.texts import WRITER, content_row, feedback, questions
 
 # Strengths of level 1 and 5 in the published generator (KADIS-700k).
 ENDS = {

@@ -9,7 +9,7 @@ from train.data.interpreting.vocabulary import overall_quality
 from train.nano.data import photographs
 from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, distortion, mean_mos
 from train.nano.data.pictures import Degradation, Facts, MadePicture, Tone, draw_degradations, tone_of, wordings
-from train.nano.data.questions import questions
+from train.nano.data.texts import questions
 from train.processes import alone
 from train.recipe import dump_yaml
 

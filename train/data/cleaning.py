@@ -1,4 +1,4 @@
-"""No image of a test or validation set in training: by file name, and on request by perceptual hash.
+"""Removal of test and validation images from training: by file name, and on request by perceptual hash.
 
 Names are compared without folder and case, because the sources lie in other folders in each list: Q-Instruct has
 `spaq_koniq/1.jpg` for what D1 calls `koniq/1.jpg`. Paper: Q-SiT, arXiv 2503.09197, Sec. III-B ("cleaned"); overlaps:

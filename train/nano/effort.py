@@ -107,7 +107,7 @@ CUDA = Device("cuda", "bf16", "sdpa", 128, 1.5e-3, 3e-4, 10, 1, 12, False)
 
 
 def device_here() -> Device:
-    """The one of this machine."""
+    """The device of this machine."""
     if torch.cuda.is_available():
         return CUDA
     return CPU if quick_in_bfloat16("cpu") else replace(CPU, precision="no")

@@ -159,7 +159,7 @@ class _Run:
         return cut_pictures(sorted(set(named)), images, geometry, self.output / "tiles", say=self.stages.say)
 
     def _tower(self, folder: Path, spec: Scratch, store: Prepared) -> None:
-        """Shown the scored pictures; the tokenizer learns all texts."""
+        """Teach a tower with the scored pictures, and a tokenizer with all texts."""
         lessons = replace(self.effort.lessons, precision=self.device.precision)
         learned, held = (read_pictures(self.output / "data", name) for name in ("d1", "scoring"))
         make_tower(
@@ -180,7 +180,7 @@ class _Run:
         compute_states(load_parts(model, "train"), self.data, root / "states", say=self.stages.say)
 
     def _base(self, tower: Path, root: Path) -> None:
-        """General rows only: the recipe's own sets are still unseen."""
+        """Train the base with general rows only: the recipe's own sets are still unseen."""
         if taken(root / "models" / "base"):
             return
         recipe = self._recipe(
@@ -281,7 +281,7 @@ class _Run:
         return train(polished, self.output / "model", quiet=True)
 
     def _onward(self, rows: tuple[int, int, int]) -> Outcome:
-        """The model of another run, with pictures that are new to it."""
+        """Teach the model of another run on, with pictures that are new to it."""
         steps = {"batch": 2 * self.device.batch, "micro_batch": 2 * self.device.batch}
         recipe = self._recipe(
             "onward",
@@ -307,7 +307,7 @@ class _Run:
         self.used |= {"model": folder.name, "question": _QUESTION, "answer": answer}
 
     def _compare(self, mix: Sizes, reference: float) -> None:
-        """The runs of the tables."""
+        """Do the runs of the tables."""
         rows, abreast = self.effort.trial_rows, self.device.abreast
         with self.stages.stage("ablations"):
             ablations(self.stages, self.output, self._smaller(), mix, rows, reference, abreast)

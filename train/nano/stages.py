@@ -144,7 +144,7 @@ def taken(folder: Path) -> bool:
 
 
 def _copy(sources: list[Path], root: Path, place: Path, mark: Path) -> None:
-    """All of them or nothing, with a mark that says so."""
+    """Copy all of them or nothing, with a mark that says so."""
     with new_folder(place) as work:
         for source in sources:
             within = work if len(sources) == 1 else work / source.relative_to(root)

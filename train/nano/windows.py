@@ -35,7 +35,7 @@ _SWAPPED = 0.5  # share of batches whose colours change places, in pictures whos
 
 
 def target(picture: MadePicture) -> tuple[int, tuple[float, float]]:
-    """Index in `KINDS`, and (score, distance from the untouched picture), both 0..1.
+    """What is to be told of a picture: index in `KINDS`, and (score, distance from the untouched one), both 0..1.
 
     Raises:
         DataError: The picture has no score.

@@ -96,11 +96,11 @@ class Draft:
 
 
 class Writer(Protocol):
-    """Whoever turns feedback into questions and conversations."""
+    """A writer of questions and conversations about feedback."""
 
     @property
     def name(self) -> str:
-        """For reports."""
+        """The writer's name, for reports."""
         ...
 
     def write(self, tasks: Sequence[Task], refusals: Refusals) -> Iterator[list[Draft]]:

@@ -32,11 +32,10 @@ from ...data.scoring import scoring_row
 from ...errors import DataError
 from ..stages import in_processes
 from .contents import SIZES, SMALL_SIZES, Content, content, draw_name, photographed
-from .feedback import SOURCE, WRITER, feedback
 from .kadid import DISTORTIONS, SCALE
 from .photographs import Split
 from .pictures import Degradation, MadePicture, draw_degradation, draw_degradations, tone_of
-from .questions import content_row, questions
+from .texts import SOURCE, WRITER, content_row, feedback, questions
 
 _FILES = Files(DataError, "folder", parents=True)
 _MAKING = "making.json"

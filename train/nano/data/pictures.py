@@ -326,7 +326,7 @@ def dominant_colour(image: Image.Image) -> str:
 
 
 def layout(image: Image.Image) -> str:
-    """How the sides compare."""
+    """The layout of a picture, one of `LAYOUTS`."""
     if image.width == image.height:
         return "square"
     return "wider than high" if image.width > image.height else "higher than wide"
@@ -355,7 +355,7 @@ def _named(x: Floats) -> dict[str, np.ndarray]:
 
 
 def _hue(x: Floats, value: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Degrees, 0 is red."""
+    """(H, W) hues in degrees, 0 is red."""
     red, green, blue = np.moveaxis(x, 2, 0)
     safe = np.maximum(spread, 1e-6)
     found = np.where(
