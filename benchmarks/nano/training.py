@@ -10,7 +10,7 @@ from train.nano.data import photographs
 from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, distortion, mean_mos
 from train.nano.data.pictures import Degradation, Facts, MadePicture, Tone, draw_degradations, tone_of, wordings
 from train.nano.data.texts import questions
-from train.processes import alone
+from train.processes import alone, in_order
 from train.recipe import dump_yaml
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "distortion",
     "draw_degradations",
     "dump_yaml",
+    "in_order",
     "mean_mos",
     "metadata",
     "overall_quality",
