@@ -225,7 +225,7 @@ def _saved(portion: _Portion, number: int) -> MadePicture:
     return picture
 
 
-def _drawn(name: str, rng: np.random.Generator, kinds: Sequence[str]) -> tuple[Degradation, ...]:
+def _drawn(name: str, rng: np.random.Generator, kinds: tuple[str, ...]) -> tuple[Degradation, ...]:
     if name in ("d1", "scoring"):
         return () if rng.random() < _PRISTINE else (draw_degradation(rng, kinds),)
     if name == "d3":

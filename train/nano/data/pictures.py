@@ -231,14 +231,14 @@ def tone_of(image: Image.Image) -> Tone:
     return Tone(round(float(light.mean()), 3), round(float(light.std()), 3), round(float(saturation.mean()), 3))
 
 
-def draw_degradation(rng: np.random.Generator, kinds: Sequence[str] = DISTORTIONS) -> Degradation:
+def draw_degradation(rng: np.random.Generator, kinds: tuple[str, ...] = DISTORTIONS) -> Degradation:
     """Draw one of the 25, or of some of them, each equally often; levels 1 to 5, two fifths of them whole."""
     kind = kinds[rng.integers(len(kinds))]
     return Degradation(kind, _level(rng))
 
 
 def draw_degradations(
-    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float, kinds: Sequence[str] = DISTORTIONS
+    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float, kinds: tuple[str, ...] = DISTORTIONS
 ) -> tuple[Degradation, ...]:
     """None, one or two degradations, attributes equally often, so that no answer is the usual one.
 
@@ -266,7 +266,7 @@ def draw_degradations(
             return first, second
 
 
-def _by_attribute(rng: np.random.Generator, kinds: Sequence[str]) -> Degradation:
+def _by_attribute(rng: np.random.Generator, kinds: tuple[str, ...]) -> Degradation:
     level = _level(rng)
     return _one_attribute([Degradation(kind, level) for kind in kinds], rng)
 
