@@ -44,8 +44,8 @@ from train.nano.effort import (
 )
 from train.nano.scratch import count_parameters
 from train.nano.stages import BEFORE, MODEL, Stages, in_processes, take_over, taken
+from train.nano.tower import KINDS, Windows, target
 from train.nano.trials import scaled, shows, trials
-from train.nano.windows import KINDS, Windows, target
 from train.prepared import Prepared, cut_pictures
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from qsit_metric import QSiT, Recipe
+from qsit_metric.files import new_folder
 
 from ..balance import coarse_sizes
 from ..data.frozen import Frozen
@@ -38,12 +39,14 @@ from ..sweep.runs import proxy
 from .data.dataset import LABELS, make_dataset, read_pictures
 from .data.pictures import describing
 from .effort import CPU, FULL, Q_SIT_NANO, Device, Effort, Product
-from .scratch import Scratch, count_parameters
+from .scratch import Scratch, build_base, count_parameters
 from .stages import BEFORE, FILES, MODEL, Say, Stages, read_json, take_over, taken
 from .tokenizer import texts_of
-from .tower import SEEN, make_tower
+from .tower import Windows, teach
 from .trials import ablations, leave_outs, scaled
-from .windows import Windows
+
+SEEN = "tower.json"
+"""Beside a tower's weights: what it can do."""
 
 _TILES = 512  # that scale the filters of the patch embedding
 _POLISH = 0.3  # of the learning rate, once the tower learns, too
@@ -159,21 +162,27 @@ class _Run:
         return cut_pictures(sorted(set(named)), images, geometry, self.output / "tiles", say=self.stages.say)
 
     def _tower(self, folder: Path, spec: Scratch, store: Prepared) -> None:
-        """Teach a tower with the scored pictures, and a tokenizer with all texts."""
+        """Teach a tower with the scored pictures; a stage that was cut goes on where it was."""
+        if folder.is_dir():
+            return
         lessons = replace(self.effort.lessons, precision=self.device.precision)
         learned, held = (read_pictures(self.output / "data", name) for name in ("d1", "scoring"))
-        make_tower(
-            folder,
-            spec,
-            lambda: texts_of(self.data),
-            lambda: _some_tiles(store, [one.image for one in learned], lessons.seed),
-            lambda device: Windows(store, spec.geometry, learned, held, device),
-            lessons,
-            device=self.device.name,
-            attention=self.device.attention,
-            say=self.stages.say,
-            pictures=len(learned),
+        blank, state = folder.with_name("blank"), folder.with_name("tower.state")
+        if not blank.is_dir():  # a tokenizer learns all texts
+            tiles = _some_tiles(store, [one.image for one in learned], lessons.seed)
+            build_base(spec, texts_of(self.data), blank, lessons.seed, tiles)
+        parts = load_parts(
+            Model(base=str(blank), gradient_checkpointing=False, attention=self.device.attention), "train"
         )
+        parts.model.to(self.device.name)
+        source = Windows(store, spec.geometry, learned, held, parts.device)
+        seen = teach(parts.model, source, lessons, state, self.stages.say)
+        with new_folder(folder) as written:
+            parts.model.cpu()
+            parts.save(written)
+            shown = {"tiles": lessons.steps * lessons.batch, "lessons": asdict(lessons)}
+            FILES.write_json(written / SEEN, {**asdict(seen), "pictures": len(learned), **shown})
+        state.unlink(missing_ok=True)
 
     def _states(self, tower: Path, root: Path) -> None:
         model = Model(base=str(tower), gradient_checkpointing=False, attention=self.device.attention)
