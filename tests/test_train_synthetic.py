@@ -519,9 +519,9 @@ def made(tmp_path_factory):
     return folder, make_dataset(folder, SMALL, 1, 1, quiet=True)
 
 
-def quick(name, number, seed, form="png"):
+def quick(name, number, seed, form="png", *, small=False):
     """A picture of one colour that `make_picture` might have made."""
-    degradations = dataset._drawn(name, RNG([seed, dataset._SETS.index(name), number]))
+    degradations = dataset._drawn(name, RNG([seed, dataset._SETS.index(name), number]), DISTORTIONS)
     path = f"{name}/0000/{number:07d}.{form}"
     return MadePicture(path, "coffee", FACTS, TONE, degradations), grey(number % 256, (8, 8))
 
