@@ -56,7 +56,8 @@ class Format:
         mos: What the file calls its scores, likewise.
         best: The best of scores that fall with quality, from which they are subtracted; None: they rise, or the
             pictures' names tell (`names`).
-        told: Whether the format itself says which way the scores go; if not, and the names do not, the caller must.
+        told: What says which way the scores go: True: the format; None: the pictures' names, else they rise; False: the
+            names, else the caller must.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Format:
     image: Column = "image"
     mos: Column = "mos"
     best: float | None = None
-    told: bool = True
+    told: bool | None = True
 
 
 def columns(
@@ -93,7 +94,7 @@ def _split(value: Any) -> Any:
     return None if value is None else SPLIT_NAMES.get(str(value), str(value))
 
 
-def _table(name: str, image: str, mos: str, *needed: str, title: str = "", told: bool = True) -> Format:
+def _table(name: str, image: str, mos: str, *needed: str, title: str = "", told: bool | None = True) -> Format:
     """The format of a table that is told by its columns."""
     every = (image, mos, *needed)
 
@@ -275,9 +276,8 @@ def _pyiqa(name: str, mos: str) -> Format:
     def fits(source: Source) -> bool:
         return any(_has(image, mos)(source) for image in _PYIQA_IMAGES)
 
-    return Format(
-        name, f"table with {' or '.join(_PYIQA_IMAGES)}, {mos}", fits, rows, "img_name", mos, told=mos == "mos"
-    )
+    told = None if mos == "mos" else False
+    return Format(name, f"table with {' or '.join(_PYIQA_IMAGES)}, {mos}", fits, rows, "img_name", mos, told=told)
 
 
 _is_conversations = _listed_with("conversations")
@@ -291,13 +291,16 @@ _FORMATS = (
     ),
     Format("live", "LIVE's dmos_realigned.mat", _matlab_with("dmos_new"), _live, mos="dmos_new", best=100.0),
     Format("csiq", "CSIQ's Excel file", _is_csiq, _csiq, mos="dmos", best=1.0),
-    Format("conversations", "JSON list with `conversations`", _is_conversations, _listed, mos=FROM_ID),
-    Format("qbench", "JSON list or lines of img_path or image, gt_score", _is_qbench, _listed, "img_path", "gt_score"),
+    Format("conversations", "JSON list with `conversations`", _is_conversations, _listed, mos=FROM_ID, told=None),
+    Format(
+        "qbench", "JSON list or lines of img_path or image, gt_score", _is_qbench, _listed, "img_path", "gt_score",
+        told=None,
+    ),
     _table("spaq", "Image name", "MOS", title="SPAQ's Excel file"),
     _table("koniq", "image_name", "MOS_zscore"),
     _table("agiqa", "name", "mos_quality"),
     Format("kadid", "table with dist_img, dmos", _has("dist_img", "ref_img", "dmos"), _kadid, "dist_img", "dmos"),
-    _table("csv", "image", "mos"),
+    _table("csv", "image", "mos", told=None),
     _pyiqa("pyiqa", "mos"),
     _pyiqa("pyiqa-dmos", "dmos"),
     _table("scores", "path", "score", "level", title="what `qsit score` writes"),

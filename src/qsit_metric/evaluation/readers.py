@@ -127,7 +127,7 @@ def _own(
         raise EvaluationError.about(
             argument, None, "the name of a column, since `image` and `mos` go together", source.seen()
         )
-    told = not isinstance(mos, str) or not _DIFFERENCE.search(mos)
+    told: bool | None = False if isinstance(mos, str) and _DIFFERENCE.search(mos) else None
     if form is not None and form.mos == mos:
         told, best = form.told, form.best
     else:
@@ -198,6 +198,8 @@ def _falls(form: Format, source: Source, of: Named | None, scores: Mapping[str, 
         EvaluationError: Nothing tells.
     """
     called = str(form.mos)
+    if form.told:
+        return False
     if of is not None and of.best is not None:  # published with DMOS, but passed on either way
         falls = of.falls(scores)
         if falls is None and _DIFFERENCE.search(called):
@@ -207,7 +209,7 @@ def _falls(form: Format, source: Source, of: Named | None, scores: Mapping[str, 
             _LOG.warning(said, source.path, of.title)
         if falls is not None or folded(called) == "mos":
             return bool(falls)
-    elif form.told or of is not None:
+    elif form.told is None or of is not None:
         return False
     expected = f"True or False: nothing says which way the scores ({called}) in {source.path} go"
     raise EvaluationError.about("lower_is_better", None, expected, _TELL)
