@@ -185,9 +185,11 @@ def _flat(values: NDArray[Any], source: str, reading: Reading, notes: list[str])
         return _image(_quantised(colours, source, reading, notes))
     _check(colours, source, reading, notes)
     _check_alpha(float(alpha.min()), float(alpha.max()), full, source)
-    kind = np.float32 if values.dtype != np.float64 else np.float64
-    blended = blend(colours.astype(kind) * 255 / _white(colours, reading), alpha.astype(kind) / full, reading)
-    return _image(np.rint(blended).astype(np.uint8))
+    kind = np.float64 if values.dtype == np.float64 else np.float32
+    # Whole numbers become bytes first, as they are in a file; floats stay what they are, as in a tensor.
+    numbers = colours * kind(255) if colours.dtype.kind == "f" else _bytes(colours, reading.white).astype(kind)
+    opacity = alpha.astype(kind) if full == 1 else _bytes(alpha, full).astype(kind) / kind(255)
+    return _image(np.rint(blend(numbers, opacity, reading)).astype(np.uint8))
 
 
 def _white(values: NDArray[Any], reading: Reading | None) -> int:
@@ -204,9 +206,12 @@ def _quantised(values: NDArray[Any], source: str, reading: Reading, notes: list[
         values = values.astype(np.float32) if values.dtype.itemsize < 4 else values
         rounded: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
         return rounded
-    if values.dtype.itemsize == 1:
-        return values
-    return _table(reading.white)[values]
+    return _bytes(values, reading.white)
+
+
+def _bytes(values: NDArray[Any], white: int) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = values if values.dtype.itemsize == 1 else _table(white)[values]
+    return found
 
 
 @lru_cache(maxsize=4)
@@ -285,7 +290,7 @@ def _scaled(planes: torch.Tensor, source: str, reading: Reading, notes: list[str
     if planes.dtype == torch.uint16:
         values = planes.int()  # torch can do little with uint16
         check_deep(int(values.min()), int(values.max()), source, reading, notes)
-        return values.float() * 255 / reading.white
+        return (values.float() * 255 / reading.white).round()
     if planes.dtype not in {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
         hint = "Call `.to(torch.uint8)` if the values are 0..255, `.float()` if they are 0..1."
         raise unusable(source, "uint8, float16, bfloat16, float32 or float64", hint)
@@ -310,6 +315,7 @@ def _over(numbers: torch.Tensor, alpha: torch.Tensor, source: str, reading: Read
     low, high = torch.aminmax(plane.detach())
     _check_alpha(low.item(), high.item(), full, source)
     opacity = plane.to(torch.float64 if numbers.dtype == torch.float64 else torch.float32) / full
+    opacity = (opacity * 255).round() / 255 if wide else opacity
     behind = torch.tensor(reading.behind, dtype=opacity.dtype, device=opacity.device)[:, None, None]
     return numbers * opacity + behind * (1 - opacity)
 
