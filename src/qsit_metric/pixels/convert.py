@@ -188,7 +188,8 @@ def _flat(values: NDArray[Any], source: str, reading: Reading, notes: list[str])
     kind = np.float64 if values.dtype == np.float64 else np.float32
     # Whole numbers become bytes first, as they are in a file; floats stay what they are, as in a tensor.
     numbers = colours * kind(255) if colours.dtype.kind == "f" else _bytes(colours, reading.white).astype(kind)
-    opacity = alpha.astype(kind) if full == 1 else _bytes(alpha, full).astype(kind) / kind(255)
+    opacity: Any = alpha if full == 1 else _bytes(alpha, full)
+    opacity = opacity.astype(kind) / (1 if full == 1 else 255)
     return _image(np.rint(blend(numbers, opacity, reading)).astype(np.uint8))
 
 
