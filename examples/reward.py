@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
+from rich.console import Console
 
 from qsit_metric.rewards import Reward
 
@@ -94,7 +95,7 @@ def main() -> None:
     given = parser.parse_args()
     history = run(Reward(given.model), given.steps)
     for step in [*range(0, given.steps, 5), given.steps - 1]:
-        print(f"step {step:3}  reward {history[step][0]:.3f}  PSNR {history[step][1]:.2f} dB")
+        Console().print(f"step {step:3}  reward {history[step][0]:.3f}  PSNR {history[step][1]:.2f} dB")
     if given.figure:
         draw(history, given.figure)
 

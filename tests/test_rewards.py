@@ -124,7 +124,9 @@ def test_trl(metric: QSiT) -> None:
     assert reward(**rows, image=[picture, None, picture], **more) == [white, None, white]
     assert reward.__name__ == "qsit"  # how its logs call it
     assert trl(metric, column="shot")(**rows, shot=[None] * 3, **more) == [None] * 3
-    with pytest.raises(InputError, match=r"`column`: got 'image', expected a column of the data set: shot"):
+    with pytest.raises(
+        InputError, match=r"`column`: got 'image', expected a column of the data set: completion_ids, shot"
+    ):
         reward(**rows, shot=[picture] * 3)
 
 

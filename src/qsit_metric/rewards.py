@@ -58,19 +58,19 @@ class Reward:
         if scale not in get_args(Scale):
             raise InputError.about("scale", scale, f"one of {', '.join(get_args(Scale))}")
         self.scale = scale
-        self._given = None if isinstance(model, (str, Path)) else model
-        if self._given is not None and options:
+        self._name, self._metric = (model, None) if isinstance(model, (str, Path)) else ("", model)
+        if self._metric is not None and options:
             raise InputError.about("options", options, "none with a QSiT, which has its own")
-        self._model, self._options = model, options
+        self._options = options
 
     @property
     def metric(self) -> QSiT:
         """The metric behind it."""
-        if self._given is None:
+        if self._metric is None:
             from .metric import QSiT
 
-            self._given = QSiT(self._model, **self._options)
-        return self._given
+            self._metric = QSiT(self._name, **self._options)
+        return self._metric
 
     def __call__(self, images: Any) -> list[float]:
         """Score pictures.
@@ -94,7 +94,7 @@ class Reward:
 
     def __getstate__(self) -> dict[str, Any]:
         """A name travels to other processes as a name; only a metric that was given takes its weights along."""
-        return {**self.__dict__, "_given": None if isinstance(self._model, (str, Path)) else self._given}
+        return {**self.__dict__, "_metric": self._metric if not self._name else None}
 
 
 def pictures(images: Any) -> list[Any]:
@@ -159,9 +159,7 @@ def flow_grpo(
     return factory
 
 
-def ddpo(
-    model: str | Path | QSiT = "q-sit-mini", *, scale: Scale = "unit", **options: Any
-) -> Callable[[], DdpoReward]:
+def ddpo(model: str | Path | QSiT = "q-sit-mini", *, scale: Scale = "unit", **options: Any) -> Callable[[], DdpoReward]:
     """A reward in the style of ddpo-pytorch: a factory without arguments.
 
     Args:
