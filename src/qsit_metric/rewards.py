@@ -58,7 +58,8 @@ class Reward:
         if scale not in get_args(Scale):
             raise InputError.about("scale", scale, f"one of {', '.join(get_args(Scale))}")
         self.scale = scale
-        self._name, self._metric = (model, None) if isinstance(model, (str, Path)) else ("", model)
+        self._name: str | Path = model if isinstance(model, (str, Path)) else ""
+        self._metric: QSiT | None = None if isinstance(model, (str, Path)) else model
         if self._metric is not None and options:
             raise InputError.about("options", options, "none with a QSiT, which has its own")
         self._options = options
