@@ -50,7 +50,7 @@ def ask(
     )
     if as_json:
         said = [{"question": q, **answer.as_dict()} for q, answer in zip(questions, answers, strict=True)]
-        console.write(to_json({"path": image, "answers": said, **provenance(metric, exif=exif)}, 2) + "\n")
+        console.write(to_json({"path": image, "answers": said, **provenance(metric.info, exif=exif)}, 2) + "\n")
         return
     for question, answer in zip(questions, answers, strict=True):
         if len(answers) > 1:
@@ -79,7 +79,7 @@ def describe(
             continue
         if as_json:
             fields = {"path": path, "description": str(answer), "finished": answer.finished}
-            console.write(to_json({**fields, **provenance(metric, exif=exif)}) + "\n")
+            console.write(to_json({**fields, **provenance(metric.info, exif=exif)}) + "\n")
             continue
         if len(images) > 1:
             _print(console.printable(path), "bold")

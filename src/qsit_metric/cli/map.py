@@ -73,7 +73,7 @@ def map_(
     pictures = [path for path in expand(paths, recursive=recursive) if path in paths or not map_files.is_map(path)]
     files = map_files.targets(pictures, paths, output, shown)
     metric = options.load()
-    made = {map_files.ASKED: asdict(wanted), **provenance(metric, exif=not options.no_exif)}
+    made = {map_files.ASKED: asdict(wanted), **provenance(metric.info, exif=not options.no_exif)}
     kept = {} if overwrite else _kept(files, made, trust_names)
     failed = 0
     for path in pictures:

@@ -89,22 +89,21 @@ class ModelOptions:
         bool, _model_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
     ] = False
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of `QSiT`."""
+        names = ("device", "dtype", "backend", "recipe", "revision", "cache_dir", "token")
+        return {
+            "model": self.model or DEFAULT,
+            **{name: getattr(self, name) for name in names},
+            "local_files_only": self.offline,
+        }
+
     def load(self) -> QSiT:
         """Build the metric; only here torch is imported."""
-        name = self.model or DEFAULT
         if console.watched(sys.stderr):
-            console.say(f"Loading {console.printable(name)} ...", "dim")
+            console.say(f"Loading {console.printable(self.model or DEFAULT)} ...", "dim")
         from ..metric import QSiT
 
         console.hush()
-        return QSiT(
-            name,
-            device=self.device,
-            dtype=self.dtype,
-            backend=self.backend,
-            recipe=self.recipe,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            token=self.token,
-            local_files_only=self.offline,
-        )
+        return QSiT(**self.arguments)

@@ -16,10 +16,12 @@ from rich.text import Text
 from .. import console
 from ..errors import InputError, QSiTError
 from ..files import Stamp, look
+from . import sharded
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
 from .options import ModelOptions, Paths, Recursive, TrustNames
 from .scores import FORMATS, Format, Record, ScoreFile, is_same, provenance, take_stamp
+from .sharded import ShardOptions
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -64,15 +66,33 @@ def score(
     form = shown_format(shown, as_json, output)
     if sort != "none" and form != "table":
         raise InputError.about("--sort", sort, "a table to sort", "Add --format table.")
-    options = options_of(ctx, ModelOptions)
+    options, shards = options_of(ctx, ModelOptions), options_of(ctx, ShardOptions)
+    if shards.asked(paths, output):
+        return _over_shards(paths, recursive, sort, shards, options, form, output, trust_names, fail_under)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(ScoreFile(output)) if output else None
         pictures = expand(paths, recursive=recursive)
         metric = options.load()
-        run = _Run(provenance(metric, exif=not options.no_exif), form, file)
+        run = _Run(provenance(metric.info, exif=not options.no_exif), form, file)
         run.score(metric, pictures, trust_names)
     run.report(len(pictures), output, sort, fail_under)
     return run.code(fail_under)
+
+
+def _over_shards(
+    paths: Sequence[str], recursive: bool, sort: str, shards: ShardOptions, options: ModelOptions, form: str | None,
+    output: Path | None, trust_names: bool, fail_under: float | None,
+) -> int:  # fmt: skip
+    """Score shards, or with Ray; rows are not kept in memory, so there is no table."""
+    from ..work import Scoring
+
+    if sort != "none":
+        raise InputError.about("--sort", sort, "plain files and one process", "Sort the file when it is there.")
+    exif = not options.no_exif
+    work, shown = Scoring({"exif": exif}), "csv" if form in (None, "table") else form
+    own = ("score", "unit", "level")
+    job = sharded.Job(work, own, options.arguments, exif, output, shown, {}, trust_names, fail_under)
+    return sharded.run(paths, recursive, job, shards)
 
 
 def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str | None:

@@ -19,7 +19,6 @@ from .inputs import is_url, key
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..metric import QSiT
     from ..results import Score
 
 IDENTITY = ("model", "revision", "recipe", "dtype", "exif")
@@ -31,9 +30,8 @@ _FIRST, _LAST = ("path", "score", "unit", "level"), ("note", *IDENTITY, *_STAMP)
 _ANOTHER = "Use another file."
 
 
-def provenance(metric: QSiT, *, exif: bool) -> dict[str, Any]:
-    """What made a score, for result files."""
-    info = metric.info
+def provenance(info: Mapping[str, Any], *, exif: bool) -> dict[str, Any]:
+    """What made a score, for result files: of `QSiT.info` what decides it."""
     names = ("model", "repo", "revision", "recipe", "dtype")
     return {**{name: info[name] for name in names}, "exif": exif, "qsit_metric": info["qsit_metric"]}
 
