@@ -160,16 +160,22 @@ def listed(entry: str, *, recursive: bool = False) -> list[str]:
     if in_store(entry):
         return _in_store(entry, recursive)
     if not scheme(entry) and os.path.isdir(entry):  # noqa: PTH112  # Path.is_dir fails on what is too long to be a name
-        paths = sorted(str(path) for path in (Path(entry).rglob if recursive else Path(entry).glob)("*"))
+        paths = (str(path) for path in (Path(entry).rglob if recursive else Path(entry).glob)("*"))
         return _shards_alone(paths)
-    return [entry] if kind_of(entry) else []
+    return [entry] if kind_of(entry) and (scheme(entry) or os.path.lexists(entry)) else []
 
 
-def _shards_alone(paths: Sequence[str]) -> list[str]:
+def _shards_alone(paths: Iterable[str]) -> list[str]:
     """The shards of a folder, unless it holds pictures: a photo album may well have an archive in it."""
-    seen = [path for path in paths if not PurePosixPath(path).name.startswith((".", "_"))]
-    # Tables of text are taken by name only: in a folder they are as likely results.
-    return [] if any(_is_picture(path) for path in seen) else [one for one in seen if kind_of(one) in ("tar", "parquet")]
+    found: list[str] = []
+    for path in paths:
+        if PurePosixPath(path).name.startswith((".", "_")):
+            continue
+        if _is_picture(path):
+            return []
+        if kind_of(path) in ("tar", "parquet"):  # tables of text are as likely results: those are taken by name only
+            found.append(path)
+    return sorted(found)
 
 
 def _in_store(entry: str, recursive: bool) -> list[str]:

@@ -25,12 +25,18 @@ Paths = Annotated[
     typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take folders with all their folders.")]
+Null = Annotated[
+    bool, typer.Option("--null", "-0", help="The list on stdin ends names with NUL, as `find -print0` writes it.")
+]
 TrustNames = Annotated[
     bool,
     typer.Option(
         "--trust-names",
         help="Keep the result of a picture that is in the file by its name, without a look at whether it was replaced.",
     ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Begin the file anew, whatever is in it, and make all results again.")
 ]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", min=1, help="Limit of a written answer.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there.")]

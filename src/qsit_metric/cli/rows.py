@@ -236,9 +236,12 @@ class RowFile:
         path: The file.
         questions: What each picture is asked; nothing for a score.
         retry: Drop the rows of pictures that failed.
+        overwrite: Forget what is in it, once the model is there.
     """
 
-    def __init__(self, path: Path, questions: Sequence[str] = (), *, retry: bool = False) -> None:
+    def __init__(
+        self, path: Path, questions: Sequence[str] = (), *, retry: bool = False, overwrite: bool = False
+    ) -> None:
         self.done, self._path, self._retry = Done(questions), path, retry
         self._format: CsvRows | JsonRows = CsvRows() if path.suffix.lower() == ".csv" else JsonRows()
         self._identities: dict[tuple[str, ...], Row] = {}
@@ -246,6 +249,8 @@ class RowFile:
         if not path.parent.is_dir():
             raise _error(path, "a file in a folder that exists", f"Make the folder {str(path.parent)!r} first.")
         self._file = Appender(path, FILES, self._format.whole)
+        if overwrite:
+            self._file.content, self._file.torn = b"", b""
         try:
             self._read()
         except BaseException:
@@ -382,9 +387,12 @@ class RowFolder:
         folder: Made if it is not there.
         questions: What each picture is asked; nothing for a score.
         retry: Drop the rows of pictures that failed.
+        overwrite: Forget what is there.
     """
 
-    def __init__(self, folder: Path, questions: Sequence[str] = (), *, retry: bool = False) -> None:
+    def __init__(
+        self, folder: Path, questions: Sequence[str] = (), *, retry: bool = False, overwrite: bool = False
+    ) -> None:
         require("pyarrow", "shards", least="15", below="99")
         self.done, self._folder, self._begun = Done(questions), folder, False
         if folder.is_dir() and any(folder.iterdir()) and not any((folder / one).exists() for one in (_MADE, _JOURNAL)):
@@ -392,6 +400,8 @@ class RowFolder:
         with FILES.saving(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._file = Appender(folder / _JOURNAL, FILES)
+        if overwrite:
+            self._forget()
         try:
             for part in self._parts():
                 self._read(part, retry)
@@ -401,6 +411,12 @@ class RowFolder:
         except BaseException:
             self._file.close()
             raise
+
+    def _forget(self) -> None:
+        with FILES.saving(self._folder):
+            for path in [self._folder / _MADE, self._folder / _SHARDS, *self._parts()]:
+                path.unlink(missing_ok=True)
+        self._file.restart()
 
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))
@@ -511,7 +527,7 @@ def _bytes_of(table: Any) -> bytes:
 
 
 def place_for(
-    output: Path | None, form: str, questions: Sequence[str] = (), *, retry: bool = False
+    output: Path | None, form: str, questions: Sequence[str] = (), *, retry: bool = False, overwrite: bool = False
 ) -> RowFile | RowFolder | RowStream:
     """The place that a command line names: a .csv or .jsonl file, a folder, or stdout.
 
@@ -521,10 +537,10 @@ def place_for(
     if output is None:
         return RowStream(form, questions)
     if output.suffix.lower() in (".csv", ".jsonl"):
-        return RowFile(output, questions, retry=retry)
+        return RowFile(output, questions, retry=retry, overwrite=overwrite)
     if output.suffix and not output.is_dir():
         raise _error(output, "a name that ends in .csv or .jsonl, or a folder for parquet parts")
-    return RowFolder(output, questions, retry=retry)
+    return RowFolder(output, questions, retry=retry, overwrite=overwrite)
 
 
 def _error(path: Path, expected: str, hint: str = "") -> OutputError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +21,7 @@ from ..files import Stamp, look
 from . import sharded
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
-from .options import ModelOptions, Paths, Recursive, TrustNames
+from .options import ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import FORMATS, Format, Record, ScoreFile, is_same, provenance, take_stamp
 from .sharded import ShardOptions
 
@@ -35,6 +37,7 @@ def score(
     *,
     paths: Paths,
     recursive: Recursive = False,
+    null: Null = False,
     shown: Annotated[
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="What stdout gets (default: table on a terminal, else csv)."),
@@ -51,9 +54,18 @@ def score(
         ),
     ] = None,
     trust_names: TrustNames = False,
+    overwrite: Overwrite = False,
+    worst: Annotated[
+        int | None, typer.Option("--worst", metavar="N", min=1, help="Show the N lowest scores only, lowest first.")
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", metavar="N", min=1, help="Show the N highest scores only, highest first.")
+    ] = None,
     sort: Annotated[
-        Literal["score", "path", "none"], typer.Option("--sort", help="Order of the table; by score means best first.")
+        Literal["score", "path", "none"],
+        typer.Option("--sort", help="Order of what is shown; by score means best first. FILE keeps its order."),
     ] = "none",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Show it the other way round.")] = False,
     fail_under: Annotated[
         float | None, typer.Option("--fail-under", metavar="X", help="Exit with 3 if a score is below X.")
     ] = None,
@@ -63,42 +75,81 @@ def score(
     The table shows the expected score, the most probable level, and the
     probability of each level, worst first, as small columns.
     """
-    form = shown_format(shown, as_json, output)
-    if sort != "none" and form != "table":
-        raise InputError.about("--sort", sort, "a table to sort", "Add --format table.")
+    order = Order.of(worst, best, sort, reverse)
+    form = shown_format(shown, as_json, None if order else output)
+    if overwrite and not output:
+        raise InputError.about("--overwrite", True, "a file to begin anew", "Add --output.")
     options, shards = options_of(ctx, ModelOptions), options_of(ctx, ShardOptions)
-    if shards.asked(paths, output):
-        return _over_shards(paths, recursive, sort, shards, options, form, output, trust_names, fail_under)
+    if shards.asked(paths, output, recursive=recursive):
+        if order:
+            raise InputError.about("--sort", order.by, "plain files and one process", "Sort the rows when they are there.")
+        job = sharded.Job(output, form, overwrite=overwrite, trust_names=trust_names, fail_under=fail_under)
+        return sharded.score(paths, job, shards, options, recursive=recursive, null=null)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(ScoreFile(output)) if output else None
-        pictures = expand(paths, recursive=recursive)
+        file = stack.enter_context(ScoreFile(output, overwrite=overwrite)) if output else None
+        pictures = expand(paths, recursive=recursive, null=null)
         metric = options.load()
-        run = _Run(provenance(metric.info, exif=not options.no_exif), form, file)
+        run = _Run(provenance(metric, exif=not options.no_exif), form, file, order)
         run.score(metric, pictures, trust_names)
-    run.report(len(pictures), output, sort, fail_under)
+    run.report(len(pictures), output, fail_under)
     return run.code(fail_under)
 
 
-def _over_shards(
-    paths: Sequence[str], recursive: bool, sort: str, shards: ShardOptions, options: ModelOptions, form: str | None,
-    output: Path | None, trust_names: bool, fail_under: float | None,
-) -> int:  # fmt: skip
-    """Score shards, or with Ray; rows are not kept in memory, so there is no table."""
-    from ..work import Scoring
+@dataclass(frozen=True)
+class Order:
+    """In which order scores are shown, and how many of them.
 
-    if sort != "none":
-        raise InputError.about("--sort", sort, "plain files and one process", "Sort the file when it is there.")
-    exif = not options.no_exif
-    work, shown = Scoring({"exif": exif}), "csv" if form in (None, "table") else form
-    own = ("score", "unit", "level")
-    job = sharded.Job(work, own, options.arguments, exif, output, shown, {}, trust_names, fail_under)
-    return sharded.run(paths, recursive, job, shards)
+    Attributes:
+        by: "score" (best first), "path", or "none" for the order of the pictures.
+        reverse: The other way round.
+        count: How many at most; the lowest ones if negative. None for all.
+
+    Example:
+        >>> three = [Record(name, score, 0.0, "", {}) for name, score in (("a", 2.0), ("b", 4.0), ("c", 3.0))]
+        >>> [one.path for one in Order("score").of_all(three)], [one.path for one in Order.of(2, None).of_all(three)]
+        (['b', 'c', 'a'], ['a', 'c'])
+    """
+
+    by: str = "none"
+    reverse: bool = False
+    count: int | None = None
+
+    @classmethod
+    def of(cls, worst: int | None, best: int | None, sort: str = "none", reverse: bool = False) -> Order:
+        """What the options ask for.
+
+        Raises:
+            InputError: Both ends.
+        """
+        if worst and best:
+            raise InputError.about("--best", best, "nothing else together with --worst", "Take them in two runs.")
+        if not (worst or best):
+            return cls(sort, reverse)
+        backwards = bool(worst) and sort == "none"
+        return cls("score" if sort == "none" else sort, reverse != backwards, best or -(worst or 0))
+
+    def __bool__(self) -> bool:
+        return self != Order()
+
+    def of_all(self, records: Sequence[Record]) -> list[Record]:
+        """The records that are shown, in their order. A score that is no number is the worst; ties go by path."""
+        ranked = sorted(records, key=lambda record: (-_worth(record), record.path))
+        if self.count is not None:
+            kept = {id(one) for one in (ranked[: self.count] if self.count > 0 else ranked[self.count :])}
+            ranked, records = ([one for one in group if id(one) in kept] for group in (ranked, records))
+        found = {"score": ranked, "path": sorted(records, key=lambda record: record.path)}.get(self.by, list(records))
+        return found[::-1] if self.reverse else found
+
+
+def _worth(record: Record) -> float:
+    """A record's score; what is no number is below everything."""
+    return -math.inf if math.isnan(record.score) else record.score
 
 
 def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str | None:
     """Decide what goes to stdout: what was asked for; else a table for a person, CSV for a program.
 
-    Where the scores go into a file, stdout stays empty unless something was asked for.
+    Where the scores go into a file, stdout stays empty unless something was asked for: a format or an order.
 
     Raises:
         InputError: Two different formats.
@@ -115,14 +166,14 @@ def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str 
 class _Run:
     """What came of it so far, and where it goes: each result leaves at once."""
 
-    def __init__(self, made: Mapping[str, Any], shown: str | None, file: ScoreFile | None) -> None:
+    def __init__(self, made: Mapping[str, Any], shown: str | None, file: ScoreFile | None, order: Order) -> None:
         self.records: list[Record] = []
         self.failures: list[tuple[str, QSiTError]] = []
         self.kept = self.added = self.replaced = 0
         self.interrupted = False
-        self._made, self._shown, self._file = made, shown, file
+        self._made, self._shown, self._file, self._order = made, shown, file, order
         form = FORMATS.get(shown or "")
-        self._stream: Format | None = form() if form else None
+        self._stream: Format[Record] | None = form() if form else None
 
     def score(self, metric: QSiT, paths: Sequence[str], trust_names: bool) -> None:
         """Show what the result file has, and score the rest."""
@@ -152,7 +203,7 @@ class _Run:
 
     def _fresh(self, metric: QSiT, paths: Sequence[str]) -> None:
         # Lines on a terminal would be torn apart by a bar.
-        quiet = self._stream is not None and console.watched(sys.stdout)
+        quiet = self._stream is not None and not self._order and console.watched(sys.stdout)
         stamps: dict[str, Future[Stamp | None]] = {}
         with (
             ThreadPoolExecutor(1) as pool,
@@ -191,14 +242,18 @@ class _Run:
 
     def _show(self, record: Record) -> None:
         self.records.append(record)
-        if self._stream:
+        if self._stream and not self._order:
             console.write(self._stream.line(record, self._made))
 
-    def report(self, total: int, output: Path | None, sort: str, fail_under: float | None) -> None:
+    def report(self, total: int, output: Path | None, fail_under: float | None) -> None:
         """Say what came of it: the table, the sum of it, what failed and how to go on."""
         line = summary(self.records, len(self.failures))
+        wanted = self._order.of_all(self.records)
+        if self._stream and self._order:
+            console.write("".join(self._stream.line(record, self._made) for record in wanted))
         if self._shown == "table":
-            show(ordered(self.records, sort))
+            show(wanted)
+            line += f"; {len(wanted)} of them shown" if len(wanted) < len(self.records) else ""
             console.out().print(Text(line), soft_wrap=True)
         elif output or console.watched(sys.stderr):
             console.say(line)
@@ -251,13 +306,6 @@ def _row(record: Record, ascii_only: bool) -> list[object]:
     return [record.path, score, Text(record.level, style=style), Text(bars, style=style), record.note or ""]
 
 
-def ordered(records: Sequence[Record], by: str) -> list[Record]:
-    """Sort for the table: best score first, or by path; "none" keeps the order."""
-    if by == "score":
-        return sorted(records, key=lambda record: (-record.score, record.path))
-    return sorted(records, key=lambda record: record.path) if by == "path" else list(records)
-
-
 def summary(records: Sequence[Record], failed: int) -> str:
     """All of it in one line.
 
@@ -269,6 +317,6 @@ def summary(records: Sequence[Record], failed: int) -> str:
     count = f"{len(records)} picture{'' if len(records) == 1 else 's'} scored"
     if len(records) < 2:
         return count + lost
-    low, high = (choose(records, key=lambda record: record.score) for choose in (min, max))
+    low, high = (choose(records, key=_worth) for choose in (min, max))
     ends = f"min {low.score:.2f} ({console.printable(low.path)}), max {high.score:.2f} ({console.printable(high.path)})"
     return f"{count}: mean {fmean(record.score for record in records):.2f}, {ends}{lost}"

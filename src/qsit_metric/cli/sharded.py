@@ -19,11 +19,12 @@ from ..errors import InputError, OutputError, QSiTError, counted
 from .command import BELOW, FAILED, INTERRUPTED
 from .inputs import expand, key
 from .rows import Done, Rows, Shape, place_for
-from .scores import FORMATS, provenance
+from .scores import FORMATS, made_by
 
 if TYPE_CHECKING:
     from ..sources import Chunk, Shard, Wanted
     from ..work import Row, Work
+    from .options import ModelOptions
 
 _SHOWN = 20  # pictures that failed, by name; the file has them all
 _PERIOD = 60.0  # seconds between two lines of progress where nobody watches a bar
@@ -67,29 +68,29 @@ class ShardOptions:
         """Whether Ray does the work."""
         return self.ray or self.ray_address is not None or self.ray_actors is not None
 
-    def asked(self, paths: Sequence[str], output: Path | None) -> bool:
-        """Whether a command line is one for this module: shards, a cluster, or a folder of parts."""
-        from ..sources import in_store, kind_of
+    @property
+    def wanted(self) -> Wanted:
+        """What is taken of each picture."""
+        from ..sources import Wanted
 
+        return Wanted(self.column, tuple(dict.fromkeys(self.keep or ())))
+
+    def asked(self, paths: Sequence[str], output: Path | None, *, recursive: bool) -> bool:
+        """Whether a command line is one for this module: shards, a cluster, or a folder of parts."""
+        if self.cluster or self.column or self.keep or self.retry:
+            return True
         folder = output is not None and (output.is_dir() or not output.suffix)
-        shards = any(kind_of(path) or in_store(path) or _is_list(path) or _has_shards(path) for path in paths)
-        return self.cluster or folder or shards or bool(self.column or self.keep or self.retry)
+        return folder or any(_is_list(path) or _is_shard(path, recursive) for path in paths)
 
 
 def _is_list(path: str) -> bool:
     return path.lower().endswith(".txt")
 
 
-def _has_shards(path: str) -> bool:
-    from ..sources import kind_of, listed
+def _is_shard(path: str, recursive: bool) -> bool:
+    from ..sources import in_store, kind_of, listed
 
-    if any(sign in path for sign in "*?["):
-        return any(kind_of(one) for one in _matches(path))
-    return bool(listed(path))
-
-
-def _matches(pattern: str) -> list[str]:
-    return expand([pattern], recursive=False) if Path(pattern).parent.exists() else []
+    return bool(kind_of(path)) or in_store(path) or bool(listed(path, recursive=recursive))
 
 
 # ---- what is read
@@ -108,26 +109,23 @@ class Inputs:
     pictures: tuple[str, ...]
 
     @classmethod
-    def of(cls, paths: Sequence[str], *, recursive: bool) -> Inputs:
-        """Tell shards from pictures; each is taken once.
+    def of(cls, paths: Sequence[str], output: Path | None, *, recursive: bool, null: bool) -> Inputs:
+        """Tell shards from pictures; each is taken once, and the output is not taken for an input.
 
         Raises:
             InputError: A shard that is not there, or nothing at all.
         """
         from ..sources import kind_of, listed, shard_of
 
-        places: dict[str, None] = {}
-        pictures: list[str] = []
+        found: dict[str, str] = {}
         for entry in _entries(paths):
-            found = listed(entry, recursive=recursive) or [entry]
-            for one in expand(found, recursive=recursive) if found == [entry] and not kind_of(entry) else found:
-                if kind_of(one):
-                    places.setdefault(key(one))
-                else:
-                    pictures.append(one)
-        unique = {key(one): one for one in reversed(pictures)}
-        ordered = tuple(one for one in pictures if unique.pop(key(one), None) is not None)
-        return cls(tuple(map(shard_of, places)), ordered)
+            inside = listed(entry, recursive=recursive) if entry != "-" else []
+            for one in inside or expand([entry], recursive=recursive, null=null and entry == "-"):
+                found.setdefault(key(one), one)
+        own = Path(output).resolve() if output else None
+        all_of_them = [(name, one) for name, one in found.items() if own not in {Path(name), *Path(name).parents}]
+        shards = tuple(shard_of(name) for name, one in all_of_them if kind_of(one))
+        return cls(shards, tuple(one for _, one in all_of_them if not kind_of(one)))
 
 
 def _entries(paths: Sequence[str]) -> Iterator[str]:
@@ -185,33 +183,54 @@ def _is_new(path: str, done: Done) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """What a command asks for, beside its inputs.
+    """What a command asks for, beside what is done with each picture.
 
     Attributes:
-        work: What is done with each picture.
-        own: The columns of what the model says.
-        model: Arguments of `QSiT`.
-        exif: As in the provenance.
-        more: What else the provenance says.
         output: File or folder; None for stdout.
-        form: Of stdout.
+        form: Of stdout; None if nothing was said.
+        overwrite: Forget what is there.
         trust_names: Go on without a look at what changed.
         fail_under: Least score.
     """
 
-    work: Work
-    own: tuple[str, ...]
-    model: Mapping[str, Any]
-    exif: bool
     output: Path | None
-    form: str = "csv"
-    more: Mapping[str, Any] = field(default_factory=dict)
+    form: str | None = None
+    overwrite: bool = False
     trust_names: bool = False
     fail_under: float | None = None
 
+    @property
+    def shown(self) -> str:
+        """The format of stdout.
 
-def run(paths: Sequence[str], recursive: bool, job: Job, options: ShardOptions) -> int:
-    """Do the work on everything that a command line names.
+        Raises:
+            InputError: One that needs all rows at once.
+        """
+        form = self.form or "csv"
+        if self.output is None and form == "table" and console.watched(sys.stdout):
+            return "csv"
+        if form not in FORMATS:
+            raise InputError.about("--format", form, "csv or jsonl for shards", "-o FILE keeps them, too.")
+        return form
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All of a run: the work, the columns of what the model says, and what else the provenance says."""
+
+    work: Work
+    own: tuple[str, ...]
+    more: Mapping[str, Any]
+    job: Job
+    options: ShardOptions
+    model: ModelOptions
+    wanted: Wanted
+
+
+def score(
+    paths: Sequence[str], job: Job, options: ShardOptions, model: ModelOptions, *, recursive: bool, null: bool
+) -> int:
+    """Score everything that a command line names.
 
     Returns:
         The exit code.
@@ -219,21 +238,47 @@ def run(paths: Sequence[str], recursive: bool, job: Job, options: ShardOptions) 
     Raises:
         QSiTError: Nothing could be done, or the run cannot go on; what was done is kept.
     """
-    from ..sources import Wanted
+    from ..work import Scoring
 
-    if job.form not in FORMATS:
-        raise InputError.about("--format", job.form, "csv or jsonl for shards", "-o FILE keeps them, too.")
-    wanted = Wanted(options.column, tuple(dict.fromkeys(options.keep or ())))
-    _check_names(wanted.keep, job)
-    questions = job.work.questions
+    work = Scoring({"exif": not model.no_exif})
+    task = _Task(work, ("score", "unit", "level"), {}, job, options, model, options.wanted)
+    return _run(Inputs.of(paths, job.output, recursive=recursive, null=null), task)
+
+
+def ask(
+    paths: Sequence[str],
+    asked: tuple[tuple[str, ...], tuple[str, ...], str],
+    job: Job,
+    options: ShardOptions,
+    model: ModelOptions,
+    *,
+    recursive: bool,
+    null: bool,
+) -> int:
+    """Ask everything that a command line names; `asked` is (questions, choices, method). As `score`."""
+    from ..work import Asking
+
+    questions, choices, method = asked
+    if not choices:
+        hint = "Without --ray, a folder, and shards it is answered in words."
+        raise InputError.about("--choice", "<none>", "two or more choices for shards and for --ray", hint)
+    work = Asking(questions, choices, method, {"exif": not model.no_exif})
+    own = ("question", "answer", "choice")
+    task = _Task(work, own, {"method": method, "choices": list(choices)}, job, options, model, options.wanted)
+    return _run(Inputs.of(paths, job.output, recursive=recursive, null=null), task)
+
+
+def _run(inputs: Inputs, task: _Task) -> int:
+    job, questions = task.job, task.work.questions
+    _check_names(task)
     with contextlib.ExitStack() as stack:
-        rows = stack.enter_context(place_for(job.output, job.form, questions, retry=options.retry))
-        inputs = Inputs.of(paths, recursive=recursive)
+        settings = {"retry": task.options.retry, "overwrite": job.overwrite}
+        rows = stack.enter_context(place_for(job.output, job.shown, questions, **settings))
         kept = rows.done.count
         todo, replaced = _left(inputs, rows, job.trust_names)
         tally = Tally(kept=kept, replaced=replaced, fail_under=job.fail_under)
         try:
-            _work(todo, wanted, job, options, rows, tally, inputs)
+            _work(todo, inputs, task, rows, tally)
         except KeyboardInterrupt:
             tally.interrupted = True
         finally:
@@ -242,24 +287,21 @@ def run(paths: Sequence[str], recursive: bool, job: Job, options: ShardOptions) 
     return tally.code
 
 
-def _check_names(keep: Sequence[str], job: Job) -> None:
-    taken = {*Shape(job.own, ()).columns, "probs", "probabilities", "note"}
-    for name in keep:
+def _check_names(task: _Task) -> None:
+    taken = {*Shape(task.own, ()).columns, "probs", "probabilities", "note"}
+    for name in task.wanted.keep:
         if name in taken:
             raise InputError.about("--keep", name, "a name that results do not have themselves", "Rename it first.")
 
 
-def _work(
-    todo: _Todo, wanted: Wanted, job: Job, options: ShardOptions, rows: Rows, tally: Tally, inputs: Inputs
-) -> None:
-    shape: Shape | None = None
-    total = sum(shard.weight for shard, _ in todo)
-    with _progress(total, tally) as move:
-        for info, names, chunk, made in _engine(todo, wanted, job, options):
-            if shape is None:
-                shape = Shape(job.own, names, _types(inputs.shards, wanted), job.work.questions)
-                rows.begin({**provenance(info, exif=job.exif), **job.more}, shape)
+def _work(todo: _Todo, inputs: Inputs, task: _Task, rows: Rows, tally: Tally) -> None:
+    origin: Mapping[str, Any] | None = None
+    with _progress(sum(shard.weight for shard, _ in todo), tally) as move:
+        for info, names, chunk, made in _engine(todo, task):
+            if origin is None:
                 origin = info
+                shape = Shape(task.own, names, _types(inputs.shards, task.wanted), task.work.questions)
+                rows.begin({**made_by(info, exif=not task.model.no_exif), **task.more}, shape)
             _check_alike(origin, info)
             rows.add(made)
             tally.take(chunk, made)
@@ -268,23 +310,22 @@ def _work(
             move(chunk)
 
 
-def _engine(
-    todo: _Todo, wanted: Wanted, job: Job, options: ShardOptions
-) -> Iterator[tuple[Mapping[str, Any], tuple[str, ...], Chunk, list[Row]]]:
-    if options.cluster:
+def _engine(todo: _Todo, task: _Task) -> Iterator[tuple[Mapping[str, Any], tuple[str, ...], Chunk, list[Row]]]:
+    """Who does the work: this process, or Ray. The first chunk is empty, so that the model is known before a result."""
+    if task.options.cluster:
         from ..integrations.ray import run as run_on_ray
 
-        settings = {"address": options.ray_address, "actors": options.ray_actors}
-        yield from run_on_ray(todo, wanted, job.work, job.model, **settings)
+        where = {"address": task.options.ray_address, "actors": task.options.ray_actors}
+        yield from run_on_ray(todo, task.wanted, task.work, task.model.arguments, **where)
         return
     from ..sources import Shard, chunks
-    from ..work import answered, load
+    from ..work import answered
 
-    metric = load(job.model)
-    told = metric.info, job.work.names(metric)
-    yield (*told, next(chunks(Shard("", "pictures"), wanted)), [])
-    stream = (chunk for shard, known in todo for chunk in chunks(shard, wanted, known))
-    for chunk, made in answered(stream, job.work, metric):
+    metric = task.model.load()
+    told = metric.info, task.work.names(metric)
+    yield (*told, next(chunks(Shard("", "pictures"), task.wanted)), [])
+    stream = (chunk for shard, known in todo for chunk in chunks(shard, task.wanted, known))
+    for chunk, made in answered(stream, task.work, metric):
         yield (*told, chunk, made)
 
 
