@@ -1,4 +1,4 @@
-"""Pictures that stand in shards: tar archives, tables (parquet, CSV, JSON lines), lists of files and URLs, object stores.
+"""Pictures that stand in shards: tars, tables (parquet, CSV, JSON lines), lists of files and URLs, object stores.
 
 A shard is one file that holds many pictures; it is read as a stream, a chunk of a few pictures at a time, and each
 picture comes as its bytes with its place in the shard. What cannot be read becomes the error of that picture, and of a
@@ -134,7 +134,7 @@ def kind_of(place: str) -> Kind | None:
         >>> kind_of("s3://bucket/00000.tar"), kind_of("data/TRAIN.parquet"), kind_of("photo.jpg")
         ('tar', 'parquet', None)
     """
-    name = place.split("?")[0].lower() if scheme(place) else place.lower()
+    name = place.split("?", maxsplit=1)[0].lower() if scheme(place) else place.lower()
     return next((kind for suffix, kind in _KINDS.items() if name.endswith(suffix)), None)
 
 
@@ -306,10 +306,15 @@ def chunks(shard: Shard, wanted: Wanted, known: bytes = b"") -> Iterator[Chunk]:
         >>> list(chunks(Shard("", "pictures", None, ("gone.jpg",)), Wanted()))[0].items[0].error.expected
         'an existing file'
     """
+    def new(index: int) -> bool:
+        return not known[index : index + 1].strip(b"\0")
+
     reading, batch, error = _Reading(), list[Item](), None
     try:
         size = 0
-        for item in _READERS[shard.kind](shard, wanted, reading, lambda index: not known[index : index + 1].strip(b"\0")):
+        for item in _READERS[shard.kind](
+            shard, wanted, reading, new
+        ):
             batch.append(item)
             size += len(item.content or b"")
             if len(batch) == ROWS or size >= BYTES:

@@ -1,4 +1,4 @@
-"""What is done with the pictures of shards: chunks of bytes in, plain rows out; the same in one process and on a cluster.
+"""What is done with the pictures of shards: chunks in, plain rows out; the same in one process and on a cluster.
 
 A row is a dict that any process can read: where the picture stands, what the model said, or why it said nothing.
 """

@@ -473,7 +473,11 @@ class RowFolder:
 
         shape = self._shape
         probs = pa.struct([(name, pa.float64()) for name in shape.probs])
-        types = {**_TYPES, **{name: pa.type_for_alias(kind) for name, kind in shape.keep.items()}, "probabilities": probs}
+        types = {
+            **_TYPES,
+            **{name: pa.type_for_alias(kind) for name, kind in shape.keep.items()},
+            "probabilities": probs,
+        }
         note = () if shape.questions else ("note",)
         names = ["path", *shape.own, "probabilities", *note, "error", "shard", "index", *_STAMP, *shape.keep]
         values = ({**row, **row["kept"], "probabilities": row["probs"]} for row in rows)

@@ -82,7 +82,9 @@ def score(
     options, shards = options_of(ctx, ModelOptions), options_of(ctx, ShardOptions)
     if shards.asked(paths, output, recursive=recursive):
         if order:
-            raise InputError.about("--sort", order.by, "plain files and one process", "Sort the rows when they are there.")
+            raise InputError.about(
+                "--sort", order.by, "plain files and one process", "Sort the rows when they are there."
+            )
         job = sharded.Job(output, form, overwrite=overwrite, trust_names=trust_names, fail_under=fail_under)
         return sharded.score(paths, job, shards, options, recursive=recursive, null=null)
     with contextlib.ExitStack() as stack:

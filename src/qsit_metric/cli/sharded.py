@@ -36,7 +36,8 @@ class ShardOptions:
     """Shards of pictures, and Ray."""
 
     ray: Annotated[
-        bool, typer.Option("--ray", rich_help_panel=_PANEL, help="Use all GPUs, or cores, of this machine or a cluster.")
+        bool,
+        typer.Option("--ray", rich_help_panel=_PANEL, help="Use all GPUs, or cores, of this machine or a cluster."),
     ] = False
     ray_address: Annotated[
         str | None,
@@ -60,7 +61,8 @@ class ShardOptions:
         ),
     ] = None
     retry: Annotated[
-        bool, typer.Option("--retry", rich_help_panel=_PANEL, help="Try the pictures again that failed in an earlier run.")
+        bool,
+        typer.Option("--retry", rich_help_panel=_PANEL, help="Try the pictures again that failed in an earlier run."),
     ] = False
 
     @property

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -26,10 +27,11 @@ require("ray", "ray", least="2.40", below="3")
 import ray  # noqa: E402
 import ray.data  # noqa: E402
 
-__all__ = ["Asker", "Pool", "Scorer", "pool", "run"]
+__all__ = ["Asker", "Pool", "Scorer", "connect", "pool", "run"]
 
 Batch: TypeAlias = "dict[str, Any]"
 _PER_ACTOR = 4  # CPUs that one actor takes where there are many: a pass over one batch gains little from more
+_PATIENCE = 10.0  # seconds until a cluster has answered
 _HALF = 0.5  # of a CPU: what a reader takes where there are few
 
 
@@ -98,8 +100,8 @@ class Asker:
         exif: See `Scorer`.
         **options: See `Scorer`.
 
-    A call gives every column but that of the bytes, and `question`, `answer`, `choice`, `probabilities` (of each choice,
-    in their order) and `error`.
+    A call gives every column but that of the bytes, and `question`, `answer`, `choice`, `probabilities` (of each
+    choice, in their order) and `error`.
     """
 
     def __init__(
@@ -242,7 +244,7 @@ def pool(device: str | None = None, actors: int | None = None) -> dict[str, Any]
 
 def _pool(device: str | None, actors: int | None) -> Pool:
     if not ray.is_initialized():
-        _connect(None)
+        connect()
     nodes = [_room(node["Resources"]) for node in ray.nodes() if node["Alive"]]
     wants = str(device or "").startswith("cuda") or (device is None and any(gpus for _, gpus in nodes))
     return Pool.fitting(nodes, gpu=wants, actors=actors)
@@ -252,14 +254,34 @@ def _room(resources: Mapping[str, float]) -> tuple[float, float]:
     return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
 
 
-def _connect(address: str | None) -> None:
-    """Join a cluster, or begin one on this machine; one that an ended run left behind is never joined by accident."""
+def connect(address: str | None = None) -> None:
+    """Join a cluster, or begin one on this machine for this process.
+
+    Args:
+        address: HOST:PORT; default: the variable RAY_ADDRESS, else a new one. One that an ended run left behind is
+            never joined by accident.
+
+    Raises:
+        InputError: Nobody answers there, or this machine is too busy to begin one in time.
+    """
     place = address or os.environ.get("RAY_ADDRESS") or "local"
+    settings: dict[str, Any] = {"address": place, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        said = str(error).split("\n")[0]
-        raise InputError.about("--ray-address", place, "a Ray cluster that answers", f"Ray says: {said}") from error
+        if place not in ("local", "auto"):
+            _knock(place)
+        ray.init(**settings)
+    except Exception as error:  # a node that does not start in time is a bare Exception
+        ray.shutdown()
+        said = str(error).split("\n", maxsplit=1)[0]
+        expected = "a machine on which Ray starts" if place == "local" else "a Ray cluster that answers"
+        raise InputError.about("--ray-address", place, expected, f"Ray says: {said}") from error
+
+
+def _knock(address: str) -> None:
+    """See whether anybody answers: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=_PATIENCE):
+        pass
 
 
 # ---- the command
@@ -276,11 +298,11 @@ class _Task:
 class _Worker:
     """The actor of `run`: packed chunks in, packed rows out. What is wrong with the model is told in the first."""
 
-    def __init__(self, arguments: Mapping[str, Any], work: Work, threads: int | None) -> None:
+    def __init__(self, arguments: Mapping[str, Any], work: Work) -> None:
         self._work = work
         self._error: QSiTError | None = None
         try:
-            self._metric = _load(arguments, threads)
+            self._metric = _load(arguments, None)
             self._told: tuple[Any, ...] = (dict(self._metric.info), work.names(self._metric))
         except QSiTError as error:
             self._error = error
@@ -324,8 +346,8 @@ def run(
         actors: How many; default: what the cluster has room for.
 
     Yields:
-        For each chunk, as it is done: `QSiT.info` of the actor that did it, what the probabilities are called, the chunk
-        without pictures, and its rows. The first chunk is empty, so that the model is known before a result comes.
+        For each chunk, as it is done: `QSiT.info` of the actor, what the probabilities are called, the chunk without
+        pictures, and its rows. The first chunk is empty, so that the model is known before a result comes.
 
     Raises:
         InputError: No such cluster, or no room in it.
@@ -334,7 +356,7 @@ def run(
     """
     mine = not ray.is_initialized()
     if mine:
-        _connect(address)
+        connect(address)
     try:
         chosen = _pool(model.get("device"), actors)
         with _quiet():
@@ -360,9 +382,7 @@ def _rows(
     done = read.map_batches(
         _Worker,
         batch_size=1,
-        fn_constructor_args=(model, work, None),
-        max_restarts=-1,
-        max_task_retries=3,  # a picture that kills its worker must not be tried for ever
+        fn_constructor_kwargs={"arguments": dict(model), "work": work},
         **chosen.arguments(),
     )
     for row in done.iter_rows():
