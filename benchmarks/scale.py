@@ -4,7 +4,7 @@
     python -m benchmarks.scale tiny --counts 2000 --counts 200000
     python -m benchmarks.scale kills --images 2000 --ray
 
-`ray` scores photographs of many sizes with `QSiT.score(list)` and with the engine of `qsit score --ray`, in one run with
+`ray` scores photographs of many sizes with `QSiT.score(list)` and with `qsit score --ray`, in one run, with
 q-sit-nano; Ray's start and the loading of the model are reported apart. `tiny` runs `qsit score` over tar shards of
 pictures of 16 x 16 with a simulated model, which only decodes them: what is measured is all that is around the model.
 `kills` ends a run with SIGKILL at three random moments and goes on with it.

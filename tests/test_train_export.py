@@ -27,7 +27,7 @@ from qsit_metric.prompts import TRAIN
 from train import export as exporting
 from train import model
 from train.card import card, metadata, public
-from train.commands.export import export_command
+from train.commands.run import export_command
 from train.errors import RunError
 from train.export import check_target, checkpoint_of, export, push
 from train.model import JointModel, load_parts

@@ -306,15 +306,14 @@ def chunks(shard: Shard, wanted: Wanted, known: bytes = b"") -> Iterator[Chunk]:
         >>> list(chunks(Shard("", "pictures", None, ("gone.jpg",)), Wanted()))[0].items[0].error.expected
         'an existing file'
     """
+
     def new(index: int) -> bool:
         return not known[index : index + 1].strip(b"\0")
 
     reading, batch, error = _Reading(), list[Item](), None
     try:
         size = 0
-        for item in _READERS[shard.kind](
-            shard, wanted, reading, new
-        ):
+        for item in _READERS[shard.kind](shard, wanted, reading, new):
             batch.append(item)
             size += len(item.content or b"")
             if len(batch) == ROWS or size >= BYTES:

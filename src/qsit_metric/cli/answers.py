@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,10 +72,10 @@ class Told:
             ValueError: They are no answer; also KeyError, TypeError and AttributeError.
         """
         asked = Asked(tuple(fields["choices"]), str(fields["method"]), int(fields["max_new_tokens"]))
-        texts = (str(fields[name]) for name in ("path", "question", "answer"))
+        path, question, answer = (str(fields[name]) for name in ("path", "question", "answer"))
         probs = {str(name): float(value) for name, value in fields["probs"].items()}
-        told = cls(*texts, bool(fields["finished"]), fields["choice"] or None, probs, asked, stamp_of(fields))
-        return Line(told, identity(fields))
+        said = path, question, answer, bool(fields["finished"])
+        return Line(cls(*said, fields["choice"] or None, probs, asked, stamp_of(fields)), identity(fields))
 
     def fields(self) -> dict[str, Any]:
         """Plain fields, without what made it."""
@@ -137,10 +137,9 @@ class Csv:
             yield Told.read(fields | {"finished": fields["finished"] == "True"})
 
 
-FORMATS: Mapping[str, type[Csv] | type[Jsonl]] = {"csv": Csv, "jsonl": Jsonl}
+FORMATS: Mapping[str, Callable[[], Format[Told]]] = {"csv": Csv, "jsonl": Jsonl}
 
 
 def answer_file(path: Path, *, overwrite: bool = False) -> ResultFile[Told]:
     """The file of `qsit ask` and `qsit describe`; see `ResultFile`."""
-    formats: Mapping[str, type[Format[Told]]] = FORMATS
-    return ResultFile(path, formats, "answers", "qsit ask", overwrite=overwrite)
+    return ResultFile(path, FORMATS, "answers", "qsit ask", overwrite=overwrite)

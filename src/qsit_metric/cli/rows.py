@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import console
 from ..errors import OutputError
-from ..files import Stamp, to_json, write_atomic
+from ..files import Stamp, escaped, to_json, unescaped, write_atomic
 from ..journal import Appender, Journal, Marker, check_same, csv_line, whole_csv, whole_lines
 from ..packages import require
 from .inputs import key
@@ -170,7 +170,7 @@ class CsvRows:
     def line(self, row: Row, made: Mapping[str, Any]) -> str:
         """One row."""
         cells = {**row, **(row["probs"] or {}), **identity(made), **row["kept"]}
-        return csv_line(_cell(name, cells.get(name)) for name in self._columns)
+        return csv_line(escaped(str(_cell(name, cells.get(name)))) for name in self._columns)
 
     def read(self, content: bytes) -> Iterator[Row]:
         """The rows of whole lines, as text."""
@@ -178,7 +178,7 @@ class CsvRows:
         self._columns = next(lines, [])
         if self._columns and ("path" not in self._columns or not {*IDENTITY} <= {*self._columns}):
             raise ValueError("its first line is another header")
-        return (dict(zip(self._columns, line, strict=True)) for line in lines if line)
+        return (dict(zip(self._columns, map(unescaped, line), strict=True)) for line in lines if line)
 
     def fits(self, shape: Shape) -> str:
         """What a file that is gone on with lacks; empty if nothing."""
@@ -289,7 +289,7 @@ class RowFile:
         kept = [row for row in self._format.read(self._file.content) if not row.get("error")]
         if isinstance(self._format, CsvRows):
             names = self._format._columns
-            text = "".join(map(csv_line, [names, *([row[name] for name in names] for row in kept)]))
+            text = "".join(map(csv_line, [names, *([escaped(row[name]) for name in names] for row in kept)]))
         else:
             text = "".join(to_json(row) + "\n" for row in kept)
         self._file.close()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from ..files import Files, Stamp, escaped, to_json, unescaped
 from ..journal import Appender, check_same, csv_line, whole_csv, whole_lines
 from .inputs import is_url, key
@@ -89,6 +91,11 @@ class Record:
         """What a later run knows it by."""
         return key(self.path)
 
+    @property
+    def worth(self) -> tuple[float, str]:
+        """What records are ordered by: the score, then the path. What is no number is below everything."""
+        return (-math.inf if math.isnan(self.score) else self.score), self.path
+
     @classmethod
     def of(cls, path: str, score: Score, stamp: Stamp | None = None) -> Record:
         """Take down a score."""
@@ -137,13 +144,17 @@ class Line(Generic[R]):
 class Format(Protocol[R]):
     """How records stand in a file; each ends with a newline, so that a torn one can be told."""
 
-    suffix: str
-    start: bytes
-    """How a file begins; what cannot be continued to that is something else."""
+    @property
+    def suffix(self) -> str:
+        """How its files' names end."""
 
-    @staticmethod
-    def whole(content: bytes) -> int:
-        """How many bytes of it are whole records."""
+    @property
+    def start(self) -> bytes:
+        """How a file begins; what cannot be continued to that is something else."""
+
+    @property
+    def whole(self) -> Callable[[bytes], int]:
+        """How many bytes of a file are whole records."""
 
     def header(self, levels: Sequence[str]) -> str:
         """What stands before the first."""
@@ -176,7 +187,8 @@ class Jsonl:
         """Read whole lines; errors as in `Record.read`."""
         for text in filter(None, map(bytes.strip, content.split(b"\n"))):
             fields = json.loads(text)
-            yield Record.read(fields, fields["probs"])
+            if not fields.get("error"):
+                yield Record.read(fields, fields["probs"])
 
 
 class Csv:
@@ -208,13 +220,16 @@ class Csv:
         """Read whole rows; errors as in `Record.read`, and csv.Error."""
         rows = csv.reader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""), strict=True)
         names = next(rows, [])
-        self._last = _LAST if names[-len(_STAMP) :] == list(_STAMP) else _LAST[: -len(_STAMP)]
-        levels = names[len(_FIRST) : -len(self._last)]
-        if names != [*_FIRST, *levels, *self._last] or not levels:
+        end = names.index("note") if "note" in names else 0
+        levels, self._last = names[len(_FIRST) : end], tuple(names[end:])
+        # Files of before rows had stamps end earlier; those of shards have more columns.
+        known = self._last[: len(_LAST)] in (_LAST, _LAST[: -len(_STAMP)])
+        if names[: len(_FIRST)] != list(_FIRST) or not levels or not known:
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
             fields = dict(zip(names, map(unescaped, row), strict=True))
-            yield Record.read(fields, {level: fields[level] for level in levels})
+            if not fields.get("error"):  # a picture of a shard that failed has a row, and no score
+                yield Record.read(fields, {level: fields[level] for level in levels})
 
 
 FORMATS: Mapping[str, Callable[[], Format[Record]]] = {"csv": Csv, "jsonl": Jsonl}
@@ -345,3 +360,39 @@ class ScoreFile(ResultFile[Record]):
     def _agree(self, levels: Sequence[str]) -> None:
         if any(list(line.record.probs) != list(levels) for line in self._lines):
             raise self._error(f"a file with the levels of this model ({', '.join(levels)})", _ANOTHER)
+
+
+def is_finished(path: str) -> bool:
+    """Whether a path is by its name a file of results, and no picture."""
+    return Path(path).suffix.lower() in {f".{name}" for name in FORMATS} and not is_url(path)
+
+
+def is_of_scores(path: Path) -> bool:
+    """Whether a file begins as one of scores does; a table of pictures has the same suffix."""
+    start = FORMATS[path.suffix.lower().removeprefix(".")]().start
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1 << 16).removeprefix(codecs.BOM_UTF8)
+    except OSError:
+        return False
+    return line.startswith(start) and b"score" in line
+
+
+def finished(path: Path) -> list[Line[Record]]:
+    """The scores of a file that `qsit score` wrote, each picture once; of several lines the last counts.
+
+    Raises:
+        InputError: It cannot be read, or holds something else.
+    """
+    form = FORMATS[path.suffix.lower().removeprefix(".")]()
+    expected = f"a {form.suffix} file that `qsit score` wrote"
+    try:
+        content = path.read_bytes()
+        lines = list(form.read(content[: form.whole(content)]))
+    except OSError as error:
+        raise InputError.about("PATHS", str(path), expected, f"The system says: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError.about("PATHS", str(path), expected, f"It holds something else ({error}).") from error
+    if not lines:
+        raise InputError.about("PATHS", str(path), f"{expected}, with at least one score")
+    return list({line.record.key: line for line in lines}.values())

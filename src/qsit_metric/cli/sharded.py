@@ -19,7 +19,7 @@ from ..errors import InputError, OutputError, QSiTError, counted
 from .command import BELOW, FAILED, INTERRUPTED
 from .inputs import expand, key
 from .rows import Done, Rows, Shape, place_for
-from .scores import FORMATS, made_by
+from .scores import FORMATS, is_finished, is_of_scores, made_by
 
 if TYPE_CHECKING:
     from ..sources import Chunk, Shard, Wanted
@@ -81,8 +81,11 @@ class ShardOptions:
         """Whether a command line is one for this module: shards, a cluster, or a folder of parts."""
         if self.cluster or self.column or self.keep or self.retry:
             return True
-        folder = output is not None and (output.is_dir() or not output.suffix)
-        return folder or any(_is_list(path) or _is_shard(path, recursive) for path in paths)
+        if output is None:  # a table of text is a file of results that is shown again
+            paths = [path for path in paths if not is_finished(path)]
+        elif output.is_dir() or not output.suffix:
+            return True
+        return any(_is_list(path) or _is_shard(path, recursive) for path in paths)
 
 
 def _is_list(path: str) -> bool:
@@ -92,6 +95,8 @@ def _is_list(path: str) -> bool:
 def _is_shard(path: str, recursive: bool) -> bool:
     from ..sources import in_store, kind_of, listed
 
+    if is_finished(path):
+        return not is_of_scores(Path(path))
     return bool(kind_of(path)) or in_store(path) or bool(listed(path, recursive=recursive))
 
 
