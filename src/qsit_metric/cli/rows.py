@@ -329,6 +329,7 @@ class RowFile:
     def is_whole(self, shard: str) -> int | None:
         """Not known."""
         del shard
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -364,6 +365,7 @@ class RowStream:
     def is_whole(self, shard: str) -> int | None:
         """Not known."""
         del shard
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -532,7 +534,7 @@ def _bytes_of(table: Any) -> bytes:
 
 def place_for(
     output: Path | None, form: str, questions: Sequence[str] = (), *, retry: bool = False, overwrite: bool = False
-) -> RowFile | RowFolder | RowStream:
+) -> Rows:
     """The place that a command line names: a .csv or .jsonl file, a folder, or stdout.
 
     Raises:

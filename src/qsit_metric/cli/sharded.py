@@ -279,8 +279,8 @@ def _run(inputs: Inputs, task: _Task) -> int:
     job, questions = task.job, task.work.questions
     _check_names(task)
     with contextlib.ExitStack() as stack:
-        settings = {"retry": task.options.retry, "overwrite": job.overwrite}
-        rows = stack.enter_context(place_for(job.output, job.shown, questions, **settings))
+        place = place_for(job.output, job.shown, questions, retry=task.options.retry, overwrite=job.overwrite)
+        rows: Rows = stack.enter_context(place)
         kept = rows.done.count
         todo, replaced = _left(inputs, rows, job.trust_names)
         tally = Tally(kept=kept, replaced=replaced, fail_under=job.fail_under)
@@ -322,8 +322,8 @@ def _engine(todo: _Todo, task: _Task) -> Iterator[tuple[Mapping[str, Any], tuple
     if task.options.cluster:
         from ..integrations.ray import run as run_on_ray
 
-        where = {"address": task.options.ray_address, "actors": task.options.ray_actors}
-        yield from run_on_ray(todo, task.wanted, task.work, task.model.arguments, **where)
+        address, actors = task.options.ray_address, task.options.ray_actors
+        yield from run_on_ray(todo, task.wanted, task.work, task.model.arguments, address=address, actors=actors)
         return
     from ..sources import Shard, chunks
     from ..work import answered
