@@ -86,12 +86,12 @@ def against_ray(
             scored += len(rows)
     loaded, ended = times[0][0], times[-1][0]
     console.write(f"{scored} rows; Ray started in {started - began:.1f} s, model loaded in {loaded - started:.1f} s\n")
-    rows = [
+    compare = [
         measured("mixed photographs", "512x384-1800x1350", name, [images / one], unit="images/s")
         for name, one in (("score(list)", spent), ("ray", ended - loaded))
     ]
-    rows[1].target = RAY_TARGET
-    report.add(compared(rows))
+    compare[1].target = RAY_TARGET
+    report.add(compared(compare))
     report.show()
 
 
@@ -194,8 +194,8 @@ def kills(
                 file.addfile(member, io.BytesIO(content.getvalue()))
         for moment in moments:
             console.write(f"killed with {_killed(tar, out, moment, ray)} rows\n")
-        for place in (out, alone):
-            subprocess.run(_typed(tar, place, ray and place == out), check=True)
+        for one in (out, alone):
+            subprocess.run(_typed(tar, one, ray and one == out), check=True)
         same = _read(out) == _read(alone) and Counter(_read(out).values()) == Counter({1: images})
     console.write("the same results\n" if same else "OTHER results\n")
     return 0 if same else 1
