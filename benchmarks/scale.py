@@ -81,7 +81,7 @@ def against_ray(
         started = time.perf_counter()
         shards = [(shard, b"") for shard in of_pictures(paths)]
         times, scored = [], 0
-        for _, _, _, rows in engine.run(shards, Wanted(), Scoring({"exif": True}), {"model": MODEL, "device": "cpu"}):
+        for _, _, _, rows in engine.run(shards, Wanted(), Scoring(), {"model": MODEL, "device": "cpu"}):
             times.append((time.perf_counter(), len(rows)))
             scored += len(rows)
     loaded, ended = times[0][0], times[-1][0]
@@ -163,7 +163,10 @@ class _Simulated(ModelOptions):
     def load(self) -> Any:
         """Build it."""
         names = ("model", "repo", "revision", "recipe", "dtype", "backend", "qsit_metric")
-        return SimpleNamespace(info=dict.fromkeys(names, "simulated"), recipe=AUTHORS, score_iter=_same)
+        reading = SimpleNamespace(recorded=dict)
+        return SimpleNamespace(
+            info=dict.fromkeys(names, "simulated"), recipe=AUTHORS, score_iter=_same, reading=reading
+        )
 
 
 def _same(contents: Iterable[bytes], **_: Any) -> Iterator[Score]:

@@ -9,7 +9,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,13 +28,9 @@ _NUMBERS = {"score": None, "unit": None, "level": None, "probs": None, "note": N
 class Scoring:
     """Score each picture.
 
-    Attributes:
-        reading: How pictures are read, as `QSiT.score` takes it.
-
     A row's own fields: score, unit, level, probs (worst level first), note, error; None where there is nothing.
     """
 
-    reading: Mapping[str, Any] = field(default_factory=dict)
     questions: tuple[str, ...] = ()
 
     def names(self, metric: QSiT) -> tuple[str, ...]:
@@ -45,7 +41,7 @@ class Scoring:
 
     def results(self, metric: QSiT, contents: Iterator[bytes]) -> Iterator[Any]:
         """A `Score` or an error for each picture."""
-        return metric.score_iter(contents, errors="return", **self.reading)
+        return metric.score_iter(contents, errors="return")
 
     def rows(self, result: Any) -> list[Row]:
         """The row of a result."""
@@ -62,7 +58,6 @@ class Asking:
         questions: One or several.
         choices: The possible answers.
         method: As in `QSiT.ask`.
-        reading: As in `Scoring`.
 
     One row for each question; its own fields: question, answer, choice, probs (in the order of the choices), error.
     """
@@ -70,7 +65,6 @@ class Asking:
     questions: tuple[str, ...]
     choices: tuple[str, ...]
     method: Any = "likelihood"
-    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def names(self, metric: QSiT) -> tuple[str, ...]:
         """What the probabilities are called: the choices."""
@@ -79,7 +73,7 @@ class Asking:
 
     def results(self, metric: QSiT, contents: Iterator[bytes]) -> Iterator[Any]:
         """A list of answers, one for each question, or an error for each picture."""
-        settings = {"choices": self.choices, "method": self.method, "errors": "return", **self.reading}
+        settings = {"choices": self.choices, "method": self.method, "errors": "return"}
         while batch := list(islice(contents, ROWS)):
             yield from metric.ask(batch, list(self.questions), **settings)
 
@@ -102,6 +96,11 @@ def load(arguments: Mapping[str, Any]) -> QSiT:
     from .metric import QSiT
 
     return QSiT(**arguments)
+
+
+def told(metric: QSiT, work: Work) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What made the rows (`QSiT.info`, and as "reading" how pictures are read), and what the probabilities are called."""
+    return {**metric.info, "reading": metric.reading.recorded()}, work.names(metric)
 
 
 def reason(error: QSiTError) -> str:

@@ -275,7 +275,7 @@ class RowFile:
 
     def _take(self, row: Row) -> bool:
         """Take a row down; True for one that failed and is tried again."""
-        made = {name: str(row.get(name) if row.get(name) is not None else "") for name in IDENTITY}
+        made = identity(row)
         self._identities.setdefault(tuple(made.values()), made)
         if row.get("probs"):
             self._probs.add(tuple(row["probs"]))

@@ -247,7 +247,7 @@ def score(
     """
     from ..work import Scoring
 
-    work = Scoring({"exif": not model.no_exif})
+    work = Scoring()
     task = _Task(work, ("score", "unit", "level"), {}, job, options, model, options.wanted)
     return _run(Inputs.of(paths, job.output, recursive=recursive, null=null), task)
 
@@ -269,7 +269,7 @@ def ask(
     if not choices:
         hint = "Without --ray, a folder, and shards it is answered in words."
         raise InputError.about("--choice", "<none>", "two or more choices for shards and for --ray", hint)
-    work = Asking(questions, choices, method, {"exif": not model.no_exif})
+    work = Asking(questions, choices, method)
     own = ("question", "answer", "choice")
     task = _Task(work, own, {"method": method, "choices": list(choices)}, job, options, model, options.wanted)
     return _run(Inputs.of(paths, job.output, recursive=recursive, null=null), task)
@@ -326,14 +326,14 @@ def _engine(todo: _Todo, task: _Task) -> Iterator[tuple[Mapping[str, Any], tuple
         yield from run_on_ray(todo, task.wanted, task.work, task.model.arguments, address=address, actors=actors)
         return
     from ..sources import Shard, chunks
-    from ..work import answered
+    from ..work import answered, told
 
     metric = task.model.load()
-    told = metric.info, task.work.names(metric)
-    yield (*told, next(chunks(Shard("", "pictures"), task.wanted)), [])
+    info, names = told(metric, task.work)
+    yield (info, names, next(chunks(Shard("", "pictures"), task.wanted)), [])
     stream = (chunk for shard, known in todo for chunk in chunks(shard, task.wanted, known))
     for chunk, made in answered(stream, task.work, metric):
-        yield (*told, chunk, made)
+        yield (info, names, chunk, made)
 
 
 def _types(shards: Iterable[Shard], wanted: Wanted) -> dict[str, str]:

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import BackendError, InputError, QSiTError
 from ..packages import require
 from ..sources import Chunk, Shard, Wanted, chunks
-from ..work import Asking, Row, Scoring, Work, answered, load
+from ..work import Asking, Row, Scoring, Work, answered, load, told
 
 require("ray", "ray", least="2.40", below="3")
 
@@ -47,8 +47,7 @@ class Scorer:
         dtype: Default: float16 on cuda, else float32.
         column: The column with the pictures' bytes.
         threads: Torch threads; default: the CPUs that the actor holds (`pool` says how many). Ray sets one.
-        exif: Apply the EXIF orientation.
-        **options: Other arguments of `QSiT`: revision, recipe, cache_dir, token, local_files_only.
+        **options: Other arguments of `QSiT`: revision, recipe, cache_dir, token, and how pictures are read (exif, bits ...).
 
     A call gives every column but that of the bytes, and `score` (1..5, higher is better), `unit` (0..1), `level`,
     `probabilities` (of each level, worst first), `note` and `error`: what is None says that there is nothing. A picture
@@ -71,15 +70,14 @@ class Scorer:
         *,
         column: str = "bytes",
         threads: int | None = None,
-        exif: bool = True,
         **options: Any,
     ) -> None:
         self._metric = _load({"model": model, "device": device, "dtype": dtype, **options}, threads)
-        self._column, self._exif = column, exif
+        self._column = column
 
     def __call__(self, batch: Batch) -> Batch:
         """Score a batch."""
-        found = self._metric.score(_pictures(batch, self._column), exif=self._exif, errors="return")
+        found = self._metric.score(_pictures(batch, self._column), errors="return")
         rows = [Scoring().rows(one)[0] for one in found]
         rest = {name: values for name, values in batch.items() if name != self._column}
         return {**rest, **_columns(rows)}
@@ -97,7 +95,6 @@ class Asker:
         method: See `QSiT.ask`.
         column: See `Scorer`.
         threads: See `Scorer`.
-        exif: See `Scorer`.
         **options: See `Scorer`.
 
     A call gives every column but that of the bytes, and `question`, `answer`, `choice`, `probabilities` (of each
@@ -115,11 +112,10 @@ class Asker:
         method: str = "likelihood",
         column: str = "bytes",
         threads: int | None = None,
-        exif: bool = True,
         **options: Any,
     ) -> None:
         self._metric = _load({"model": model, "device": device, "dtype": dtype, **options}, threads)
-        self._work = Asking((question,), tuple(choices), method, {"exif": exif})
+        self._work = Asking((question,), tuple(choices), method)
         self._column = column
 
     def __call__(self, batch: Batch) -> Batch:
@@ -303,7 +299,7 @@ class _Worker:
         self._error: QSiTError | None = None
         try:
             self._metric = _load(arguments, None)
-            self._told: tuple[Any, ...] = (dict(self._metric.info), work.names(self._metric))
+            self._told = told(self._metric, work)
         except QSiTError as error:
             self._error = error
 
