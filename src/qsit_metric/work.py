@@ -99,7 +99,7 @@ def load(arguments: Mapping[str, Any]) -> QSiT:
 
 
 def told(metric: QSiT, work: Work) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What made the rows (`QSiT.info`, and as "reading" how pictures are read), and what the probabilities are called."""
+    """What made the rows (`QSiT.info`, with the reading of pictures), and what the probabilities are called."""
     return {**metric.info, "reading": metric.reading.recorded()}, work.names(metric)
 
 

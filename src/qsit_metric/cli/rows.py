@@ -84,7 +84,7 @@ class Done:
         question, shard = str(row.get("question") or ""), str(row.get("shard") or "")
         name = shard or key(str(row["path"]))
         if row.get("size"):
-            self.stamps[name] = Stamp(int(row["size"]), str(row["modified"] or ""), str(row["sha256"] or ""))
+            self.stamps[name] = Stamp(int(row["size"]), str(row.get("modified") or ""), str(row.get("sha256") or ""))
         new = self._mark(question, shard, int(row["index"])) if shard else self._name(question, name)
         self.count += new
         return new

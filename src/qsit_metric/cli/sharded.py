@@ -132,7 +132,7 @@ class Inputs:
         own = Path(output).resolve() if output else None
         all_of_them = [(name, one) for name, one in found.items() if own not in {Path(name), *Path(name).parents}]
         shards = tuple(shard_of(name) for name, one in all_of_them if kind_of(one))
-        return cls(shards, tuple(one for _, one in all_of_them if not kind_of(one)))
+        return cls(shards, tuple(name for name, one in all_of_them if not kind_of(one)))
 
 
 def _entries(paths: Sequence[str]) -> Iterator[str]:
@@ -323,7 +323,10 @@ def _engine(todo: _Todo, task: _Task) -> Iterator[tuple[Mapping[str, Any], tuple
         from ..integrations.ray import run as run_on_ray
 
         address, actors = task.options.ray_address, task.options.ray_actors
-        yield from run_on_ray(todo, task.wanted, task.work, task.model.arguments, address=address, actors=actors)
+        arguments = task.model.arguments
+        if Path(arguments["model"]).is_dir():  # actors may stand in another folder
+            arguments["model"] = key(arguments["model"])
+        yield from run_on_ray(todo, task.wanted, task.work, arguments, address=address, actors=actors)
         return
     from ..sources import Shard, chunks
     from ..work import answered, told

@@ -47,7 +47,7 @@ class Scorer:
         dtype: Default: float16 on cuda, else float32.
         column: The column with the pictures' bytes.
         threads: Torch threads; default: the CPUs that the actor holds (`pool` says how many). Ray sets one.
-        **options: Other arguments of `QSiT`: revision, recipe, cache_dir, token, and how pictures are read (exif, bits ...).
+        **options: Other arguments of `QSiT`: revision, recipe, token ..., and how pictures are read (exif, bits ...).
 
     A call gives every column but that of the bytes, and `score` (1..5, higher is better), `unit` (0..1), `level`,
     `probabilities` (of each level, worst first), `note` and `error`: what is None says that there is nothing. A picture
