@@ -31,6 +31,7 @@ __all__ = ["Asker", "Pool", "Scorer", "connect", "pool", "run"]
 
 Batch: TypeAlias = "dict[str, Any]"
 _PER_ACTOR = 4  # CPUs that one actor takes where there are many: a pass over one batch gains little from more
+_ATTEMPTS = 3
 _PATIENCE = 10.0  # seconds until a cluster has answered
 _HALF = 0.5  # of a CPU: what a reader takes where there are few
 
@@ -265,12 +266,23 @@ def connect(address: str | None = None) -> None:
     try:
         if place not in ("local", "auto"):
             _knock(place)
-        ray.init(**settings)
+        _init(settings, attempts=_ATTEMPTS if place == "local" else 1)
     except Exception as error:  # a node that does not start in time is a bare Exception
         ray.shutdown()
         said = str(error).split("\n", maxsplit=1)[0]
         expected = "a machine on which Ray starts" if place == "local" else "a Ray cluster that answers"
         raise InputError.about("--ray-address", place, expected, f"Ray says: {said}") from error
+
+
+def _init(settings: Mapping[str, Any], attempts: int) -> None:
+    """Start; a node gives its agent 15 seconds (Ray 2.60, ray issue 65983), which is too little on a busy machine."""
+    try:
+        ray.init(**settings)
+    except Exception:
+        if attempts < 2:
+            raise
+        ray.shutdown()
+        _init(settings, attempts - 1)
 
 
 def _knock(address: str) -> None:
