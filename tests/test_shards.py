@@ -288,6 +288,8 @@ def test_a_folder_gets_parts_that_are_one_table(data, tmp_path, monkeypatch):
     monkeypatch.setattr(row_files, "PART", 3)
     out = tmp_path / "out"
     qsit("score", data / "a.tar", data / "t.parquet", "-m", TIED, "-o", out, "--keep", "key", code=1)
+    qsit("score", IMAGES / NAMES[4], "-m", TIED, "-o", tmp_path / "plain", "--keep", "key")  # which has no key
+    assert parquet.read_table(tmp_path / "plain")["key"].to_pylist() == [None]
     table = parquet.read_table(out)
     assert table.num_rows == 9
     assert table.schema.field("probabilities").type.num_fields == 5

@@ -485,7 +485,7 @@ class RowFolder:
         values = ({**row, **row["kept"], "probabilities": row["probs"]} for row in rows)
         schema = pa.schema([(name, types.get(name, "string")) for name in names])
         text = {name for name, kind in shape.keep.items() if kind == "string"}
-        plain = [{name: _text(one[name]) if name in text else one.get(name) for name in names} for one in values]
+        plain = [{name: _text(one.get(name)) if name in text else one.get(name) for name in names} for one in values]
         return pa.Table.from_pylist(plain, schema.with_metadata({"qsit_metric": to_json(dict(self._made))}))
 
     def sync(self) -> None:
