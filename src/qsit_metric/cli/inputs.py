@@ -203,7 +203,8 @@ class _Folders:
             >>> folders.left()
             'not taken: 11 files (8 .txt, 3 without a suffix; --any takes them), 1 linked folder'
         """
-        kinds = ", ".join(f"{count} {console.printable(kind)}" for kind, count in self._files.most_common())
+        ranked = sorted(self._files.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{count} {console.printable(kind)}" for kind, count in ranked)
         total = sum(self._files.values())
         files = [f"{total} file{'' if total == 1 else 's'} ({kinds}; --any takes them)"] if kinds else []
         folders = (

@@ -94,7 +94,7 @@ def in_planes(image: Image.Image) -> bool:
     """Whether it is a TIFF file that stores one channel of more than 8 bits after the other."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    return image.tag_v2.get(284, 1) == _PLANES and max(image.tag_v2.get(258, (1,))) > 8
+    return bool(image.tag_v2.get(284, 1) == _PLANES and max(image.tag_v2.get(258, (1,))) > 8)
 
 
 def is_misread(image: Image.Image) -> bool:

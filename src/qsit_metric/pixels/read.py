@@ -46,8 +46,8 @@ is better than a photo that is silently left out."""
 
 _Encoded: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | bytes | bytearray | memoryview | IO[bytes]"
 ImageLike: TypeAlias = "_Encoded | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
-"""A path or URL (http, https, file, data), a dict {"bytes", "path"} as in `datasets`, an encoded picture in memory or in
-a binary stream, a PIL image, an array with channels last, or a tensor with channels first."""
+"""A path or URL (http, https, file, data), a dict {"bytes", "path"} as in `datasets`, an encoded picture in memory or
+in a binary stream, a PIL image, an array with channels last, or a tensor with channels first."""
 
 
 @dataclass(frozen=True, eq=False)
