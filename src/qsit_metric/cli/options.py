@@ -20,6 +20,10 @@ def _model_option(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, rich_help_panel="Model", **settings)
 
 
+def _picture_option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Pictures", **settings)
+
+
 Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
@@ -92,8 +96,27 @@ class ModelOptions:
     token: Token = None
     offline: Annotated[bool, _model_option("--offline", help="Never use the network for the model.")] = False
     no_exif: Annotated[
-        bool, _model_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
+        bool, _picture_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
     ] = False
+    bits: Annotated[
+        int | None,
+        _picture_option(
+            "--bits", metavar="N", help="Bits in use where a picture holds more than 8: 12 if 4095 is white."
+        ),
+    ] = None
+    background: Annotated[
+        str | None,
+        _picture_option(
+            "--background", metavar="COLOUR", help="Lay transparent pictures on white, black, '#808080' or R,G,B."
+        ),
+    ] = None
+    icc: Annotated[bool, _picture_option("--icc", help="Convert colours from the picture's own profile to sRGB.")] = (
+        False
+    )
+    max_pixels: Annotated[
+        int | None,
+        _picture_option("--max-pixels", metavar="N", help="Most pixels of a picture (default: 178,956,970)."),
+    ] = None
 
     def load(self) -> QSiT:
         """Build the metric; only here torch is imported."""
@@ -101,6 +124,7 @@ class ModelOptions:
         if console.watched(sys.stderr):
             console.say(f"Loading {console.printable(name)} ...", "dim")
         from ..metric import QSiT
+        from ..pixels import MAX_PIXELS
 
         console.hush()
         return QSiT(
@@ -113,4 +137,9 @@ class ModelOptions:
             cache_dir=self.cache_dir,
             token=self.token,
             local_files_only=self.offline,
+            exif=not self.no_exif,
+            bits=self.bits,
+            background=self.background,
+            icc=self.icc,
+            max_pixels=MAX_PIXELS if self.max_pixels is None else self.max_pixels,
         )

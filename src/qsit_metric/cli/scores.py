@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IDENTITY = ("model", "revision", "recipe", "dtype", "exif")
 """What must agree for two scores to stand in one file."""
+_READING = ("bits", "background", "icc")  # what else was asked of the reading; it stands beside `exif`
 
 FILES = Files(OutputError, "--output")
 _STAMP = ("size", "modified", "sha256")
@@ -36,12 +37,24 @@ def provenance(metric: QSiT, *, exif: bool) -> dict[str, Any]:
     """What made a score, for result files."""
     info = metric.info
     names = ("model", "repo", "revision", "recipe", "dtype")
-    return {**{name: info[name] for name in names}, "exif": exif, "qsit_metric": info["qsit_metric"]}
+    return {
+        **{name: info[name] for name in names},
+        "exif": exif,
+        **metric.reading.recorded(),
+        "qsit_metric": info["qsit_metric"],
+    }
 
 
 def identity(made: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a provenance that must agree, as text."""
-    return {name: "" if made.get(name) is None else str(made[name]) for name in IDENTITY}
+    """The fields of a provenance that must agree, as text.
+
+    Example:
+        >>> identity({"exif": True, "bits": 12, "icc": True})["exif"]
+        'True, bits 12, icc True'
+    """
+    found = {name: "" if made.get(name) is None else str(made[name]) for name in IDENTITY}
+    asked = (f"{name} {made[name]}" for name in _READING if made.get(name))
+    return {**found, "exif": ", ".join([found["exif"], *asked])}
 
 
 def take_stamp(path: str, seen: tuple[int, str] | None = None) -> Stamp | None:
