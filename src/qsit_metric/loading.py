@@ -10,9 +10,9 @@ import dataclasses
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -30,6 +30,8 @@ from .prompts import Recipe, recipe_named
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Seconds: TypeAlias = float  # `Loaded` has a method of that name
 
 _log = logging.getLogger("qsit_metric")
 _LARGE = 100_000_000  # parameters from which a score on a processor takes seconds
@@ -102,7 +104,7 @@ class Loaded:
             self.backend.to(device, kind)
         return self
 
-    def compile(self) -> float | None:
+    def compile(self) -> Seconds | None:
         """Compile the network for scores and answers, and try it; see `QSiT`.
 
         Returns:
@@ -121,6 +123,22 @@ class Loaded:
         took = time.perf_counter() - start
         _log.info("Compiled %s for %s in %.0f s", self._origin["model"], self.device, took)
         return took
+
+    def half(self) -> Self:
+        """Compute in float16; the same as `to(dtype="float16")`."""
+        return self.to(dtype="float16")
+
+    def float(self) -> Self:
+        """Compute in float32; the same as `to(dtype="float32")`."""
+        return self.to(dtype="float32")
+
+    def eval(self) -> Self:
+        """Nothing to do: a metric always evaluates. For code that treats it as a module; returns the metric."""
+        return self
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """None: a metric has nothing to train. For code that treats it as a module."""
+        return iter(())
 
     @property
     def budget(self) -> Budget:
