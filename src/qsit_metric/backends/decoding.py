@@ -154,6 +154,25 @@ class GreedyDecoder:
         return Reply(self._tokenizer.decode(tokens).strip(), tuple(tokens), ended)
 
 
+def word_logits(
+    head: Any, dtype: torch.dtype, hidden: torch.Tensor, words: Sequence[Sequence[int]]
+) -> list[torch.Tensor]:
+    """Logits of each row's own words, float32 (float64 stays).
+
+    Args:
+        head: The output layer, from hidden states to logits.
+        dtype: Floating-point type of the model.
+        hidden: (rows, hidden).
+        words: Token ids that are asked for, of each row.
+    """
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    if head.weight.dtype != dtype or hasattr(head, "_hf_hook"):
+        every = head(hidden).to(wide)  # quantised or offloaded: the weight itself cannot be read
+        return [row[list(ids)] for row, ids in zip(every, words, strict=True)]
+    rows = (head.weight[list(ids)].to(hidden.device, wide) for ids in words)
+    return [weight @ state for weight, state in zip(rows, hidden.to(wide), strict=True)]
+
+
 def answer_likelihoods(
     head: Any, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> torch.Tensor:

@@ -161,7 +161,7 @@ class Csv:
         names = next(rows, [])
         self._last = _LAST if names[-len(_STAMP) :] == list(_STAMP) else _LAST[: -len(_STAMP)]
         levels = names[len(_FIRST) : -len(self._last)]
-        if names != [*_FIRST, *levels, *self._last] or not levels:
+        if names != [*_FIRST, *levels, *self._last]:
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
             fields = dict(zip(names, row, strict=True))

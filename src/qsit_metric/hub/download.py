@@ -51,7 +51,8 @@ class Listed:
 class Listing:
     """A commit of a repository: its sha, its files, and the licence that its card states, if any.
 
-    Of a model only the files at its root are listed: nothing nested is ever needed.
+    Of a model only the files of the folder that it stands in are listed, by their names there: nothing nested is
+    needed.
     """
 
     sha: str
@@ -93,13 +94,18 @@ def ask(request: Request) -> Listing:
     )
     if not info.sha or info.siblings is None:
         raise ValueError("the answer has no sha or no list of files")
+    start = f"{request.inside}/" if request.inside else ""
     files = {
-        entry.rfilename: Listed(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        entry.rfilename.removeprefix(start): Listed(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
         for entry in info.siblings
-        if request.kind == "dataset" or not {"/", "\\"} & set(entry.rfilename)
+        if request.kind == "dataset" or _stands_in(start, entry.rfilename)
     }
     licence = next((tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")), "")
     return Listing(info.sha, files, licence)
+
+
+def _stands_in(start: str, name: str) -> bool:
+    return name.startswith(start) and not {"/", "\\"} & set(name.removeprefix(start))
 
 
 def fetch(request: Request, listing: Listing) -> Path:
@@ -254,7 +260,7 @@ def _download(request: Request, sha: str, names: list[str], *, force: bool = Fal
                 revision=sha,
                 cache_dir=request.cache,
                 token=request.token,
-                allow_patterns=[glob.escape(name) for name in names],
+                allow_patterns=[glob.escape(f"{request.inside}/{name}" if request.inside else name) for name in names],
                 force_download=force,
                 library_name="qsit-metric",
                 library_version=__version__,
