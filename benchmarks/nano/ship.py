@@ -9,7 +9,6 @@ card is made of both.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +23,7 @@ from benchmarks.options import app_of
 from benchmarks.output import FILES
 from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.files import commit_folder
+from qsit_metric.files import new_folder
 from qsit_metric.hub import fingerprint
 
 _USE = """```python
@@ -46,8 +45,8 @@ _LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It 
 - It cannot point at an option by its letter: what is written to a question with lettered options (`written` above) is
   hardly better than a guess. Pass the options as `choices=`; whole texts are compared then.
 - Its answers follow the templates that its training texts were written by. Questions about anything but image quality,
-  and free descriptions, are hardly more than a demonstration. It knows the words that it was taught
-  (`train/data/interpreting/vocabulary.py`): "noisy" and "free of noise", not "clear of noise".
+  and free texts, are hardly more than a demonstration; `describe` is composed from its answers. It knows the words that
+  it was taught (`train/data/interpreting/vocabulary.py`): "noisy" and "free of noise", not "clear of noise".
 - Light, contrast and colour are judged without knowing the original: a foggy or a colourful scene may be taken for a
   fault.
 """
@@ -206,15 +205,9 @@ def main(
 
 def _place(model: Path, text: str) -> None:
     """The folder as a whole, with the measured card in place of the run's."""
-    _WEIGHTS.mkdir(parents=True, exist_ok=True)
-    target = _WEIGHTS / model.name
-    with tempfile.TemporaryDirectory(dir=_WEIGHTS, prefix=".nano-") as place:
-        work = Path(place) / model.name
-        shutil.copytree(model, work)
+    with new_folder(_WEIGHTS / model.name) as work:
+        shutil.copytree(model, work, dirs_exist_ok=True)
         (work / "README.md").write_text(text, encoding="utf-8")
-        if target.is_dir():
-            shutil.rmtree(target)
-        commit_folder(work, target)
 
 
 def _draw(run: Path, results: Path) -> None:

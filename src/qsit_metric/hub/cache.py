@@ -77,6 +77,10 @@ class Request:
         """The address of the repository's page."""
         return f"{self.endpoint}/{'' if self.kind == 'model' else 'datasets/'}{self.repo}"
 
+    def inside_repo(self, name: str) -> str:
+        """A file of the checkpoint by its name in the repository."""
+        return f"{self.inside}/{name}" if self.inside else name
+
     def snapshot(self, sha: str) -> Path:
         """The folder of one commit, or the one inside it that the checkpoint stands in."""
         return self.store / "snapshots" / sha / self.inside
