@@ -220,7 +220,7 @@ def quick_run(shape: str, device: str, dtype: str, size: str, batch: int, repeat
     with tempfile.TemporaryDirectory() as folder:
         parts = build(shape, DTYPES[dtype], place, Path(folder))
     theirs, ours = QuickRun(*parts), InParts(*parts)
-    pictures = [photo(*wh(size), seed=number) for number in range(batch)]
+    pictures = [photo(*sides(size), seed=number) for number in range(batch)]
     few = pictures[: max(1, batch // 7)]
     rounds = interleaved(
         {theirs.name: lambda: theirs.many(few), ours.name: lambda: ours.many(pictures, batch)}, repeats, place
@@ -327,8 +327,8 @@ def main(
             output or RESULTS / f"efficiency-quick-run-{place.type}-{shape}-{dtype}.csv",
             conditions(place, dtype, shape),
         )
-        at_once = int(_listed(batches or str(_QUICK_BATCH))[0])
-        for rows in quick_run(shape, str(place), dtype, _size(_listed(sizes)[0]), at_once, repeats):
+        at_once = int(listed(batches or str(_QUICK_BATCH))[0])
+        for rows in quick_run(shape, str(place), dtype, listed(sizes)[0], at_once, repeats):
             report.add(rows)
         report.show()
         return

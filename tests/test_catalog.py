@@ -9,7 +9,6 @@ import pytest
 from qsit_metric import catalog
 from qsit_metric.catalog import ModelRecord
 
-
 REALIGN = ["q-realign-mini", "q-realign-lite", "q-realign-pro"]
 
 
