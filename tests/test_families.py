@@ -166,11 +166,11 @@ def test_the_gradient_is_that_of_the_same_score(metric):
     try:
         wide = (pixels[None].double() * 0.8 + 0.1).requires_grad_()
         metric(wide).sum().backward()
-        step = 1e-4 * direction.double()
+        step = 0.05 * direction.double()  # of the whole picture: a pixel moves by a thousandth
         with torch.no_grad():
             low, high = (float(metric((wide + sign * step).detach().requires_grad_())) for sign in (-1, 1))
         slope = float((wide.grad * direction).sum())
-        assert (high - low) / 2e-4 == pytest.approx(slope, rel=2e-2, abs=1e-6)
+        assert (high - low) / 0.1 == pytest.approx(slope, rel=5e-2, abs=1e-6)
     finally:
         backend.rounding = True
         backend.to(dtype=torch.float32)
@@ -222,15 +222,9 @@ def test_an_old_transformers_is_refused_by_name(qwen, tmp_path, monkeypatch):
         QSiT(folder, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "processor_config.json"])
-def test_remote_code_is_refused_with_that_reason(qwen, tmp_path, name):
-    folder = copied(qwen, tmp_path / "model")
-    settings = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
-    settings["auto_map"] = {"AutoModel": "modeling_mine.Mine", "AutoProcessor": "mine.Mine"}
-    kind = {"model_type": "internvl_chat"} if name == "config.json" else {"image_processor_type": "Mine"}
-    (folder / name).write_text(json.dumps({**settings, **kind, "processor_class": "Mine"}))
-    if name != "config.json":
-        pytest.skip("transformers builds what it knows of itself")
+def test_remote_code_is_refused_with_that_reason(qwen, tmp_path):
+    mapped = {"AutoModel": "modeling_mine.Mine"}
+    folder = copied(qwen, tmp_path / "model", model_type="internvl_chat", auto_map=mapped)
     with pytest.raises(CheckpointError, match=r"remote code.*modeling_mine\.Mine.*never run"):
         QSiT(folder, device="cpu")
 
