@@ -113,7 +113,9 @@ class Engine:
 
     def _places(self, text: Text) -> torch.Tensor:
         """Where each token stands, (3, tokens): time, row and column, of which text has three equal ones."""
-        rope, known = self._rope or (None, set())
+        if self._rope is None:
+            return torch.arange(len(text.ids)).expand(3, -1)
+        rope, known = self._rope
         given = {name: torch.tensor([row]) for name, row in text.kinds.items()}
         given |= {name: value for name, value in text.tensors.items() if name.endswith("grid_thw")}
         given = {name: value.to(self.device) for name, value in given.items() if name in known}

@@ -9,13 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from ..errors import CheckpointError
 from ..levels import finite
-from ..model.reading import Prefix
 from .base import Reply
 from .files import read_json
 from .tokenizer import Tokenizer
@@ -26,6 +25,13 @@ _IGNORED = (
     "bad_words_ids", "begin_suppress_tokens", "exponential_decay_length_penalty",
     "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "sequence_bias", "suppress_tokens",
 )  # fmt: skip
+
+
+class Growing(Protocol):
+    """Kept images behind which questions are read: `model.reading.Prefix`, `continuing.Kept`."""
+
+    def extend(self, pieces: Sequence[tuple[int, int, Sequence[int]]]) -> torch.Tensor:
+        """Read more tokens of some questions: (row, question, ids) each -> their last hidden states."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class GreedyDecoder:
         generation.warn()
 
     def run(
-        self, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], prompts: Sequence[list[int]]
+        self, prefix: Growing, rows: Sequence[int], suffixes: Sequence[Sequence[int]], prompts: Sequence[list[int]]
     ) -> list[Reply]:
         """Answer every question.
 
@@ -174,7 +180,7 @@ def word_logits(
 
 
 def answer_likelihoods(
-    head: Any, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+    head: Any, prefix: Growing, rows: Sequence[int], suffixes: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> torch.Tensor:
     """Log-probability of each answer, the sum over its tokens.
 

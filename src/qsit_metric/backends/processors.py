@@ -348,7 +348,11 @@ class Tiles:
         width, height = _size(picture)
         columns, rows = self._plan((height, width), self._size, *self._limits)
         whole = self._scaling(picture, (self._size[0] * rows, self._size[1] * columns), rounding)
-        tiles = [tile for band in whole.split(self._size[0], dim=1) for tile in band.split(self._size[1], dim=2)]
+        tiles = [
+            tile
+            for band in torch.split(whole, self._size[0], dim=1)
+            for tile in torch.split(band, self._size[1], dim=2)
+        ]
         if len(tiles) > 1:
             tiles.append(self._scaling(picture, self._size, rounding))
         start, image, end = self._ids
