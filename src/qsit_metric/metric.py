@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 
 from . import levels
-from .backends.base import Backend, Encoded, LoadOptions, Prepared
+from .backends.base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, run_batches
 from .descriptions import Composed, describer
 from .errors import BackendError, InputError, QSiTError
@@ -47,7 +47,8 @@ class QSiT(Loaded):
         dtype: "float32", "bfloat16", "float16", "int8", "int4", a torch dtype or a transformers quantization config;
             default: float16 on cuda, float32 elsewhere.
         backend: Engine name; default: the catalog's, or the one that fits the checkpoint's config.
-        recipe: "authors", "train" or a `Recipe`; default: the one that the checkpoint was calibrated with.
+        recipe: A recipe's name ("authors", "train", "aesthetics" ...) or a `Recipe`; default: the one that the
+            checkpoint was calibrated with.
         revision: Branch, tag or commit on the Hub.
         cache_dir: Where downloads are kept; default: the Hub client's cache.
         token: Hub token for private or gated checkpoints.
@@ -182,21 +183,34 @@ class QSiT(Loaded):
     def _scored(
         self, images: Iterable[Any], reading: Reading, timing: Timing | None = None
     ) -> Iterator[Score | QSiTError]:
-        def run(prepared: list[Prepared]) -> list[Score]:
+        def run(prepared: list[Prepared]) -> Sequence[Score | QSiTError]:
             return self._scores(self.backend.encode(prepared), [item.note for item in prepared])
 
         return run_batches(self.backend, images, run, self.budget, reading=reading, timing=timing)
 
-    def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> list[Score]:
+    def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> Sequence[Score | QSiTError]:
         prompt = self.recipe.scoring()
+        if self.recipe.form != "levels":
+            replies = self.backend.generate([(image, prompt) for image in images], self.recipe.max_new_tokens)
+            return [self._written(reply, note) for reply, note in zip(replies, notes, strict=True)]
         rows = self.backend.logits([(image, prompt) for image in images])
         return scores(rows, level_names(self.recipe.words), notes)
+
+    def _written(self, reply: Reply, note: str | None) -> Score | QSiTError:
+        """The score that the model wrote; a reply without one is that image's error."""
+        value = self.recipe.written(reply.text)
+        if value is not None:
+            return Score(value, {}, note=note)
+        cut = "" if reply.finished else f"It was cut at {len(reply.tokens)} tokens: a recipe may allow more. "
+        expected = f"a score from 1 to 5, as recipe {self.recipe.name!r} asks for it"
+        return BackendError.about("answer", reply.text, expected, f"{cut}Is this the model for that recipe?")
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Score a batch of tensors; differentiable in `x` if `x` requires grad.
 
         Args:
-            x: (N, 3, H, W) RGB in [0, 1], floating point (or uint8, not differentiable). Values are rounded to 8 bits,
+            x: (N, 3, H, W) RGB, or (N, 1, H, W) grey, in [0, 1]; one picture may come as (3, H, W) or (1, H, W).
+                Floating point (or uint8, not differentiable). Values are rounded to 8 bits,
                 as a saved picture would be; the gradient passes the rounding.
 
         Returns:
@@ -210,7 +224,7 @@ class QSiT(Loaded):
             >>> y = metric(x)  # doctest: +SKIP
             >>> (-y.sum()).backward()  # doctest: +SKIP
         """
-        return levels.expect(level_logits(x, self.backend, self.recipe.scoring(), self.budget))[1]
+        return levels.expect(level_logits(_batch(x), self.backend, self.recipe.scoring(), self.budget))[1]
 
     @overload
     def ask(
@@ -381,7 +395,10 @@ class View:
         """
         image = self._image()
         with self._lock, computing(self._metric.device):
-            return self._metric._scores([image], [self.note])[0]
+            found = self._metric._scores([image], [self.note])[0]
+        if isinstance(found, QSiTError):
+            raise found
+        return found
 
     def ask(
         self,
@@ -466,6 +483,14 @@ def opened(
             yield error
             continue
         yield view
+
+
+def _batch(x: Any) -> Any:
+    """One picture as a batch of one, grey ones as RGB; what is neither is left to who checks it."""
+    if isinstance(x, torch.Tensor) and x.ndim == 3 and x.shape[0] in (1, 3):
+        x = x[None]
+    grey = isinstance(x, torch.Tensor) and x.ndim == 4 and x.shape[1] == 1
+    return x.expand(-1, 3, -1, -1) if grey else x
 
 
 def _raising(stream: Iterable[Score | QSiTError]) -> Iterator[Score]:

@@ -11,10 +11,12 @@ from .._version import __version__
 from .ask import ask, describe
 from .command import Command, Group, guarded, with_options
 from .doctor import doctor
+from .evaluate import evaluate
 from .map import map_
 from .models import download, models
 from .options import ModelOptions
 from .score import score
+from .sharded import ShardOptions
 
 app = typer.Typer(
     name="qsit",
@@ -46,10 +48,11 @@ def root(
     """Score photographs as people would, and ask about their quality in words."""
 
 
-app.command(cls=_WITH_MODEL, epilog=_SCORE_CODES)(score)
-app.command(cls=_WITH_MODEL)(ask)
+app.command(cls=with_options(ModelOptions, ShardOptions), epilog=_SCORE_CODES)(score)
+app.command(cls=with_options(ModelOptions, ShardOptions))(ask)
 app.command(cls=_WITH_MODEL)(describe)
 app.command("map", cls=_WITH_MODEL, epilog=_MAP_CODES)(map_)
+app.command(cls=_WITH_MODEL)(evaluate)
 app.command(cls=Command)(models)
 app.command(cls=Command)(download)
 app.command(cls=_WITH_MODEL)(doctor)

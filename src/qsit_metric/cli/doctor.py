@@ -58,7 +58,7 @@ Against = Annotated[
 
 
 def doctor(ctx: typer.Context, against: Against = None, as_json: Json = False) -> int:
-    """Show what is installed here and test it; uses no network, and loads a model only if one is given or shipped."""
+    """Show what is installed here and test it with --model, else with the model of the package; uses no network."""
     from .. import catalog
     from ..hub.cache import cache_folder, on_disk
 
