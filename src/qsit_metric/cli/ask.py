@@ -14,11 +14,13 @@ from rich.text import Text
 from .. import console
 from ..errors import ImageError, InputError, QSiTError
 from ..files import to_json
+from . import sharded
 from .answers import FORMATS, Asked, Told, answer_file
 from .command import FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key, sorted_out
-from .options import JsonLines, MaxNewTokens, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
+from .options import AnyFile, JsonLines, MaxNewTokens, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import Format, ResultFile, is_same, provenance, take_stamp
+from .sharded import ShardOptions
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -59,6 +61,7 @@ def ask(
     ] = None,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     choices: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,6 +91,11 @@ def ask(
     if not pictures:
         raise InputError.about("PICTURES", " ".join(given), "at least one picture that exists", "Check the spelling.")
     options, form = options_of(ctx, ModelOptions), _format(shown, as_json, output)
+    shards = options_of(ctx, ShardOptions)
+    if shards.asked(pictures, output, recursive=recursive):
+        job = sharded.Job(output, "jsonl" if form == "json" else form, overwrite=overwrite, trust_names=trust_names)
+        asking_all = tuple(dict.fromkeys(questions)), tuple(choices or ()), method
+        return sharded.ask(pictures, asking_all, job, shards, options, recursive=recursive, null=null)
 
     def answers(metric: QSiT, path: str, wanted: Sequence[str]) -> list[Answer]:
         found: list[Answer] = metric.ask(
@@ -98,7 +106,7 @@ def ask(
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(answer_file(output, overwrite=overwrite)) if output else None
-        paths = expand(pictures, recursive=recursive, null=null)
+        paths = expand(pictures, recursive=recursive, null=null, any_file=any_file)
         asked = Asked.of(choices or (), method, max_new_tokens)
         asking = _Asking(options.load(), questions, asked, answers, form, file, exif=not options.no_exif)
         return asking.run(paths, trust_names, output)
@@ -110,6 +118,7 @@ def describe(
     *,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     max_new_tokens: MaxNewTokens = 200,
     shown: Shown = None,
     as_json: JsonLines = False,
@@ -127,7 +136,7 @@ def describe(
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(answer_file(output, overwrite=overwrite)) if output else None
-        pictures = expand(paths, recursive=recursive, null=null)
+        pictures = expand(paths, recursive=recursive, null=null, any_file=any_file)
         asked = Asked(method="describe", max_new_tokens=max_new_tokens)
         asking = _Asking(options.load(), [DESCRIBE], asked, answers, form, file, exif=not options.no_exif)
         asking.describing = True

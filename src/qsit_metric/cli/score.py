@@ -18,10 +18,10 @@ from .. import console
 from ..errors import InputError, QSiTError, counted
 from ..files import Files, Stamp, look
 from ..journal import check_same
-from . import report
+from . import report, sharded
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
-from .options import ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
+from .options import AnyFile, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import (
     FORMATS,
     Format,
@@ -34,6 +34,7 @@ from .scores import (
     provenance,
     take_stamp,
 )
+from .sharded import ShardOptions
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -48,6 +49,7 @@ def score(
     paths: Paths,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     shown: Annotated[
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="What stdout gets (default: table on a terminal, else csv)."),
@@ -106,12 +108,18 @@ def score(
         raise InputError.about("--maps", maps, "a page that shows them", "Add --report.")
     if page:
         report.check(page)
-    options = options_of(ctx, ModelOptions)
+    options, shards = options_of(ctx, ModelOptions), options_of(ctx, ShardOptions)
+    if shards.asked(paths, output, recursive=recursive):
+        if order or page:
+            expected, hint = "plain files and one process", "Show the file of results when it is there."
+            raise InputError.about("--report" if page else "--sort", str(page or order.by), expected, hint)
+        job = sharded.Job(output, form, overwrite=overwrite, trust_names=trust_names, fail_under=fail_under)
+        return sharded.score(paths, job, shards, options, recursive=recursive, null=null)
     if any(map(is_finished, paths)):
         return _again(options, paths, output, _Shown(form, order, page, maps, fail_under))
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(ScoreFile(output, overwrite=overwrite)) if output else None
-        pictures = expand(paths, recursive=recursive, null=null)
+        pictures = expand(paths, recursive=recursive, null=null, any_file=any_file)
         metric = options.load()
         wanted = _Shown(form, order, page, maps, fail_under)
         run = _Run(provenance(metric, exif=not options.no_exif), wanted, file)
@@ -384,16 +392,18 @@ def show(records: Sequence[Record]) -> None:
     ascii_only = console.out().options.ascii_only
     levels = list(records[0].probs) if records else ["worst", "best"]
     notes = ["note"] if any(record.note for record in records) else []
-    columns = ["path", ">score", "level", f"{levels[0]}-{levels[-1]}", *notes]
-    rows = (_row(record, ascii_only)[: len(columns)] for record in records)
+    bars = [f"{levels[0]}-{levels[-1]}"] if levels else []  # none for scores that a model wrote
+    columns = ["path", ">score", "level", *bars, *notes]
+    rows = (_row(record, ascii_only, bool(bars))[: len(columns)] for record in records)
     console.out().print(console.table(columns, rows, folded=("path", "note")))
 
 
-def _row(record: Record, ascii_only: bool) -> list[object]:
+def _row(record: Record, ascii_only: bool, with_bars: bool) -> list[object]:
     style = _STYLES.get(record.level, "")
-    bars = console.bars(list(record.probs.values()), ascii_only=ascii_only)
+    bars = [console.bars(list(record.probs.values()), ascii_only=ascii_only)] if with_bars else []
     score = Text(f"{record.score:.2f}", style="bold")
-    return [record.path, score, Text(record.level, style=style), Text(bars, style=style), record.note or ""]
+    level = Text(record.level, style=style)
+    return [record.path, score, level, *(Text(bar, style=style) for bar in bars), record.note or ""]
 
 
 def summary(records: Sequence[Record], failed: int) -> str:
