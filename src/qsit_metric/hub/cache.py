@@ -38,6 +38,7 @@ class Request:
         cache: The Hub cache that holds it.
         token: Passed on to the Hub client; never shown.
         kind: Whose repository it is: the Hub keeps data sets under other addresses and the cache in other folders.
+        weights: Whether a model's weights are needed, or its small files only.
     """
 
     asked: str
@@ -46,6 +47,7 @@ class Request:
     cache: Path
     token: str | bool | None = field(default=None, repr=False)
     kind: Literal["model", "dataset"] = "model"
+    weights: bool = True
 
     @property
     def argument(self) -> str:
