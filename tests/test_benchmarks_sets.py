@@ -357,7 +357,7 @@ def test_an_image_twice_with_one_score_is_counted(mini):
     [
         ("spaq", "SPAQ/Annotations/MOS and Image attribute scores.xlsx", b"PK\x03\x04 and no more", "an Excel file"),
         ("livec", "ChallengeDB_release/Data/AllMOS_release.mat", b"MATLAB 5.0 and no more", "a MATLAB file"),
-        ("koniq", "koniq10k/koniq10k_scores_and_distributions.csv", b"\xff\xfe\x00", "a readable UTF-8 file"),
+        ("koniq", "koniq10k/koniq10k_scores_and_distributions.csv", b"\xff\xfe\x00", "a text file in UTF-8 or UTF-16"),
         ("spaq-qalign", "q-align/test_jsons/test_spaq.json", b'[{"conversations": 1}', "a JSON list"),
         ("llvisionqa-test", "LLVisionQA-QBench/llvisionqa_test.json", b"{}", "a JSON list with at least one element"),
         ("lldescribe", "LLDescribe-QBench/golden.json", b"[", "a JSON list"),

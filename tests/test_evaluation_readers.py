@@ -248,8 +248,8 @@ def test_csiq_as_csv_and_in_one_folder(tmp_path):
     manifest = read_iqa("csiq", tmp_path)
     assert [(one.image, one.mos) for one in manifest.items] == [("1600.AWGN.1.png", 0.938), ("1600.JPEG.1.png", 0.987)]
     assert manifest.missing() == ["1600.JPEG.1.png"]
-    with pytest.raises(EvaluationError, match="known format"):  # other sets have such columns, too
-        read_scores(tmp_path / "meta_info_CSIQDataset.csv")
+    alone = read_scores(tmp_path / "meta_info_CSIQDataset.csv")  # told by the pictures' names
+    assert [one.mos for one in alone.items] == [0.938, 0.987]
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,7 @@ def test_csv_round_trip(tmp_path_factory, rows):
         ("image,mos\n/data/a.jpg,3\n", "line 2: `image`: got '/data/a.jpg'"),
         ("image,mos\n", "<no items>"),
         ('image,mos\na.jpg,3\n"b.jpg,4\nc.jpg,5\n', "a csv file. After line 2: unexpected end"),
-        ("picture,score\na.jpg,3\n", r"a label file in a known format: spaq \(SPAQ's Excel file\); .*; csv \(csv with image, mos\)"),
-        ("image;mos\na.jpg;3\n", "known format"),
+        ("picture,score\na.jpg,3\n", r"a label file in a known format \(livec, .*, csv, .*\). It has picture, score. Name the columns"),
         ("", "known format"),
         ("[]", "known format"),
         ('[{"a": 1}]', "known format"),
@@ -390,13 +389,11 @@ def test_a_format_that_is_forced_must_fit(tmp_path):
     path = plain(tmp_path, "image,mos\na.jpg,3\n")
     with pytest.raises(EvaluationError, match=r"a table with the columns image_name, MOS_zscore. It has image, mos"):
         read_scores(path, "koniq")
-    with pytest.raises(
-        EvaluationError, match="1 of 2 rows cannot be used: line 1: .* is no score and name|2 of 2 rows"
-    ):
+    with pytest.raises(EvaluationError, match="1 of 2 rows cannot be used: line 1: .* is no score and name"):
         read_scores(path, "tid2013")
-    with pytest.raises(EvaluationError, match="`format`: got 'excel', expected one of spaq, livec"):
+    with pytest.raises(EvaluationError, match="`format`: got 'excel', expected one of livec, live, csiq"):
         read_scores(path, "excel")
-    with pytest.raises(EvaluationError, match="an Excel file"):
+    with pytest.raises(EvaluationError, match="columns Image name. It has image, mos"):
         read_scores(path, "spaq")
     with pytest.raises(EvaluationError, match="readable label file. The system says: No such file"):
         read_scores(tmp_path / "none.csv")
@@ -407,7 +404,7 @@ def test_xlsx_with_other_columns_or_bad_rows(tmp_path):
     book.active.append(["Image name", "Score"])
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(EvaluationError, match=r"a table with the columns MOS. It has Image name, Score"):
-        read_scores(tmp_path / "a.xlsx")
+        read_scores(tmp_path / "a.xlsx", "spaq")
     book.active.cell(1, 2, "MOS")
     for row in (["1.jpg", 3], ["2.jpg"], [None, 4]):
         book.active.append(row)
@@ -423,7 +420,9 @@ def test_mat_files_that_do_not_fit_together(tmp_path):
     with pytest.raises(EvaluationError, match="<9 images and 8 scores>"):
         read_iqa("livec", tmp_path / "set")
     (tmp_path / "set" / "Data" / "AllImages_release.mat").unlink()
-    with pytest.raises(EvaluationError, match="a MATLAB file with the variable AllImages_release. FileNotFoundError"):
+    with pytest.raises(
+        EvaluationError, match="AllImages_release.mat', expected a readable label file. The system says: No such file"
+    ):
         read_scores(tmp_path / "set" / "Data" / "AllMOS_release.mat")
 
 
@@ -466,10 +465,6 @@ def test_conversations(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (row("The quality is pristine."), "row 1: the answer 'The quality is pristine.' ends in none of bad, poor, fair, good, excellent"),
-        (row("goodness"), "ends in none of"),
-        (row(conversations=[]), "the answer None ends in none"),
-        (row(conversations=[{"from": "gpt"}]), "the answer None ends in none"),
         (row(id="1.jpg"), r"row 1: no gt_score \(or -> in id\)"),
         (row(id="1.jpg->x"), r"row 1: `gt_score \(or -> in id\)`: got 'x'"),
         (row(gt_score=None), r"row 1: `gt_score \(or -> in id\)`: got None"),

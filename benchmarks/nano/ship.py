@@ -46,8 +46,8 @@ _LIMITS = """- **Synthetic degradations; not a replacement for q-sit-mini.** It 
 - It cannot point at an option by its letter: what is written to a question with lettered options (`written` above) is
   hardly better than a guess. Pass the options as `choices=`; whole texts are compared then.
 - Its answers follow the templates that its training texts were written by. Questions about anything but image quality,
-  and free descriptions, are hardly more than a demonstration. It knows the words that it was taught
-  (`train/data/interpreting/vocabulary.py`): "noisy" and "free of noise", not "clear of noise".
+  and free texts, are hardly more than a demonstration; `describe` is composed from its answers. It knows the words that
+  it was taught (`train/data/interpreting/vocabulary.py`): "noisy" and "free of noise", not "clear of noise".
 - Light, contrast and colour are judged without knowing the original: a foggy or a colourful scene may be taken for a
   fault.
 """

@@ -24,7 +24,7 @@ from qsit_metric.evaluation import (
     read_scores,
 )
 from qsit_metric.evaluation.manifest import renamed
-from qsit_metric.evaluation.readers import csv_rows
+from qsit_metric.evaluation.tables import Source
 
 Rows: TypeAlias = "Manifest | tuple[Question, ...] | tuple[ToDescribe, ...]"
 _GOLDEN = ("golden.json", "lldescribe_golden.json")
@@ -156,7 +156,8 @@ def _with_splits(manifest: Manifest, folder: Path) -> Manifest:
     path = folder / KONIQ_SPLITS
     if not path.is_file():
         return manifest
-    rows = [(fields["image_name"], fields["set"]) for _, fields, _ in csv_rows(path, ("image_name", "set"))]
+    table = Source(path).check_columns(("image_name", "set"))
+    rows = [(one["image_name"], one["set"]) for _, one, _ in table.picked({"image_name": "image_name", "set": "set"})]
     splits = {image: _SPLIT_NAMES[name] for image, name in rows if name in _SPLIT_NAMES}
     if without := [item.image for item in manifest.items if item.id not in splits]:
         found = f"<{len(without)} images without a split, first {without[0]}>"

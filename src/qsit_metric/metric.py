@@ -19,11 +19,12 @@ from . import levels
 from .backends.base import Backend, Encoded, LoadOptions, Prepared
 from .backends.server import Server
 from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, run_batches
+from .descriptions import Composed, describer
 from .errors import BackendError, InputError, QSiTError
 from .gradients import level_logits, score_gradient
 from .loading import Loaded, load_backend
 from .pixels import ImageLike, Picture, items, load_one, many
-from .prompts import AUTHORS, DESCRIBE, Recipe, recipe_named
+from .prompts import AUTHORS, Recipe, recipe_named
 from .questions import Method, Questions
 from .results import Answer, Score, level_names, scores
 
@@ -234,18 +235,25 @@ class QSiT(Loaded):
             InputError: An empty question, unusable choices, an unknown method.
             ImageError: An image cannot be read or used.
         """
-        check_errors(errors)
         questions = Questions(self.backend, self.recipe, question, choices, method, max_new_tokens)
-        sequence, single = items(image)
-
-        def run(prepared: list[Prepared]) -> list[Answer | list[Answer]]:
-            return questions.answer(self.backend.encode(prepared))
-
-        return gather(run_batches(self.backend, sequence, run, self.budget, exif=exif), errors, single)
+        return self._answered(image, questions, exif, errors)
 
     def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise") -> Any:
-        """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`."""
-        return self.ask(image, DESCRIBE, max_new_tokens=max_new_tokens, exif=exif, errors=errors)
+        """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`.
+
+        Most models write the description. For one that is too small to write (q-sit-nano), it is composed from its
+        answers by likelihood (`metric.recipe.describing`), agrees with the score, and `max_new_tokens` has no effect.
+        """
+        return self._answered(image, describer(self.backend, self.recipe, max_new_tokens), exif, errors)
+
+    def _answered(self, image: Any, answering: Questions | Composed, exif: bool, errors: Errors) -> Any:
+        check_errors(errors)
+        sequence, single = items(image)
+
+        def run(prepared: list[Prepared]) -> Sequence[Answer | list[Answer]]:
+            return answering.answer(self.backend.encode(prepared))
+
+        return gather(run_batches(self.backend, sequence, run, self.budget, exif=exif), errors, single)
 
     def open(self, image: ImageLike, *, exif: bool = True) -> View:
         """Encode an image once; scores and answers from the view pay only for their own words.
@@ -369,8 +377,12 @@ class View:
             return questions.answer([image])[0]
 
     def describe(self, *, max_new_tokens: int = 200) -> Answer:
-        """Describe the image's quality in words."""
-        answer: Answer = self.ask(DESCRIBE, max_new_tokens=max_new_tokens)
+        """Describe the image's quality in words; see `QSiT.describe`."""
+        metric, image = self._metric, self._image()
+        answering = describer(metric.backend, metric.recipe, max_new_tokens)
+        with self._lock, computing(metric.device):
+            said: Sequence[Any] = answering.answer([image])
+        answer: Answer = said[0]
         return answer
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from .files import Files, write_atomic
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DESCRIBE = "Describe and evaluate the quality of the image."  # Q-Instruct's description prompt
 RECIPE_FILE = "qsit_recipe.json"  # beside the weights, written by whoever trained them
+DESCRIBING_FILE = "qsit_describing.json"  # apart, since no score depends on it and the recipe belongs to what made one
 
 # The chat format in which LLaVA-NeXT trains Qwen2: a newline after each role, the image first, a newline after it.
 CHATML = (
@@ -51,6 +52,58 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """One fault that a composed description can name.
+
+    Attributes:
+        name: The fault as a noun, an option of `Describing.question`.
+        question: Asks how strong it is.
+        choices: The answers to that, one of them `strong` by another capital.
+        strong: Completes "The image is ..." where the fault is clear.
+        slight: The same where it is light.
+    """
+
+    name: str
+    question: str
+    choices: tuple[str, ...]
+    strong: str
+    slight: str
+
+
+@dataclass(frozen=True)
+class Describing:
+    """How a description is put together from answers by likelihood, for checkpoints too small to write one.
+
+    Attributes:
+        question: Asks which fault affects the image.
+        faults: The faults to choose from.
+    """
+
+    question: str
+    faults: tuple[Fault, ...]
+
+    @classmethod
+    def from_dict(cls, fields: Any) -> Describing:
+        """Rebuild the record from JSON.
+
+        Raises:
+            InputError: Not its fields, or a fault without the choice that says that it is there.
+        """
+        try:
+            faults = tuple(Fault(**{**fault, "choices": tuple(fault["choices"])}) for fault in fields["faults"])
+            found = cls(**{**fields, "faults": faults})
+            check_choices([fault.name for fault in faults], limit=None)
+            for fault in faults:
+                check_choices(fault.choices)
+        except (TypeError, KeyError) as error:
+            raise InputError.about("recipe.describing", fields, "a question and faults to choose from") from error
+        for fault in faults:
+            if fault.strong.lower() not in (choice.lower() for choice in fault.choices):
+                raise InputError.about("recipe.describing", fault.strong, f"one of {', '.join(fault.choices)}")
+        return found
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a checkpoint is asked for a score; saved beside the weights that were calibrated with it.
 
@@ -64,6 +117,7 @@ class Recipe:
         source: Where the strings come from.
         choices: How the checkpoint compares options: by the "letters" that it was taught to answer with, or by their
             whole "texts", for models too small to point at an option.
+        describing: How a description is composed from answers, for models too small to write one; None: it is written.
 
     Raises:
         InputError: Fewer than two words, words that cannot be told apart in results, or a field that is not text.
@@ -77,6 +131,7 @@ class Recipe:
     template: str | None = None
     source: str = ""
     choices: str = "letters"
+    describing: Describing | None = None
 
     def __post_init__(self) -> None:
         if self.choices not in ("letters", "texts"):
@@ -101,9 +156,14 @@ class Recipe:
         return Prompt(question, "", self.system, self.template, tuple(words))
 
     def save(self, folder: Path) -> None:
-        """Write the recipe beside a checkpoint."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        write_atomic(folder / RECIPE_FILE, text + "\n")
+        """Write the recipe beside a checkpoint, and how descriptions are composed, if they are."""
+        fields = dataclasses.asdict(self)
+        files = {DESCRIBING_FILE: fields.pop("describing"), RECIPE_FILE: fields}
+        for name, content in files.items():
+            if content:
+                write_atomic(folder / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            else:
+                (folder / name).unlink(missing_ok=True)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
@@ -120,8 +180,9 @@ class Recipe:
             raise CheckpointError.about(
                 "recipe", f"<no {', '.join(missing)}>", f"the fields {', '.join(sorted(required))}"
             )
+        composed = fields.get("describing")
         try:
-            return cls(**fields)
+            return cls(**{**fields, "describing": composed and Describing.from_dict(composed)})
         except InputError as error:
             raise error.turned(CheckpointError) from error
 
@@ -132,10 +193,12 @@ class Recipe:
         Raises:
             CheckpointError: The file is there but is no recipe.
         """
-        path = folder / RECIPE_FILE
+        files = Files(CheckpointError, "recipe", rescue="Remove or repair it.")
+        path, describing = folder / RECIPE_FILE, folder / DESCRIBING_FILE
         if not path.is_file():
             return None
-        return cls.from_dict(Files(CheckpointError, "recipe", rescue="Remove or repair it.").json(path))
+        extra = {"describing": files.json(describing)} if describing.is_file() else {}
+        return cls.from_dict({**files.json(path), **extra})
 
 
 AUTHORS = Recipe(
@@ -187,15 +250,19 @@ def multiple_choice(question: str, choices: Sequence[str]) -> str:
     return question + "\n" + "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
-def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
+def check_choices(choices: Sequence[str], limit: int | None = len(LETTERS)) -> tuple[str, ...]:
     """Validate the options of a question.
+
+    Args:
+        choices: The options.
+        limit: How many there may be; None where no letters stand before them.
 
     Raises:
         InputError: Fewer than 2 or more than 26 options, an empty or repeated one, or something that is not text.
     """
     if isinstance(choices, str) or not isinstance(choices, Sequence):
         raise InputError.about("choices", choices, "a list of 2 to 26 texts")
-    if not 2 <= len(choices) <= len(LETTERS):
+    if len(choices) < 2 or (limit is not None and len(choices) > limit):
         raise InputError.about("choices", f"<{len(choices)} choices>", "2 to 26 of them, one letter each")
     for choice in choices:
         if not isinstance(choice, str) or not choice.strip():

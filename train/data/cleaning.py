@@ -1,8 +1,11 @@
-"""No image of a test or validation set in training: by file name, and on request by perceptual hash.
+"""No image of a test or validation set in training: by what names it, and on request by perceptual hash.
 
-Names are compared without folder and case, because the sources lie in other folders in each list: Q-Instruct has
-`spaq_koniq/1.jpg` for what D1 calls `koniq/1.jpg`. Paper: Q-SiT, arXiv 2503.09197, Sec. III-B ("cleaned"); overlaps:
-Q-Instruct, arXiv 2311.06783, Tab. 6.
+Between collections file names are compared without folder and case, because the sources lie in other folders in each
+list: Q-Instruct has `spaq_koniq/1.jpg` for what D1 calls `koniq/1.jpg`. That holds where a file name is one picture's.
+Within a collection the path names a picture (every folder of LIVE has an `img1.bmp`), two different public sets share
+none, and where a name is that of several pictures, longer ends of the paths decide, then the files' contents.
+
+Paper: Q-SiT, arXiv 2503.09197, Sec. III-B ("cleaned"); overlaps: Q-Instruct, arXiv 2311.06783, Tab. 6.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
 from qsit_metric.errors import EvaluationError, counted, shorten
-from qsit_metric.evaluation import FORMATS, read_llvisionqa, read_scores
+from qsit_metric.evaluation import IQA_SETS, read_llvisionqa, read_scores
 from qsit_metric.evaluation.manifest import check_image
+from qsit_metric.evaluation.readers import format_of
+from qsit_metric.files import sha256
 from qsit_metric.pixels import load
 
 from ..errors import DataError
@@ -35,14 +40,20 @@ class Listed:
     Attributes:
         name: What the list is called in reports.
         images: Paths, as the list has them.
-        root: Folder of the images; needed for the perceptual hash only.
+        root: Folder of the images; for what looks into the files.
         prefix: Folder in which the images count as lying, for `same_as`; empty if their paths say it.
+        of: The collection they are of: a public set (a key of `IQA_SETS`), or a set of the rows ("d1"); empty if that
+            is not known.
+        among: All images of that collection, by which it is told whether a file name is one picture's; default:
+            `images`.
     """
 
     name: str
     images: tuple[str, ...]
     root: Path | None = None
     prefix: str = ""
+    of: str = ""
+    among: tuple[str, ...] = ()
 
     def named(self, image: str) -> str:
         """An image's path with the prefix."""
@@ -118,7 +129,12 @@ def base(image: str) -> str:
     return image.rsplit("/", maxsplit=1)[-1].casefold()
 
 
-def clean(sets: Mapping[str, Sequence[Row]], lists: Sequence[Listed], same_as: Sequence[Sequence[str]] = ()) -> Cleaned:
+def clean(
+    sets: Mapping[str, Sequence[Row]],
+    lists: Sequence[Listed],
+    same_as: Sequence[Sequence[str]] = (),
+    roots: Mapping[str, Path] | None = None,
+) -> Cleaned:
     """Remove every row whose image stands in a list.
 
     Args:
@@ -127,6 +143,8 @@ def clean(sets: Mapping[str, Sequence[Row]], lists: Sequence[Listed], same_as: S
         same_as: Groups of folders that hold the same collection, such as ("spaq_koniq", "koniq", "spaq"). If groups are
             given, equal file names count only within a folder, within a group, and where one side has no folder; for
             data whose unrelated sets both have a `1.jpg`. Without groups, equal names always count.
+        roots: Folder of the images of each set. With it and a list's `root` the contents of two files decide where
+            nothing else does; without them such a row is removed.
 
     Returns:
         What is left, with every removal by name.
@@ -141,18 +159,69 @@ def clean(sets: Mapping[str, Sequence[Row]], lists: Sequence[Listed], same_as: S
         (['2'], 'koniq/a.jpg')
     """
     same = _comparer(same_as)
-    known: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    known: dict[str, list[tuple[Listed, str]]] = defaultdict(list)
     for listed in lists:
         for image in listed.images:
-            known[base(image)].append((listed.name, listed.named(image)))
+            known[base(image)].append((listed, image))
+    shared = {listed.name: _by_base(listed.among or listed.images) for listed in lists}
+    own = {name: _by_base(row.image for row in rows) for name, rows in sets.items()}
+
+    def is_same(name: str, row: Row, listed: Listed, image: str) -> bool:
+        if not same(prefix(row.image), prefix(listed.named(image))):
+            return False
+        if (kin := _kin(name, row, listed)) is not None:
+            return kin and _ends(row.image, image) == min(_depth(row.image), _depth(image))
+        alike = own[name][base(image)]
+        if len(alike) == 1 and len(shared[listed.name][base(image)]) == 1:
+            return True
+        longest = max(_ends(one, listed.named(image)) for one in alike)
+        if longest > 1:
+            return _ends(row.image, listed.named(image)) == longest
+        return _may_be_one((roots or {}).get(name), row.image, listed.root, image)
 
     def find(name: str, row: Row) -> Removal | None:
-        for title, image in known.get(base(row.image), ()):
-            if same(prefix(row.image), prefix(image)):
-                return Removal(name, row.id, row.image, "name", title, image)
+        for listed, image in known.get(base(row.image), ()):
+            if is_same(name, row, listed, image):
+                return Removal(name, row.id, row.image, "name", listed.name, listed.named(image))
         return None
 
     return _sift(sets, find)
+
+
+def _by_base(images: Iterable[str]) -> Mapping[str, set[str]]:
+    """The different paths that end in each file name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        found[base(image)].add(image.casefold())
+    return found
+
+
+def _kin(name: str, row: Row, listed: Listed) -> bool | None:
+    """Whether a row's image is of the same collection as a list's; None if one of them is not known."""
+    if listed.of == name:
+        return True
+    if listed.of not in IQA_SETS:
+        return None
+    of = row.source if row.source in IQA_SETS else prefix(row.image)
+    return of == listed.of if of in IQA_SETS else None
+
+
+def _depth(image: str) -> int:
+    return image.count("/") + 1
+
+
+def _ends(one: str, other: str) -> int:
+    """How many parts of two paths are the same, counted from the end."""
+    pairs = zip(reversed(one.casefold().split("/")), reversed(other.casefold().split("/")), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _may_be_one(root: Path | None, image: str, listed_root: Path | None, listed: str) -> bool:
+    """Whether two files have one content; also if one of them is not at hand: better one row too few."""
+    paths = [place / name for place, name in ((root, image), (listed_root, listed)) if place is not None]
+    if len(paths) < 2 or not all(path.is_file() for path in paths):
+        return True
+    return paths[0].stat().st_size == paths[1].stat().st_size and sha256(paths[0]) == sha256(paths[1])
 
 
 def clean_by_hash(
@@ -219,7 +288,7 @@ class Cleaner:
     Args:
         same_as: As for `clean`.
         phash: Most bits in which perceptual hashes may differ; None compares names only.
-        roots: Folder of the images of each set; needed for the perceptual hash only.
+        roots: Folder of the images of each set.
 
     Attributes:
         removals: Every row that was removed so far, in order.
@@ -232,7 +301,7 @@ class Cleaner:
 
     def clean(self, sets: Mapping[str, tuple[Row, ...]], lists: Sequence[Listed]) -> Mapping[str, tuple[Row, ...]]:
         """Remove every row whose image stands in a list; gives what is left of the sets."""
-        cleaned = clean(sets, lists, self._same_as)
+        cleaned = clean(sets, lists, self._same_as, self._roots)
         self.removals += cleaned.removals
         if self._phash is not None and lists:
             cleaned = clean_by_hash(cleaned.sets, lists, self._roots, self._phash, self._hashes)
@@ -341,7 +410,7 @@ def images_in(path: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(question.image for question in read_llvisionqa(path)))
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{", b""):
         return _whole(path, [(f"row {place}", _image(fields)) for place, fields in enumerate(read_elements(path))])
-    if path.suffix.lower() not in (".txt", ".lst") or any(one.fits(head) for one in FORMATS.values()):
+    if path.suffix.lower() not in (".txt", ".lst") or format_of(path) is not None:
         return tuple(dict.fromkeys(item.image for item in read_scores(path).items))
     lines = path.read_text(encoding="utf-8-sig").split("\n")
     return _whole(path, [(f"line {place}", line.strip()) for place, line in enumerate(lines, 1) if line.strip()])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from qsit_metric import __version__
+from qsit_metric.evaluation import IQA_SETS
 from qsit_metric.files import sha256
 
 from ..errors import DataError
@@ -26,8 +28,10 @@ from .cleaning import Cleaner, Listed, removal_counts
 from .frozen import MANIFEST, Frozen, Validation, check_target, freeze
 from .recipe import DataRecipe, load_recipe
 from .rows import Row
-from .scoring import Split, hold_out, level_in
+from .scoring import Split, group_of, hold_out, level_in, versions_by_name
 from .sources import Pictures, Rooted, Sources
+
+_LOG = logging.getLogger("qsit_metric")
 
 
 @dataclass(frozen=True)
@@ -91,17 +95,31 @@ def build(
     cleaner = Cleaner(recipe.same_as, recipe.phash, dict(roots))
     sets = cleaner.clean({one: tuple(rows) for one, (rows, _) in read.items()}, lists)
     split = hold_out(sets["d1"], recipe.validation.fraction, recipe.seed, recipe.validation.mode)
+    alike = _alike(sets["d1"], recipe)
     held = split.validation if recipe.validation.mode == "holdout" else ()
-    seen = _listed("validation rows", (row.image for row in held), roots.get("d1"))
+    seen = _listed("validation rows", (row.image for row in held), roots.get("d1"), sets["d1"])
     sets = cleaner.clean({**sets, "d1": split.train}, seen)
     report: dict[str, Any] = {one: _counts(one, rows, sources, cleaner) for one, rows in sets.items()}
-    report["validation"] = _validated(split, len(questions), recipe)
+    report["validation"] = _validated(split, len(questions), recipe) | ({"versions": alike} if alike else {})
     report["excluded"] = [{"list": listed.name, "images": len(listed.images)} for listed in lists]
     roots |= {"scoring": roots["d1"]} if split.validation else {}
     roots |= {"questions": asked_root} if questions else {}
     removed = tuple(dataclasses.asdict(removal) for removal in cleaner.removals)
     validation = Validation(split.validation, questions)
     return TrainingData(sets, validation, roots, tuple(sources.refused), removed, report)
+
+
+def _alike(rows: Sequence[Row], recipe: DataRecipe) -> list[str]:
+    """Sources whose pictures look like versions of fewer, a sentence each, also as a warning.
+
+    The public sets are known: those that have references say them.
+    """
+    own = dict.fromkeys(row.source for row in rows if row.source not in IQA_SETS)
+    found = {source: versions_by_name(row for row in rows if row.source == source) for source in own}
+    said = [f"{source}: {what}" for source, what in found.items() if what]
+    for one in said if recipe.validation.mode == "holdout" else ():
+        _LOG.warning("%s. Validation may hold versions of what is trained on: name a column `group`.", one)
+    return said
 
 
 def _roots(read: Mapping[str, Rooted]) -> dict[str, Path]:
@@ -111,10 +129,11 @@ def _roots(read: Mapping[str, Rooted]) -> dict[str, Path]:
     return roots
 
 
-def _listed(name: str, images: Iterable[str], root: Path | None) -> list[Listed]:
-    """A list of images that training must not see; none if it is empty."""
+def _listed(name: str, images: Iterable[str], root: Path | None, of_d1: Sequence[Row] = ()) -> list[Listed]:
+    """A list of images that training must not see, of D1 if its rows are given; none if it is empty."""
     found = tuple(dict.fromkeys(images))
-    return [Listed(name, found, root)] if found else []
+    among = tuple(dict.fromkeys(row.image for row in of_d1))
+    return [Listed(name, found, root, of=SETS[0] if of_d1 else "", among=among)] if found else []
 
 
 def freeze_recipe(
@@ -158,6 +177,7 @@ def _validated(split: Split, questions: int, recipe: DataRecipe) -> dict[str, An
     """The validation rows' counts; `held out` is how many of them left D1."""
     rows = split.validation
     counts = {"rows": len(rows), "held out": len(rows) if recipe.validation.mode == "holdout" else 0}
+    counts |= {"groups": len({(row.source, group_of(row)) for row in rows})}
     tallies = {"sources": _tally(row.source for row in rows), "levels": _tally(level_in(row) for row in rows)}
     return {**counts, **tallies, "questions": questions}
 

@@ -66,6 +66,8 @@ class ScoringSource:
         images: Folder of the images; default: the list's own, or the set's.
         source: What the rows' `source` is; default: the image's first folder, the set's name, or the file's.
         split: Take only the rows of this split.
+        columns: Names of the label file's columns, where it has its own: keys image, mos, split, group.
+        lower_is_better: Whether a smaller number is a better picture, where the label file does not tell.
         sampling: all, first:N, end:N or random:N, with N a count or a percentage; default: what `mix` says, or all.
     """
 
@@ -77,6 +79,8 @@ class ScoringSource:
     images: str | None = None
     source: str = ""
     split: str = ""
+    columns: dict[Literal["image", "mos", "split", "group"], str | int] = Field(default_factory=dict)
+    lower_is_better: bool | None = None
     sampling: str | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +90,8 @@ class ScoringSource:
             raise ValueError(f"a label file needs `scale`: {_SCALES}")
         if self.file and self.reader == "authors" and self.split:
             raise ValueError("the authors' JSON has no splits; leave `split` out")
+        if (self.set or self.reader == "authors") and (self.columns or self.lower_is_better is not None):
+            raise ValueError("`columns` and `lower_is_better` go with a label file: set `reader` to auto")
 
     def levels(self) -> Scale | None:
         """The scale, if one is given."""

@@ -35,6 +35,8 @@ class Row:
         source: Where the row comes from ("koniq", "spaq", "q-instruct" ...); may be empty.
         mos: The mean opinion score behind the answer, on its data set's own scale, higher is better; None if there is
             none.
+        group: What belongs together and is held out together, such as versions of one reference; empty if that is not
+            known. It is not written.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Row:
     turns: tuple[tuple[str, str], ...]
     source: str = ""
     mos: float | None = None
+    group: str = ""
 
     def as_llava(self) -> dict[str, Any]:
         """The row in the LLaVA format; `source`, `mos` and `exact` are extra keys that its readers ignore.

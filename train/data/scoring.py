@@ -4,30 +4,41 @@ Format: `train_koniq_qsit.json` and `train_spaq_qsit.json` (github.com/Q-Future/
 `<basename>-><MOS>` and the answer "The quality of the image is good.". Paper: Q-SiT, arXiv 2503.09197, Sec. III-A,
 Eq. 1.
 
-The validation rows of D1 are a seeded share of every source, with the levels in proportion. The paper keeps a tenth of
-KonIQ's and SPAQ's training images for validation (Sec. IV-A), but the published lists are not reduced by it; so both
-readings are offered.
+The validation rows of D1 are a seeded share of every source, with the levels in proportion. What belongs together, such
+as the versions of one reference, is held out together: a model that has seen one version knows the picture. The paper
+keeps a tenth of KonIQ's and SPAQ's training images for validation (Sec. IV-A), but the published lists are not reduced
+by it; so both readings are offered.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from qsit_metric.errors import InputError, counted
 from qsit_metric.evaluation.manifest import Item
+from qsit_metric.evaluation.names import named, reference
 from qsit_metric.levels import LEVELS, Convention, level_of
 from qsit_metric.prompts import TRAIN, Recipe
 
 from ..errors import DataError
 from .rows import Refusals, Row, read_llava
 
+_LOG = logging.getLogger("qsit_metric")
 _ARROW = "->"
+_LOOK_AHEAD = 8  # groups among which the best for the levels is taken
+_WORDS = "v|q|level|frame|img|crop|edit|edited|blur|noise|jpg|jpeg|jp2k|copy"
+_MARK = re.compile(rf"(?:[ _.-]*(?:{_WORDS})?[ _.-]*\d+|[ _.-](?:{_WORDS})|\s*\(\d+\))$", re.IGNORECASE)
+_CAMERAS = frozenset(
+    {"img", "dsc", "dscn", "dscf", "imgp", "pxl", "p", "dji", "gopr", "sam", "image", "photo", "picture"}
+)
 Mode = Literal["holdout", "authors"]
 
 
@@ -139,14 +150,24 @@ def read_d1(
         The rows whose level is right, in order, with `mos` and `source` filled in.
 
     Raises:
-        DataError: No LLaVA list, an empty one, or (without `refusals`) rows with a word off the list, a level that
-            does not follow from the MOS, or no MOS; the message counts and names them.
+        DataError: No LLaVA list, an empty one, scores that fall with quality, or (without `refusals`) rows with a word
+            off the list, a level that does not follow from the MOS, or no MOS; the message counts and names them.
     """
     found = Refusals() if refusals is None else refusals
-    rows = [_checked(row, scale, source, found, recipe) for row in read_llava(path, refusals=found)]
+    rows = [row for one in read_llava(path, refusals=found) if (row := _checked(one, scale, source, found, recipe))]
     if refusals is None:
         found.check(path)
-    return [row for row in rows if row]
+    _check_direction(path, rows)
+    return rows
+
+
+def _check_direction(path: Path, rows: Sequence[Row]) -> None:
+    """Refuse what calls untouched pictures bad, as Q-Align's `ft/csiq` and `ft/live` at 14dfdff do."""
+    scores = {row.image: row.mos for row in rows if row.mos is not None}
+    of = named(scores)
+    if of is not None and of.best is not None and of.falls(scores) is not False:
+        expected = f"scores that rise with quality; of {of.title} it has the DMOS, and levels made of it"
+        raise DataError.about("file", str(path), expected, "Read it with `reader: auto`, which turns them round.")
 
 
 def _checked(row: Row, scale: Scale | None, source: str, refusals: Refusals, recipe: Recipe) -> Row | None:
@@ -201,7 +222,8 @@ def hold_out(rows: Sequence[Row], fraction: float = 0.1, seed: int = 0, mode: Mo
     """Choose the validation rows.
 
     Of each source, `fraction` of its rows, rounded, are chosen; the five levels get their share by largest remainder.
-    Which rows of a level these are depends on the seed and the rows' own names, not on their order.
+    Which rows of a level these are depends on the seed and the rows' own names, not on their order. Rows of one
+    group (`group_of`) stay together: then whole groups are chosen whose rows come nearest to these numbers.
 
     Args:
         rows: Scoring rows.
@@ -227,15 +249,101 @@ def hold_out(rows: Sequence[Row], fraction: float = 0.1, seed: int = 0, mode: Mo
         raise DataError.about("fraction", fraction, "a number between 0 and 1")
     if mode not in ("holdout", "authors"):
         raise DataError.about("mode", mode, "'holdout' or 'authors'")
-    strata: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    sources: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, row in enumerate(rows):
-        strata[row.source][level_in(row)].append(index)
+        sources[row.source][group_of(row)].append(index)
     chosen: set[int] = set()
-    for source, levels in strata.items():
-        for level, count in _shares(source, {name: len(found) for name, found in levels.items()}, fraction).items():
-            chosen |= set(sorted(levels[level], key=lambda index: _rank(rows[index], seed))[:count])
+    for source, groups in sources.items():
+        alone = len(groups) == 1 or all(len(group) == 1 for group in groups.values())
+        if len(groups) == 1 and len(rows) > 1:
+            said = "%s: all rows are of one group, %r, so those to validate on are versions of those to train on"
+            _LOG.warning(said, source, next(iter(groups)))
+        chosen |= (_rows_held if alone else _groups_held)(rows, source, groups, fraction, seed)
     kept = [row for index, row in enumerate(rows) if mode == "authors" or index not in chosen]
     return Split(tuple(kept), tuple(rows[index] for index in sorted(chosen)))
+
+
+def group_of(row: Row) -> str:
+    """What a row is held out with: its group, the reference that its image's name tells, or its image.
+
+    Example:
+        >>> turns = (("Rate it.", "The quality of the image is good."),)
+        >>> group_of(Row("1", "images/I01_10_03.png", turns)), group_of(Row("2", "a.jpg", turns))
+        ('i01', 'a.jpg')
+    """
+    return row.group or reference(row.image) or row.image
+
+
+def _rows_held(
+    rows: Sequence[Row], source: str, groups: Mapping[str, Sequence[int]], fraction: float, seed: int
+) -> set[int]:
+    levels: dict[str, list[int]] = defaultdict(list)
+    for index in sorted(index for group in groups.values() for index in group):
+        levels[level_in(rows[index])].append(index)
+    chosen: set[int] = set()
+    for level, count in _shares(source, {name: len(found) for name, found in levels.items()}, fraction).items():
+        chosen |= set(sorted(levels[level], key=lambda index: _rank(rows[index], seed))[:count])
+    return chosen
+
+
+def _groups_held(
+    rows: Sequence[Row], source: str, groups: Mapping[str, Sequence[int]], fraction: float, seed: int
+) -> set[int]:
+    """Whole groups, one after the other, each the best for the levels among the next few in the order of the seed."""
+    tallies = {name: Counter(level_in(rows[index]) for index in group) for name, group in groups.items()}
+    wanted = _shares(source, sum(tallies.values(), Counter()), fraction)
+    left = sorted(groups, key=lambda name: hashlib.sha256(_encoded(f"{seed}\0{source}\0{name}")).hexdigest())
+    held: Counter[str] = Counter()
+    taken: list[str] = []
+
+    def miss(more: Counter[str]) -> int:
+        return sum(abs(wanted.get(level, 0) - (held + more)[level]) for level in LEVELS)
+
+    while len(left) > 1:
+        best = min(left[:_LOOK_AHEAD], key=lambda name: miss(tallies[name]))
+        if taken and miss(tallies[best]) >= miss(Counter()):
+            break
+        left.remove(best)
+        taken.append(best)
+        held += tallies[best]
+    return {index for name in taken for index in groups[name]}
+
+
+def versions_by_name(rows: Iterable[Row]) -> str:
+    """Why rows look like versions of fewer pictures, of which nobody said what belongs together; empty if they do not.
+
+    Looked at are rows whose groups nobody knows: names that differ in a last number or mark only ("cat_1.png",
+    "cat_2.png"), and file names that stand in several folders. One stem for all, as cameras give it, says nothing.
+
+    Example:
+        >>> turns = (("Rate it.", "The quality of the image is good."),)
+        >>> names = ("cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png")
+        >>> versions_by_name(Row(name, name, turns) for name in names)
+        "4 of 4 names are versions of 2, such as 'cat_1.png' and 'cat_2.png'"
+    """
+    images = list(dict.fromkeys(row.image for row in rows if group_of(row) == row.image))
+    for stem in (_without_mark, _without_folder):
+        alike: dict[str, list[str]] = defaultdict(list)
+        for image in images:
+            alike[stem(image)].append(image)
+        several = [found for name, found in alike.items() if name and len(found) > 1]
+        count = sum(map(len, several))
+        if len(several) > 1 and 2 * count > len(images):
+            one, other = several[0][:2]
+            return f"{count} of {len(images)} names are versions of {len(several)}, such as {one!r} and {other!r}"
+    return ""
+
+
+def _without_mark(image: str) -> str:
+    """A path without the number or mark at its end; empty for what cameras call pictures, and if no letter is left."""
+    path = PurePosixPath(image)
+    stem = _MARK.sub("", path.stem)
+    telling = stem != path.stem and any(map(str.isalpha, stem)) and stem.strip("_- ").casefold() not in _CAMERAS
+    return f"{path.parent}/{stem}" if telling else ""
+
+
+def _without_folder(image: str) -> str:
+    return PurePosixPath(image).name
 
 
 def _shares(source: str, sizes: Mapping[str, int], fraction: float) -> dict[str, int]:
@@ -255,4 +363,8 @@ def _shares(source: str, sizes: Mapping[str, int], fraction: float) -> dict[str,
 
 
 def _rank(row: Row, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\0{row.source}\0{row.image}\0{row.id}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_encoded(f"{seed}\0{row.source}\0{row.image}\0{row.id}")).hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

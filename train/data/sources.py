@@ -212,13 +212,18 @@ class Sources:
         if source.set and source.folder:
             return read_iqa(source.set, self.place(source.folder), refused=refused)
         reader = None if source.reader == "auto" else source.reader
-        return read_scores(self.place(source.file or ""), reader, refused=refused)
+        names: dict[str, Any] = dict(source.columns.items())
+        path, lower = self.place(source.file or ""), source.lower_is_better
+        return read_scores(path, reader, refused=refused, lower_is_better=lower, **names)
 
     def _excluded(self, source: Exclude) -> Listed:
         if source.set and source.folder:
-            manifest = _split(read_iqa(source.set, self.place(source.folder)), source.split)
-            images = tuple(dict.fromkeys(item.image for item in manifest.items))
-            return Listed(f"{source.set} {source.split}".strip(), images, manifest.root, source.prefix or source.set)
+            whole = read_iqa(source.set, self.place(source.folder))
+            images, among = (
+                tuple(dict.fromkeys(item.image for item in one.items)) for one in (_split(whole, source.split), whole)
+            )
+            name = f"{source.set} {source.split}".strip()
+            return Listed(name, images, whole.root, source.prefix or source.set, source.set, among)
         title = source.file or source.folder or ""
         root = self.place(source.images or title) if source.images or source.folder else None
         return Listed(title, images_in(self.place(title)), root, source.prefix)
@@ -270,7 +275,7 @@ def _joined(parts: Sequence[Rooted]) -> Rooted:
 
 def _scored(item: Item, scale: Scale, source: str, refusals: Refusals) -> Row | None:
     try:
-        return scoring_row(item, scale, source)
+        return replace(scoring_row(item, scale, source), group=item.group)
     except DataError as error:
         refusals.add(f"{item.image}: {error}")
         return None

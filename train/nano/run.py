@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from qsit_metric import Recipe
+
 from ..balance import coarse_sizes
 from ..errors import RunError
 from ..export import export
@@ -28,6 +30,7 @@ from ..recipe import Model, TrainingRecipe, load_recipe
 from ..sweep.curve import Fit
 from .algorithm1 import Algorithm1, Found, Search, epoch_sizes, measured, ratio
 from .data.dataset import LABELS, make_dataset, read_pictures
+from .data.pictures import describing
 from .effort import CPU, FULL, NANO, Device, Effort
 from .scratch import count_parameters
 from .stages import Say, Stages, read_json
@@ -126,6 +129,8 @@ class _Nano(Algorithm1):
         folder = self.output / "q-sit-nano"
         if not folder.is_dir():
             export(self.output / "model", folder, which="last", dtype="float16", licence="apache-2.0")
+        if recipe := Recipe.load(folder):
+            replace(recipe, describing=describing()).save(folder)
 
     def compare(self, found: Found) -> None:
         """The runs of the tables; a model that is taught on has none."""

@@ -10,6 +10,7 @@ from .correlations import srcc as srcc
 from .datasets import IQA_SETS as IQA_SETS
 from .datasets import IQASet as IQASet
 from .datasets import read_iqa as read_iqa
+from .formats import FORMATS as FORMATS
 from .loop import Evaluation as Evaluation
 from .loop import evaluate as evaluate
 from .manifest import EvaluationError as EvaluationError
@@ -26,5 +27,4 @@ from .qbench import extract_images as extract_images
 from .qbench import read_lldescribe as read_lldescribe
 from .qbench import read_llvisionqa as read_llvisionqa
 from .qbench import write_llvisionqa as write_llvisionqa
-from .readers import FORMATS as FORMATS
 from .readers import read_scores as read_scores

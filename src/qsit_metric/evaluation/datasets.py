@@ -15,8 +15,9 @@ from pathlib import Path
 
 from ..errors import EvaluationError, counted
 from ..files import PathLike
+from .formats import CSIQ_FOLDERS, FORMATS
 from .manifest import Item, Manifest, renamed
-from .readers import CSIQ_FOLDERS, FORMATS, read_scores
+from .readers import read_scores
 
 _LOG = logging.getLogger("qsit_metric")
 

@@ -32,6 +32,8 @@ class Item:
         id: Name of the row.
         split: "train", "test" ...; empty if the set has none.
         level: The level word that the label file states, one of `qsit_metric.levels.LEVELS`; None if it states none.
+        group: What belongs together, such as versions of one reference; empty if that is not known. It decides nothing
+            about scores, and is not part of a manifest's hash.
 
     Raises:
         EvaluationError: An absolute path, one that leaves the root, a MOS that is no finite number, or an unknown
@@ -47,11 +49,12 @@ class Item:
     id: str
     split: str = ""
     level: str | None = None
+    group: str = ""
 
     def __post_init__(self) -> None:
         check_image(self.image)
         object.__setattr__(self, "mos", number(self.mos, "mos"))
-        for name in ("id", "split"):
+        for name in ("id", "split", "group"):
             if not isinstance(getattr(self, name), str):
                 raise EvaluationError.about(name, getattr(self, name), "text")
         if self.level is not None and self.level not in LEVELS:
@@ -126,7 +129,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file that `save` writes; root and name are not part of it."""
+        """Hash of the file that `save` writes; root, name and groups are not part of it."""
         return hashlib.sha256(self._text().encode()).hexdigest()
 
     def save(self, path: PathLike) -> None:
@@ -135,15 +138,15 @@ class Manifest:
         Raises:
             EvaluationError: The file cannot be written.
         """
-        FILES.write(Path(path), self._text())
+        FILES.write(Path(path), self._text(groups=True))
 
     @classmethod
     def load(cls, path: PathLike, root: PathLike | None = None, name: str | None = None) -> Manifest:
         """Read a manifest, ours or one of Q-Bench's.
 
         Args:
-            path: JSON list of `{"img_path", "gt_score"}`; scores may be numbers or numeric text. `id`, `split` and
-                `level` are kept, other keys are ignored.
+            path: JSON list of `{"img_path", "gt_score"}`; scores may be numbers or numeric text. `id`, `split`,
+                `level` and `group` are kept, other keys are ignored.
             root: Folder of the images; default: the file's own.
             name: Name of the data set; default: the file's, without suffix.
 
@@ -154,8 +157,9 @@ class Manifest:
         items = usable_items(source, manifest_rows(source), image="img_path", mos="gt_score")
         return cls(name or source.stem, items, source.parent if root is None else root)
 
-    def _text(self) -> str:
-        lines = [json.dumps(item.as_dict(), sort_keys=True, ensure_ascii=True) for item in self.items]
+    def _text(self, groups: bool = False) -> str:
+        fields = [item.as_dict() | ({"group": item.group} if groups and item.group else {}) for item in self.items]
+        lines = [json.dumps(one, sort_keys=True, ensure_ascii=True) for one in fields]
         return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
@@ -170,6 +174,7 @@ class Row(NamedTuple):
         split: "train", "test" ...; None if there is none.
         level: The level word that the file states, or None.
         reason: Why the row cannot be used, if that is known already.
+        group: What it belongs to, or None.
     """
 
     where: str
@@ -179,6 +184,7 @@ class Row(NamedTuple):
     split: Any = None
     level: Any = None
     reason: str = ""
+    group: Any = None
 
 
 def usable_items(
@@ -227,8 +233,8 @@ def _item_or_reason(row: Row, image: str, mos: str, best: float | None) -> Item 
         check_image(row.image, image)
         score = number(row.mos, mos)
         name = row.image if row.id is None else str(row.id)
-        split = "" if row.split is None else row.split
-        return Item(row.image, score if best is None else best - score, name, split, row.level)
+        split, group = ("" if one is None else one for one in (row.split, row.group))
+        return Item(row.image, score if best is None else best - score, name, split, row.level, str(group))
     except EvaluationError as error:
         return str(error).rstrip(".")
 
@@ -274,7 +280,7 @@ def json_row(place: int, fields: Any, image_keys: Sequence[str] = ("img_path",),
     image = next((key for key in image_keys if key in fields), None)
     if absent := [*([] if image else [" or ".join(image_keys)]), *([] if mos_key in fields else [mos_key])]:
         return Row(where, reason=f"no {' and no '.join(absent)}")
-    rest = {key: fields[key] for key in ("id", "split", "level") if key in fields}
+    rest = {key: fields[key] for key in ("id", "split", "level", "group") if key in fields}
     return Row(where, fields[image or ""], fields[mos_key], **rest)
 
 

@@ -1,96 +1,67 @@
-"""Readers of the IQA sets' label files. Which format a file has is told by its content, not by its name.
+"""From a label file to a manifest: a known format, or columns that the caller names; which way the scores go.
 
-Formats: the sets' own files as their publishers ship them; Q-Bench's `a3_iqa_databases/jsons/` at f19783e; Q-Align's
-`playground/data/test_jsons/` at 14dfdff and Q-SiT's `training_jsons/` at 4e4d1df (LLaVA conversations).
-
-CSIQ and LIVE (release 2) label by differences to the undistorted image, so that lower is better. They are turned round:
-`Item.mos` is the best DMOS of the nominal scale minus the label (1 - DMOS, 100 - DMOS). Their layouts are those that
-the common readers have (IQA-PyTorch's `scripts/process_csiq.py` and `process_live.py`, hyperIQA's `folders.py`): the
-archives themselves were not at hand.
+A direction is never guessed. It is a fact of the format, of the set whose pictures these are (`names`), or the caller's
+word; without one of them the file is refused.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import logging
+import os
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ..errors import EvaluationError, shorten
+from ..errors import EvaluationError, counted
 from ..files import PathLike
 from ..levels import LEVELS
-from .manifest import FILES, Item, Manifest, Row, json_row, manifest_rows, missing_package, read_json_list, usable_items
+from .formats import FORMATS, Format, columns
+from .manifest import Item, Manifest, Row, renamed, usable_items
+from .names import Named, named
+from .tables import Column, Source, folded, is_number
 
-_TID_LINE = re.compile(rb"\s*[-+.\deE]+\s+\S+\s*(\n|$)")
-_HEAD = 65536
-_ZIP = b"PK\x03\x04"
-_SHEETS = "xl/workbook.xml"
-
-CSIQ_FOLDERS = ("awgn", "blur", "contrast", "fnoise", "jpeg", "jpeg2000")
-_CSIQ_SHEET = "all_by_image"
-_CSIQ_COLUMNS = ("image", "dst_type", "dst_lev", "dmos")
-_CSIQ_TOKENS = {
-    "noise": "AWGN", "blur": "BLUR", "contrast": "contrast", "fnoise": "fnoise", "jpeg": "JPEG",
-    "jpeg 2000": "jpeg2000",
-}  # fmt: skip
-_LIVE_FOLDERS = (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fastfading", 174))
-_LIVEC_TAUGHT = 7  # its first images taught the raters
-_FROM_ID = "gt_score (or -> in id)"
-
-
-@dataclass(frozen=True)
-class Format:
-    """Format of label files.
-
-    Attributes:
-        name: What `read_scores(format=...)` takes.
-        title: What it is, for messages.
-        fits: Whether the first bytes of a file are of this kind.
-        rows: Path -> the rows of the file.
-        image: What the file calls its images, for messages.
-        mos: What the file calls its scores, for messages.
-        best: See `usable_items`; None unless the file's scores are differences.
-    """
-
-    name: str
-    title: str
-    fits: Callable[[bytes], bool]
-    rows: Callable[[Path], Iterator[Row]]
-    image: str = "image"
-    mos: str = "mos"
-    best: float | None = None
-
-    def read(self, path: Path, refused: list[str] | None = None) -> tuple[Item, ...]:
-        """The items of a file of this kind.
-
-        Raises:
-            EvaluationError: Another kind of file, or unusable rows (with `refused`, which takes them: no others).
-            DependencyError: The format needs a package that is not installed.
-        """
-        rows = self.rows(path)
-        return usable_items(path, rows, image=self.image, mos=self.mos, best=self.best, refused=refused)
+_LOG = logging.getLogger("qsit_metric")
+_PADDED = re.compile(r"(\.\w{1,5})\s+$")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+_THOUSANDS = re.compile(r"\s*[-+]?\d{1,3},\d{3}\s*")
+_DIFFERENCE = re.compile(r"dmos|diff|distort|degrad|\berr", re.IGNORECASE)
+_TELL = "Pass lower_is_better=True if the smaller number is the better picture, else lower_is_better=False."
 
 
 def read_scores(
     path: PathLike,
     format: str | None = None,
     *,
+    image: Column | None = None,
+    mos: Column | None = None,
+    split: Column | None = None,
+    group: Column | None = None,
+    lower_is_better: bool | None = None,
+    delimiter: str | None = None,
+    folder: PathLike | None = None,
     root: PathLike | None = None,
     name: str | None = None,
     refused: list[str] | None = None,
 ) -> Manifest:
-    """Read one label file.
+    """Read one label file: csv, Excel, MATLAB, JSON, JSON Lines, or lines of scores and names.
+
+    Without names of columns the format is told from the content. Names of columns count in any case; a table without a
+    header has numbers, from 0. Pictures that lie under another path than the file says (without its first folders,
+    without a suffix) are found below the folder.
 
     Args:
         path: The file. LIVE Challenge has two: pass AllMOS_release.mat, with AllImages_release.mat beside it.
         format: A key of `FORMATS`; default: told from the content.
-        root: Folder of the images; default: the file's own.
+        image: Column (JSON key, MATLAB variable) of the images.
+        mos: Column of the mean opinion scores, higher is better, unless `lower_is_better` says otherwise.
+        split: Column of the splits; default: `split` if there is one.
+        group: Column of what belongs together, such as the reference; default: `group`, or the set's own.
+        lower_is_better: Whether a smaller number is a better picture. Such scores are turned round: subtracted from the
+            best of a known set, else negated. Default: what format, set or column tell.
+        delimiter: Of a csv file, one character or comma, semicolon, tab, bar, space; default: told from its header.
+        folder: Folder of the images: one beside the file, or else any.
+        root: The same, taken as it is; default: the file's own folder.
         name: Name of the data set; default: the file's, without suffix.
         refused: A list that takes the rows that cannot be used, which leaves them out; default: they are an error.
 
@@ -98,355 +69,237 @@ def read_scores(
         The items in the file's order, no row left out but those in `refused`.
 
     Raises:
-        EvaluationError: No such file, an unknown format, or unusable rows (with `refused`: no others); it names them.
+        EvaluationError: No such file, an unknown format, no such columns (the message shows those that are there),
+            scores of which nothing tells the direction, or unusable rows (with `refused`: no others); it names them.
         DependencyError: The format needs a package that is not installed.
 
     Example:
-        >>> read_scores("labels.csv", root="images").items[0]  # doctest: +SKIP
-        Item(image='a.jpg', mos=3.5, id='a.jpg', split='', level=None)
+        >>> read_scores("labels.csv", image="img_name", mos="score", folder="images").items[0]  # doctest: +SKIP
+        Item(image='a.jpg', mos=3.5, id='a.jpg', split='', level=None, group='')
     """
-    source = Path(path)
-    items = _format_of(source, format).read(source, refused)
-    return Manifest(name or source.stem, items, source.parent if root is None else root)
+    source = Source(Path(path), delimiter)
+    place = _folder(source.path, folder, root)
+    form = _format_of(source, format)
+    if any(one is not None for one in (image, mos, split, group)):
+        form = _own(source, form, image, mos, split, group)
+    elif form is None:
+        raise _unknown(source)
+    items = read_items(form, source, refused, lower_is_better, place)
+    return _found(Manifest(name or source.path.stem, items, place))
 
 
-def _format_of(path: Path, name: str | None) -> Format:
-    """The format of this name, or the one that the file's content tells."""
+def format_of(path: PathLike) -> Format | None:
+    """The format that a file's content tells; None if it is none that is known.
+
+    Raises:
+        EvaluationError: The file cannot be read.
+    """
+    return _format_of(Source(Path(path)), None)
+
+
+def _format_of(source: Source, name: str | None) -> Format | None:
     if name is not None:
         if name not in FORMATS:
             raise EvaluationError.about("format", name, f"one of {', '.join(FORMATS)}")
         return FORMATS[name]
-    first = head(path)
-    for one in FORMATS.values():
-        if one.fits(first):
-            return one
-    titles = "; ".join(f"{one.name} ({one.title})" for one in FORMATS.values())
-    raise EvaluationError.about("path", str(path), f"a label file in a known format: {titles}")
+    return next((one for one in FORMATS.values() if one.fits(source)), None)
 
 
-def _spaq(path: Path) -> Iterator[Row]:
-    """SPAQ's "MOS and Image attribute scores.xlsx": columns `Image name` and `MOS` of the first sheet."""
-    table = excel_rows(path)
-    header = [str(cell).strip() for cell in table[0]] if table else []
-    check_columns(path, header, ("Image name", "MOS"))
-    image, mos = header.index("Image name"), header.index("MOS")
-    for place, cells in enumerate(table[1:], start=2):
-        if any(cell is not None for cell in cells):  # Excel keeps formatted but empty rows at the end
-            full = [*cells, *[None] * (len(header) - len(cells))]
-            yield Row(f"row {place}", full[image], full[mos])
+def _unknown(source: Source) -> EvaluationError:
+    hint = f"{source.seen()} Name the columns of the images and of the scores, as `image` and `mos`."
+    expected = f"a label file in a known format ({', '.join(FORMATS)})"
+    return EvaluationError.about("path", str(source.path), expected, hint)
 
 
-def _livec(path: Path) -> Iterator[Row]:
-    """LIVE Challenge's two .mat files; the images that taught the raters have the split "training"."""
-    images = matlab_variable(path.with_name("AllImages_release.mat"), "AllImages_release")
-    scores = matlab_variable(path.with_name("AllMOS_release.mat"), "AllMOS_release")
-    if len(images) != len(scores):
-        found = f"<{len(images)} images and {len(scores)} scores>"
-        raise EvaluationError.about("path", found, f"as many scores as images in {path.parent}")
-    for place, (image, score) in enumerate(zip(images, scores, strict=True)):
-        split = "training" if place < _LIVEC_TAUGHT else "test"
-        yield Row(f"row {place}", matlab_scalar(image), matlab_scalar(score), split=split)
-
-
-def _tid2013(path: Path) -> Iterator[Row]:
-    """TID2013's "mos_with_names.txt": lines of a score and a file name."""
-    for place, line in enumerate(FILES.text(path).splitlines(), start=1):
-        parts = line.split()
-        if len(parts) == 2:
-            yield Row(f"line {place}", parts[1], parts[0])
-        elif parts:
-            yield Row(f"line {place}", reason=f"{shorten(line)} is no score and name")
-
-
-def _conversations(path: Path) -> Iterator[Row]:
-    """Q-Align's and the authors' lists of conversations.
-
-    The image stands under `image` or `img_path`; the score under `gt_score`, else behind `->` in `id`, as the authors'
-    evaluation reads it. The level word that ends the answer becomes `Item.level`.
-    """
-    for place, fields in enumerate(read_json_list(path)):
-        yield _conversation(place, fields)
-
-
-def _conversation(place: int, fields: Any) -> Row:
-    if isinstance(fields, Mapping) and "gt_score" not in fields and "->" in str(fields.get("id")):
-        fields = {**fields, "gt_score": str(fields["id"]).rpartition("->")[2]}
-    row = json_row(place, fields, ("image", "img_path"))
-    if row.reason:
-        return row._replace(reason=row.reason.replace("gt_score", _FROM_ID))
-    said = fields.get("conversations")
-    answer = said[-1].get("value") if isinstance(said, list) and said and isinstance(said[-1], Mapping) else None
-    word = answer.rstrip(" .\n").rpartition(" ")[2].lower() if isinstance(answer, str) else ""
-    if word not in LEVELS:
-        return row._replace(reason=f"the answer {shorten(answer)} ends in none of {', '.join(LEVELS)}")
-    return row._replace(level=word)
-
-
-def _csiq(path: Path) -> Iterator[Row]:
-    """CSIQ's "csiq.DMOS.xlsx" (sheet all_by_image), or a csv with the columns `dist_name` and `dmos` in its place.
-
-    Images are named by their file names ("1600.AWGN.1.png"), without the folder of the distortion.
-    """
-    if excel_with()(head(path)):
-        yield from _csiq_excel(path)
-        return
-    for where, fields, reason in csv_rows(path, ("dist_name", "dmos")):
-        yield Row(where, PurePosixPath(str(fields["dist_name"] or "")).name, fields["dmos"], reason=reason)
-
-
-def _csiq_excel(path: Path) -> Iterator[Row]:
-    """The table begins somewhere below and right of the corner."""
-    table = excel_rows(path, _CSIQ_SHEET)
-    start = next((place for place, row in enumerate(table) if set(_CSIQ_COLUMNS) <= set(row)), None)
-    top = table[start] if start is not None else table[0] if table else []
-    check_columns(path, [str(cell) for cell in top if cell is not None], _CSIQ_COLUMNS)
-    columns = [top.index(name) for name in _CSIQ_COLUMNS]
-    for place, row in enumerate(table[(start or 0) + 1 :], start=(start or 0) + 2):
-        full = [*row, *[None] * (len(top) - len(row))]
-        reference, kind, level, dmos = (full[column] for column in columns)
-        if (reference, kind, level, dmos) != (None, None, None, None):
-            image, reason = _csiq_name(reference, kind, level)
-            yield Row(f"row {place}", image, dmos, reason=reason)
-
-
-def _csiq_name(reference: Any, kind: Any, level: Any) -> tuple[str | None, str]:
-    """The image's file name, or why there is none; Excel holds "1600" and the level as numbers."""
-    token = _CSIQ_TOKENS.get(str(kind).strip().lower())
-    texts = [f"{cell:g}" if isinstance(cell, (int, float)) else str(cell or "").strip() for cell in (reference, level)]
-    if token is None or not texts[0] or not re.fullmatch(r"[1-9]", texts[1]):
-        known = ", ".join(_CSIQ_TOKENS)
-        return None, f"image {reference!r}, dst_type {kind!r}, dst_lev {level!r}: expected a name, one of {known}, 1..5"
-    return f"{texts[0]}.{token}.{texts[1]}.png", ""
-
-
-def _live(path: Path) -> Iterator[Row]:
-    """LIVE's "dmos_realigned.mat": scores of 982 images in the order jp2k, jpeg, wn, gblur, fastfading.
-
-    Undistorted copies of the references (`orgs`), which readers leave out, have the split "reference", others "test".
-    Other than 982 entries are refused: they would name other images.
-    """
-    names = [f"{folder}/img{place}.bmp" for folder, count in _LIVE_FOLDERS for place in range(1, count + 1)]
-    scores, originals = (matlab_variable(path, key) for key in ("dmos_new", "orgs"))
-    _check_length(path, "dmos_new and orgs", (scores, originals), len(names))
-    beside = path.with_name("refnames_all.mat")
-    if beside.is_file():
-        _check_length(beside, "refnames_all", (matlab_variable(beside, "refnames_all"),), len(names))
-    for place, (name, dmos, original) in enumerate(zip(names, scores, originals, strict=True)):
-        split = "reference" if matlab_scalar(original) else "test"
-        yield Row(f"row {place}", name, matlab_scalar(dmos), split=split)
-
-
-def _check_length(path: Path, what: str, found: Sequence[Sequence[Any]], expected: int) -> None:
-    if any(len(one) != expected for one in found):
-        shown = f"<{' and '.join(str(len(one)) for one in found)} entries>"
-        hint = "Places in the list are the images' names, so none may be missing."
-        raise EvaluationError.about("path", shown, f"{expected} entries of {what} in {path}", hint)
-
-
-def head(path: Path) -> bytes:
-    """The first bytes of a file, by which its format is told; after those of an Excel file, its list of sheets.
-
-    Raises:
-        EvaluationError: It cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            first = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
-        return first + _sheets(path) if first.startswith(_ZIP) else first
-    except OSError as error:
-        hint = f"The system says: {error.strerror or error}."
-        raise EvaluationError.about("path", str(path), "a readable label file", hint) from error
-
-
-def _sheets(path: Path) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(_SHEETS) as file:
-            return file.read(_HEAD)
-    except (zipfile.BadZipFile, KeyError, zlib.error, NotImplementedError):
-        return b""  # whoever reads it whole will say what is wrong
-
-
-def excel_with(sheet: str | None = None) -> Callable[[bytes], bool]:
-    """Test of a file's head: an Excel file with a sheet of this name, or None: with any sheets."""
-    named = re.compile(rb'\bname="%s"' % (sheet or "").encode())
-    return lambda first: first.startswith(_ZIP) and (sheet is None or named.search(first) is not None)
-
-
-def matlab_with(*variables: str) -> Callable[[bytes], bool]:
-    """Test of a file's head: a MATLAB file whose first variable has one of these names; none given: any name."""
-    named = re.compile("|".join(variables).encode())
-    return lambda first: first.startswith(b"MATLAB") and named.search(_variable(first)) is not None
-
-
-def _variable(first: bytes) -> bytes:
-    """The beginning of the first variable, its name in it; the element's type before it is 15 if it is compressed."""
-    if first[128:132].strip(b"\0") != b"\x0f":
-        return first[136:392]
-    try:
-        return zlib.decompressobj().decompress(first[136:], 256)
-    except zlib.error:
-        return b""
-
-
-def _columns(*names: str) -> Callable[[bytes], bool]:
-    def fits(head: bytes) -> bool:
-        line = head.splitlines()[0].decode("utf-8", "replace") if head.strip() else ""
-        return set(names) <= set(next(csv.reader([line], skipinitialspace=True), ()))
-
-    return fits
-
-
-def _json_with(key: str) -> Callable[[bytes], bool]:
-    def fits(head: bytes) -> bool:
-        return head.lstrip().startswith(b"[") and _first_object(head.decode("utf-8", "ignore"), key)
-
-    return fits
-
-
-def _first_object(text: str, key: str) -> bool:
-    """Whether the first element of a JSON list is an object with this key; the text may end amid the list."""
-    try:
-        first, _ = json.JSONDecoder().raw_decode(text.lstrip()[1:].lstrip())
-    except ValueError:
-        return False
-    return isinstance(first, Mapping) and key in first
-
-
-def check_columns(path: Path, found: Sequence[str], needed: Iterable[str]) -> None:
-    """Refuse a table without the needed columns.
-
-    Raises:
-        EvaluationError: It names those that are not there, and those that are.
-    """
-    if absent := [name for name in needed if name not in found]:
-        hint = f"It has {', '.join(map(str, found)) or 'no columns'}."
-        raise EvaluationError.about("path", str(path), f"a table with the columns {', '.join(absent)}", hint)
-
-
-def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Rows of a csv file that has the needed columns: the line, its fields by column, and what is wrong with it.
-
-    Raises:
-        EvaluationError: No csv file, or no such columns.
-    """
-    reader = csv.DictReader(io.StringIO(FILES.text(path)), strict=True, skipinitialspace=True)
-    try:
-        check_columns(path, reader.fieldnames or (), needed)
-        for fields in reader:
-            whole = None not in fields and None not in fields.values()
-            yield f"line {reader.line_num}", fields, "" if whole else f"not {len(reader.fieldnames or ())} fields"
-    except csv.Error as error:
+def _own(
+    source: Source,
+    form: Format | None,
+    image: Column | None,
+    mos: Column | None,
+    split: Column | None,
+    group: Column | None,
+) -> Format:
+    """The format of a file by its columns; those that are not named are the known format's, if it is known."""
+    image = image if image is not None or form is None else form.image
+    mos = mos if mos is not None or form is None else form.mos
+    if image is None or mos is None:
+        argument = "image" if image is None else "mos"
         raise EvaluationError.about(
-            "path", str(path), "a csv file", f"After line {reader.line_num}: {error}."
-        ) from error
+            argument, None, "the name of a column, since `image` and `mos` go together", source.seen()
+        )
+    told: bool | None = False if isinstance(mos, str) and _DIFFERENCE.search(mos) else None
+    if form is not None and form.mos == mos:
+        told, best = form.told, form.best
+    else:
+        best = None
+    rows = partial(_own_rows, image=image, mos=mos, split=split, group=group)
+    return Format("columns", "columns that were named", lambda _: True, rows, image, mos, best, told)
 
 
-def excel_rows(path: Path, sheet: str | None = None) -> list[list[Any]]:
-    """The cells of one sheet of an Excel file, row by row; default: of the first sheet.
-
-    Raises:
-        DependencyError: openpyxl is not installed.
-        EvaluationError: No Excel file, or one without this sheet.
-    """
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise missing_package("openpyxl", path) from error
-    try:
-        with path.open("rb") as file:  # a path would have to end in .xlsx
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            names = book.sheetnames
-            chosen = sheet if sheet in names else names[0] if sheet is None else None
-            rows = [] if chosen is None else [list(row) for row in book[chosen].iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl lets out whatever its parsers raise
-        raise EvaluationError.about("path", str(path), "an Excel file (.xlsx)", f"{error}.") from error
-    if chosen is None:
-        hint = f"It has {', '.join(names)}."
-        raise EvaluationError.about("path", str(path), f"an Excel file with the sheet {sheet}", hint)
-    return rows
+def _own_rows(source: Source, image: Column, mos: Column, split: Column | None, group: Column | None) -> Iterator[Row]:
+    if source.kind == "matlab":
+        return _matlab_rows(source, str(image), str(mos))
+    needed = [one for one in (image, mos, split, group) if one is not None]
+    return columns(source.check_columns(needed), image, mos, split, group)
 
 
-def matlab_variable(path: Path, key: str) -> list[Any]:
-    """The elements of one variable of a MATLAB file.
-
-    Raises:
-        EvaluationError: No such file, or no such variable in it.
-    """
-    import scipy.io
-
-    try:
-        with path.open("rb") as file:
-            return list(scipy.io.loadmat(file)[key].ravel())
-    except Exception as error:  # scipy lets out whatever a file that was cut leads to, such as an IndexError
-        hint = f"{type(error).__name__}: {error}."
-        raise EvaluationError.about("path", str(path), f"a MATLAB file with the variable {key}", hint) from error
+def _matlab_rows(source: Source, image: str, mos: str) -> Iterator[Row]:
+    images, scores = source.variable(image), source.variable(mos)
+    if len(images) != len(scores):
+        found = f"<{len(images)} {image} and {len(scores)} {mos}>"
+        raise EvaluationError.about("path", found, f"as many scores as images in {source.path}")
+    for place, (one, score) in enumerate(zip(images, scores, strict=True)):
+        yield Row(f"row {place}", one, score)
 
 
-def matlab_scalar(value: Any) -> Any:
-    """The scalar in a MATLAB cell: strings come as arrays of one."""
-    while getattr(value, "ndim", 0) and value.size == 1:
-        value = value.ravel()[0]
-    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-
-
-def _table(
-    image: str, mos: str, split: Callable[[Mapping[str, str]], str] | None = None
-) -> Callable[[Path], Iterator[Row]]:
-    """Reader of a csv file with named columns, also `id` and `split` if there are any.
+def read_items(
+    form: Format, source: Source, refused: list[str] | None, lower: bool | None, root: Path
+) -> tuple[Item, ...]:
+    """The items of a file of a format.
 
     Args:
-        image: Column of the image's path.
-        mos: Column of the score.
-        split: Tells a row's split; default: column `split`.
+        form: The format.
+        source: The file.
+        refused: As for `read_scores`.
+        lower: Whether a smaller score is better; None: what format and pictures tell.
+        root: Folder of the images, which is taken off absolute paths.
+
+    Raises:
+        EvaluationError: Another kind of file, nothing that tells the direction, or unusable rows.
+        DependencyError: The format needs a package that is not installed.
     """
-
-    def rows(path: Path) -> Iterator[Row]:
-        for where, fields, reason in csv_rows(path, (image, mos)):
-            of = split(fields) if split and not reason else fields.get("split")
-            yield Row(where, fields[image], fields[mos], fields.get("id"), of, None, reason)
-
-    return rows
-
-
-def _kadid_split(fields: Mapping[str, str]) -> str:
-    """Q-Align's test part of KADID-10k: the references I66 to I81, 2000 pictures."""
-    reference = re.fullmatch(r"[iI](\d+)\.png", fields.get("ref_img") or "")
-    return "test" if reference and 66 <= int(reference[1]) <= 81 else "train"
+    rows = [_tidy(row, root) for row in _decimal_points(list(form.rows(source)))]
+    best = _best(form, source, rows, lower)
+    turned = best is not None
+    rows = _levels(source, rows, turned)
+    shown = [str(one) for one in (form.image, form.mos)]
+    return usable_items(source.path, rows, image=shown[0], mos=shown[1], best=best, refused=refused)
 
 
-def _csv(
-    name: str, columns: Sequence[str], image: str, mos: str, split: Callable[[Mapping[str, str]], str] | None = None
-) -> Format:
-    """The format of a csv file that is told by its columns."""
-    return Format(name, f"csv with {', '.join(columns)}", _columns(*columns), _table(image, mos, split), image, mos)
+def _best(form: Format, source: Source, rows: Sequence[Row], lower: bool | None) -> float | None:
+    """What scores are subtracted from; None if they rise with quality.
+
+    Raises:
+        EvaluationError: Nothing tells whether they do.
+    """
+    scores = {row.image: float(row.mos) for row in rows if isinstance(row.image, str) and is_number(row.mos)}
+    of = named(scores)
+    best = form.best if form.best is not None or of is None else of.best
+    if lower is None and form.best is None:
+        lower = _falls(form, source, of, scores)
+    falls = form.best is not None if lower is None else lower
+    return (0.0 if best is None else best) if falls else None
 
 
-_is_csiq, _is_live = excel_with(_CSIQ_SHEET), matlab_with("dmos_new", "dmos_std", "orgs")
+def _falls(form: Format, source: Source, of: Named | None, scores: Mapping[str, float]) -> bool:
+    """Whether scores fall with quality, by the pictures or by what the format says.
 
-# In the order in which they are tried.
-_FORMATS = (
-    Format(
-        "spaq", "SPAQ's Excel file", lambda first: excel_with()(first) and not _is_csiq(first), _spaq,
-        image="Image name", mos="MOS",
-    ),
-    Format(
-        "livec", "LIVE Challenge's AllMOS_release.mat", lambda first: matlab_with()(first) and not _is_live(first),
-        _livec, image="AllImages_release", mos="AllMOS_release",
-    ),
-    Format("csiq", "CSIQ's Excel file", _is_csiq, _csiq, mos="dmos", best=1.0),
-    Format("live", "LIVE's dmos_realigned.mat", _is_live, _live, mos="dmos_new", best=100.0),
-    Format(
-        "conversations", "JSON list with `conversations`", _json_with("conversations"), _conversations, mos=_FROM_ID,
-    ),
-    Format(
-        "qbench", "JSON list of img_path, gt_score", _json_with("img_path"), manifest_rows,
-        image="img_path", mos="gt_score",
-    ),
-    _csv("koniq", ("image_name", "MOS_zscore"), "image_name", "MOS_zscore"),
-    _csv("agiqa", ("name", "mos_quality"), "name", "mos_quality"),
-    _csv("kadid", ("dist_img", "ref_img", "dmos"), "dist_img", "dmos", _kadid_split),
-    _csv("csv", ("image", "mos"), "image", "mos"),
-    Format("tid2013", "lines of score and name", lambda first: bool(_TID_LINE.match(first)), _tid2013),
-)  # fmt: skip
+    Raises:
+        EvaluationError: Nothing tells.
+    """
+    called = str(form.mos)
+    if form.told:
+        return False
+    if of is not None and of.best is not None:  # published with DMOS, but passed on either way
+        falls = of.falls(scores)
+        if falls is None and _DIFFERENCE.search(called):
+            falls = True
+        if falls:
+            said = "%s: these are the pictures of %s, and their scores fall with quality (DMOS): they are turned round"
+            _LOG.warning(said, source.path, of.title)
+        if falls is not None or folded(called) == "mos":
+            return bool(falls)
+    elif form.told is None or of is not None:
+        return False
+    expected = f"True or False: nothing says which way the scores ({called}) in {source.path} go"
+    raise EvaluationError.about("lower_is_better", None, expected, _TELL)
 
-FORMATS: Mapping[str, Format] = {one.name: one for one in _FORMATS}
+
+def _levels(source: Source, rows: list[Row], turned: bool) -> list[Row]:
+    """Rows with the level words that can be used: none that is off the list, and none made of upside-down scores."""
+    stated = [row for row in rows if row.level is not None]
+    odd = [row for row in stated if row.level not in LEVELS]
+    if odd:
+        counts = f"{len(odd)} of {counted(len(rows), 'row')}"
+        said = "%s: %s state a level that is none of %s, and keep their scores without one; first %s, %r"
+        _LOG.warning(said, source.path, counts, ", ".join(LEVELS), odd[0].where, odd[0].level)
+    if turned and stated:
+        _LOG.warning("%s: its level words are made of scores that are turned round, and left out", source.path)
+    return [row._replace(level=None) if turned or row.level not in LEVELS else row for row in rows]
+
+
+def _decimal_points(rows: list[Row]) -> list[Row]:
+    """Scores such as "3,5" as "3.5", if a comma can mean nothing else: "1,460" alone might be a thousand."""
+    texts = [row.mos for row in rows if isinstance(row.mos, str) and row.mos.strip()]
+    commas = [text for text in texts if _DECIMAL_COMMA.fullmatch(text)]
+    if not commas or any("." in text for text in texts) or all(map(_THOUSANDS.fullmatch, commas)):
+        return rows
+    return [row._replace(mos=row.mos.replace(",", ".")) if row.mos in commas else row for row in rows]
+
+
+def _tidy(row: Row, root: Path) -> Row:
+    """The image's path as a manifest has it; the row's id stays as the file has it."""
+    image, given = row.image, row.image
+    if isinstance(image, list) and len(image) == 1:
+        image = given = image[0]
+    if isinstance(image, (int, float)) and not isinstance(image, bool):
+        image = given = f"{image:g}" if float(image).is_integer() and abs(image) < 1e6 else str(image)
+    if not isinstance(image, str):
+        return row
+    path = _PADDED.sub(r"\1", image.replace("\\", "/"))
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    path = _below(path, root)
+    return row._replace(image=path, id=given if row.id is None else row.id)
+
+
+def _below(path: str, root: Path) -> str:
+    """An absolute path as one below the root, if it is there."""
+    if not (path.startswith("/") or PureWindowsPath(path[:3]).drive):
+        return path
+    bases = (root, root.absolute(), root.resolve())
+    return next((Path(path).relative_to(base).as_posix() for base in bases if Path(path).is_relative_to(base)), path)
+
+
+def _folder(path: Path, folder: PathLike | None, root: PathLike | None) -> Path:
+    """The images' folder: `folder` beside the label file if it is there, else as it is; `root`; the file's own."""
+    if folder is not None and root is not None:
+        raise EvaluationError.about("folder", str(folder), "one of `folder` and `root`, not both")
+    if folder is not None:
+        beside = path.parent / folder
+        return beside if beside.is_dir() else Path(folder)
+    own = path if path.is_dir() else path.parent
+    return own if root is None else Path(root)
+
+
+def _found(manifest: Manifest) -> Manifest:
+    """The manifest with its images under the paths where they lie, if none lies where the file says.
+
+    Tried are paths without their first folders, one more at a time, and for names without a suffix the files that have
+    one. Only what gives each image a file of its own is taken.
+    """
+    images = list(dict.fromkeys(item.image for item in manifest.items))
+    if not manifest.root.is_dir() or _one_is_there(manifest.root, images):
+        return manifest
+    deepest = max(image.count("/") for image in images)
+    for drop in range(1, deepest + 1):
+        names = {image: image.split("/", drop)[-1] for image in images}
+        if len(set(names.values())) == len(images) and _one_is_there(manifest.root, names.values()):
+            return renamed(manifest, names)
+    if not any(PurePosixPath(image).suffix for image in images):
+        return renamed(manifest, _with_suffix(manifest.root, images))
+    return manifest
+
+
+def _one_is_there(root: Path, names: Iterable[str]) -> bool:
+    return any(os.path.isfile(f"{root}/{name}") for name in names)  # noqa: PTH113  # ten times as fast as Path
+
+
+def _with_suffix(root: Path, images: Sequence[str]) -> dict[str, str]:
+    """Files by the names without suffix that they go by; names of two files are left as they are."""
+    files: dict[str, list[str]] = {}
+    for below in dict.fromkeys(str(PurePosixPath(image).parent) for image in images):
+        for file in sorted((root / below).glob("*")) if (root / below).is_dir() else ():
+            name = file.relative_to(root).with_suffix("").as_posix()
+            files.setdefault(name, []).append(file.relative_to(root).as_posix())
+    return {image: files[image][0] for image in images if len(files.get(image, ())) == 1}

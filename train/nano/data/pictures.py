@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from qsit_metric.prompts import Describing, Fault
+
 from ...data.corruptions import CORRUPTIONS, corrupt
 from ...data.interpreting.vocabulary import Attribute, Knowledge, attributes, knowledge, read_words
 from .facts import Facts
@@ -82,6 +84,19 @@ def wordings() -> Wordings:
         read["praised"],
         {**knowledge(), **own},
     )
+
+
+def describing() -> Describing:
+    """What a small model is asked for a description, in the words that it was taught: every problem, and how strong."""
+    found: dict[str, Fault] = {}
+    for one in wordings().attributes.values():
+        words = [step.asked[0] for step in one.steps]
+        choices = tuple(word[:1].upper() + word[1:] for word in words)
+        for step, word in zip(one.steps, words, strict=True):
+            if step.problem and step.problem not in found:
+                asked = f"How is the {one.nouns[0]} of this image?"
+                found[step.problem] = Fault(step.problem, asked, choices, word, f"slightly {word}")
+    return Describing("What problem affects this image?", tuple(found.values()))
 
 
 @dataclass(frozen=True)
