@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from conftest import GOLDEN_NAMES, IMAGES
 from qsit_metric import QSiT, Server
 from qsit_metric.cli import app
-from qsit_metric.errors import CheckpointError
+from qsit_metric.errors import BackendError, CheckpointError
 from served.replies import record, shape
 from served_checkpoint import wide_checkpoint
 from vllm_server import RECORDED
@@ -137,4 +137,7 @@ def test_a_plain_server_with_a_key(folder, local, tmp_path, monkeypatch):
     monkeypatch.setenv("QSIT_SERVER_KEY", KEY)
     with running(folder, "--dtype", "float32", "--api-key", KEY, log=tmp_path / "log") as url:
         with pytest.raises(CheckpointError, match="qsit serve-template"):
+            QSiT(url)
+        monkeypatch.delenv("QSIT_SERVER_KEY")
+        with pytest.raises(BackendError, match="QSIT_SERVER_KEY"):
             QSiT(url)

@@ -144,11 +144,15 @@ class VllmServer:
             return _recorded("no such route")
         known = {("GET", "/v1/models"): self._models, ("GET", "/version"): self._version}
         known |= {("POST", "/tokenize"): self._tokenize, ("POST", CHAT): self._chat}
-        if self.scale_out:
-            known[("POST", EXACT)] = self._exact
+        known[("POST", EXACT)] = self._exact if self.scale_out else self._disabled
         if (seen.method, seen.path) in known:
             return known[(seen.method, seen.path)](seen)
-        return _recorded("no such method" if seen.path in (EXACT, CHAT) and self.scale_out else "no such route")
+        return _recorded("no such method" if seen.path in (EXACT, CHAT) else "no such route")
+
+    def _disabled(self, seen: Seen) -> tuple[int, Any]:
+        """Seen at a real server without `--enable-scale-out`, too."""
+        said = "Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out to enable them."
+        return 403, {"error": {"message": said, "type": "PermissionDeniedError", "param": None, "code": 403}}
 
     def _models(self, seen: Seen) -> tuple[int, Any]:
         status, reply = _recorded("models")

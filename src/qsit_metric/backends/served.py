@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..pixels import Picture
 
 _log = logging.getLogger("qsit_metric")
+_SWITCH = "--enable-scale-out"  # a server without it says so with a 403
 _PHOTO = (400, 600)  # height and width of the first picture that a server is tried with
 
 
@@ -295,7 +296,7 @@ class ServedBackend(Backend):
         try:
             self.link.post(path, {})
         except Refusal as refusal:
-            if refusal.status in (404, 405, 501):
+            if refusal.status in (404, 405, 501) or (refusal.status == 403 and _SWITCH in refusal.said):
                 return False
             if refusal.status not in (400, 422):
                 raise

@@ -147,7 +147,8 @@ class ModelOptions:
     def local(self) -> ModelOptions:
         """The same without what was said of a server."""
         said = ("checkpoint", "served_model", "server_key", "way", "concurrency", "timeout")
-        return replace(self, **{field.name: field.default for field in fields(self) if field.name in said})
+        unsaid: dict[str, Any] = {field.name: field.default for field in fields(self) if field.name in said}
+        return replace(self, **unsaid)
 
     def server(self) -> Server | None:
         """How a server is asked; None if the model is none and nothing was said of one."""
