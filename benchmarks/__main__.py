@@ -5,12 +5,14 @@ from __future__ import annotations
 import typer
 
 from benchmarks.commands import COMMANDS
+from qsit_metric.cli.command import Group
 
 
 def build() -> typer.Typer:
     """The command line."""
     app = typer.Typer(
         name="benchmarks",
+        cls=Group,
         help="Every table and figure of the paper, one command each. Start with `data`.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,

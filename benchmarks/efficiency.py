@@ -1,4 +1,4 @@
-"""Does this package do better than the authors' flow, by how much, and does it give the same?
+"""This package against the authors' flow: how much better, and whether it gives the same.
 
     python -m benchmarks.efficiency                                    # mini, bfloat16, CPU
     python -m benchmarks.efficiency --device cuda --dtype float16 --shape 7b
@@ -39,7 +39,7 @@ from benchmarks.cost.models import (
     stored_geometry,
 )
 from benchmarks.cost.report import RESULTS, Report, Row, compared, conditions, measured, timed
-from benchmarks.options import app_of
+from benchmarks.options import app_of, listed, sides
 from qsit_metric import console
 from qsit_metric.backends.llava_onevision import LlavaOnevisionBackend
 
@@ -84,7 +84,7 @@ class Bench:
 
     def pixels(self, size: str) -> list[Row]:
         """From a decoded picture to what the vision tower reads."""
-        image, authors, ours = photo(*wh(size)), Authors(), Ours()
+        image, authors, ours = photo(*sides(size)), Authors(), Ours()
         flows = {"authors": lambda: authors.pixels(image), "ours": lambda: ours.pixels(image)}
         repeats = self.settings.repeats * (1 if self.settings.shape == "tiny" else _PIXEL_REPEATS)
         rounds = interleaved(flows, repeats, torch.device("cpu"))
@@ -105,12 +105,12 @@ class Bench:
 
     def score(self, size: str) -> list[Row]:
         """One score."""
-        image, (authors, ours) = photo(*wh(size)), self._flows
+        image, (authors, ours) = photo(*sides(size)), self._flows
         return self._timed("score", size, {"authors": lambda: authors.score(image), "ours": lambda: ours.score(image)})
 
     def session(self, size: str) -> list[Row]:
         """A score and four questions of eight new tokens; ours with the picture opened once, and with two calls."""
-        image, (authors, ours) = photo(*wh(size)), self._flows
+        image, (authors, ours) = photo(*sides(size)), self._flows
         flows = {
             "authors": lambda: authors.session(image),
             "ours": lambda: ours.session(image),
@@ -122,7 +122,7 @@ class Bench:
         """Scores of JPEG files and of decoded pictures, ours in batches, and the share of the device's matrix peak."""
         s, (authors, ours) = self.settings, self._flows
         with tempfile.TemporaryDirectory() as folder:
-            paths = _jpegs(Path(folder), wh(size), max(s.images, 2 * max(s.batches)))
+            paths = _jpegs(Path(folder), sides(size), max(s.images, 2 * max(s.batches)))
             few = paths[: max(2, s.images // 4)]
             flows = {"authors": lambda: authors.files(few)}
             decoded = [Image.open(path).convert("RGB") for path in paths]
@@ -173,7 +173,7 @@ class Bench:
         return (BFLOAT16_TARGETS if quick else {}).get(kind, TARGETS.get(kind))
 
     def _of_peak(self, rows: list[Row], size: str) -> list[Row]:
-        image, (_, ours) = photo(*wh(size)), self._flows
+        image, (_, ours) = photo(*sides(size)), self._flows
         cost = tflop(lambda: ours.score(image))
         for row in rows:
             row.tflop, row.peak_tflops = cost, self._peak
@@ -186,7 +186,7 @@ def session_memory(flow: str, device: str, dtype: str, shape: str, size: str, th
     torch.set_num_threads(threads)
     given = SHAPES[shape], DTYPES[dtype], torch.device(device)
     runner = Authors(as_transformers(build_network(*given))) if flow == Authors.name else Ours(build_backend(*given))
-    found = memory_of(lambda: runner.session(photo(*wh(size))), torch.device(device), fresh=True)
+    found = memory_of(lambda: runner.session(photo(*sides(size))), torch.device(device), fresh=True)
     return found or (math.nan, math.nan)
 
 
@@ -230,12 +230,6 @@ def agree(row: Row, theirs: Result, ours: Result) -> None:
     row.same_tokens = math.fsum(a == b for a, b in pairs) / len(pairs) if pairs else None
 
 
-def wh(size: str) -> tuple[int, int]:
-    """'512x384' -> (512, 384), width first."""
-    width, _, height = size.partition("x")
-    return int(width), int(height)
-
-
 def _jpegs(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     paths = [folder / f"{number:04d}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
@@ -274,7 +268,7 @@ def main(
         torch.set_num_threads(threads)
     place = torch.device(device)
     if against is not None:
-        rival, named = Checkout(against, python), _listed(models)
+        rival, named = Checkout(against, python), listed(models)
         path = output or RESULTS / f"efficiency-against-{rival.name}-{place.type}-{dtype}.csv"
         report = Report(path, conditions(place, dtype, ", ".join(named)))
         for model in named:
@@ -285,10 +279,10 @@ def main(
         device=place,
         dtype=_one_of(dtype, DTYPES, "--dtype"),
         shape=_one_of(shape, SHAPES, "--shape"),
-        sizes=tuple(_size(text) for text in _listed(sizes)),
+        sizes=tuple(text for text in listed(sizes) if sides(text)),
         repeats=repeats,
-        kinds=tuple(_one_of(kind, KINDS, "--what") for kind in _listed(what)),
-        batches=tuple(int(text) for text in _listed(batches or _BATCHES.get(place.type, "1,2"))),
+        kinds=tuple(_one_of(kind, KINDS, "--what") for kind in listed(what)),
+        batches=tuple(int(text) for text in listed(batches or _BATCHES.get(place.type, "1,2"))),
         images=images or _IMAGES.get(place.type, 4),
     )
     path = output or RESULTS / f"efficiency-{place.type}-{shape}-{dtype}.csv"
@@ -303,23 +297,10 @@ def run(settings: Settings, report: Report) -> None:
     report.show()
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _one_of(value: str, known: Collection[str], option: str) -> str:
     if value not in known:
         raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
     return value
-
-
-def _size(text: str) -> str:
-    try:
-        if min(wh(text)) > 0:
-            return text
-    except ValueError:
-        pass
-    raise typer.BadParameter(f"{text!r} is no size such as 512x384", param_hint="--sizes")
 
 
 if __name__ == "__main__":

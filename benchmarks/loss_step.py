@@ -35,7 +35,7 @@ from benchmarks.cost.models import (
     stored_geometry,
 )
 from benchmarks.cost.report import RESULTS, Conditions, busy_note, conditions, csv_text
-from benchmarks.options import app_of
+from benchmarks.options import app_of, listed, sides
 from benchmarks.output import FILES
 from qsit_metric import QSiT, QSiTLoss, console
 from qsit_metric.backends.checkpoint import load_geometry, load_tokenizer
@@ -101,7 +101,7 @@ def step_memory(model: str, device: str, dtype: str, option: str, size: str, thr
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     metric = load(model, torch.device(device), dtype)
     stepper(metric, option, _SMALL, _SMALL)()
-    found = memory_of(stepper(metric, option, *_wh(size)), metric.device)
+    found = memory_of(stepper(metric, option, *sides(size, "--size")), metric.device)
     return None if found is None else found.peak - found.before
 
 
@@ -160,8 +160,8 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device)
-    lines = [line for model in _listed(compute) for line in computed(model, _computed_dtype(model), size)]
-    for model in _listed(measure):
+    lines = [line for model in listed(compute) for line in computed(model, _computed_dtype(model), size)]
+    for model in listed(measure):
         lines += measured(model, place, dtype, size, repeats)
     made = conditions(place, dtype, measure)
     name = "loss-step" if place.type == "cpu" else f"loss-step-{place.type}"
@@ -172,7 +172,7 @@ def main(
 
 def measured(model: str, device: torch.device, dtype: str, size: str, repeats: int) -> list[Line]:
     """Real steps: every option once unmeasured, then in turns."""
-    width, height = _wh(size)
+    width, height = sides(size, "--size")
     threads, names = torch.get_num_threads(), (ALONE, *OPTIONS)
     place = "benchmarks.loss_step:step_memory"
     peaks = {name: in_child(place, model, str(device), dtype, name, size, threads, more=_MEMORY) for name in names}
@@ -187,7 +187,7 @@ def measured(model: str, device: torch.device, dtype: str, size: str, repeats: i
 
 def computed(model: str, dtype: str, size: str) -> list[Line]:
     """Counts for a shape."""
-    width, height = _wh(size)
+    width, height = sides(size, "--size")
     backend, prompt = shaped(model, dtype)
     lines = []
     for name, options in OPTIONS.items():
@@ -260,17 +260,6 @@ def _number(value: float | None) -> str:
 def _computed_dtype(model: str) -> str:
     """Models that need a GPU run in half precision; the small one as it is measured on a CPU."""
     return "float16" if model in SHAPES else "float32"
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _wh(size: str) -> tuple[int, int]:
-    width, _, height = size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise typer.BadParameter(f"{size!r} is no size such as 512x512", param_hint="--size")
-    return int(width), int(height)
 
 
 if __name__ == "__main__":

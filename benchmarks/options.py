@@ -139,6 +139,32 @@ class JudgeOptions:
         return EndpointJudge(self.judge_url, self.judge, self.judge_key_env, self.judge_timeout)
 
 
+def listed(text: str) -> list[str]:
+    """The parts of a text with commas.
+
+    Example:
+        >>> listed("a, b,")
+        ['a', 'b']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def sides(size: str, option: str = "--sizes") -> tuple[int, int]:
+    """Width and height of a picture, as an option says them.
+
+    Raises:
+        BadParameter: It is no size.
+
+    Example:
+        >>> sides("512x384")
+        (512, 384)
+    """
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise typer.BadParameter(f"{size!r} is no size such as 512x384", param_hint=option)
+    return int(width), int(height)
+
+
 def app_of(main: Callable[..., None]) -> typer.Typer:
     """A typer app whose only command shows errors as the package's own commands do.
 

@@ -1,4 +1,4 @@
-"""Does the quality map find the quadrant that was degraded?
+"""Measurement of whether the quality map finds the quadrant that was degraded.
 
     python -m benchmarks.quadrants MODEL [--photos FOLDER] -o OUT
     python -m benchmarks.quadrants MODEL --figure docs/images/map.png

@@ -1,4 +1,4 @@
-"""How long does a whole process take from the command to its end? This checkout against another one, in turn.
+"""Time of whole processes, from the command to the end: this checkout against another one, in turn.
 
     python -m benchmarks.startup --against ../other
 

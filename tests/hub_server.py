@@ -49,6 +49,7 @@ class Faults:
 
     cut: dict[str, int] = field(default_factory=dict)
     always_cut: dict[str, int] = field(default_factory=dict)
+    stuck: dict[str, int] = field(default_factory=dict)  # nothing behind so many bytes of the file is ever sent
     short: dict[str, int] = field(default_factory=dict)
     altered: dict[str, bytes] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)  # listed, but answered with 404
@@ -236,6 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         cut = None
         if self.command == "GET":
             cut = faults.always_cut.get(name, faults.cut.pop(name, None))
+            cut = max(0, faults.stuck[name] - start) if name in faults.stuck else cut
         self._send(status, data[start:], headers | {"Accept-Ranges": "bytes"}, cut=cut)
 
     def _refuse(self, status: int, code: str = "", message: str = "", **headers: str) -> None:

@@ -22,7 +22,7 @@ from benchmarks.canvas import COLOURS, colour, new_figure, png, save_png
 from benchmarks.paper import CONCERNS, SETS, TYPES, radar_rows, under
 from qsit_metric.evaluation import EvaluationError, UndefinedError, plcc
 from qsit_metric.evaluation.correlations import logistic_curve
-from train.sweep.curve import Point, fit_curve
+from train.sweep.fit import Point, fit_curve
 
 
 def scores(n=40, name="KonIQ"):

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,9 @@ from typer.testing import CliRunner
 
 from conftest import GOLDEN, IMAGES
 from hub_server import HubServer
-from qsit_metric import QSiT, Score, __version__, console
-from qsit_metric.cli import app, doctor, inputs, models, options, score, scores
-from qsit_metric.errors import BackendError, InputError
+from qsit_metric import Answer, QSiT, Score, __version__, console
+from qsit_metric.cli import answers, app, doctor, inputs, models, options, score, scores
+from qsit_metric.errors import BackendError, ImageError, InputError
 from qsit_metric.files import Stamp
 from qsit_metric.hub.cache import Stored, on_disk
 
@@ -68,6 +69,21 @@ def loaded(tied, monkeypatch):
     """The model is loaded once for all tests that are not about loading."""
     monkeypatch.setattr(options.ModelOptions, "load", lambda self: tied)
     return tied
+
+
+@pytest.fixture
+def quick(loaded, monkeypatch):
+    """A score for each content, without a model; missing files fail. For tests of what is done with scores."""
+
+    def found(path):
+        try:
+            share = zlib.crc32(Path(path).read_bytes()) % 1000 / 1000
+        except OSError:
+            return ImageError.about("image", path, "an existing file")
+        return Score(1 + 4 * share, dict(zip(LEVELS, (1 - share, 0.0, 0.0, 0.0, share), strict=True)))
+
+    monkeypatch.setattr(QSiT, "score_iter", lambda self, images, **_: map(found, images))
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +152,9 @@ def test_every_command_that_loads_a_model_has_the_same_options():
         (["-m", TIED, "--recipe", "trian", "x.png"], "Did you mean 'train'?"),
         (["-m", TIED, "--backend", "lava", "x.png"], "`backend`: got 'lava', expected one of "),
         (["x.png", "--json", "--format", "csv"], "`--format`: got 'csv', expected nothing else together with --json"),
-        (["x.png", "--sort", "score"], "`--sort`: got 'score', expected a table to sort. Add --format table."),
+        (["x.png", "--worst", "3", "--best", "2"], "`--best`: got 2, expected nothing else together with --worst."),
+        (["x.png", "--overwrite"], "`--overwrite`: got True, expected a file to begin anew. Add --output."),
+        (["x.png", "--null"], "`--null`: got 'x.png', expected a list on stdin. Write - among the paths."),
         (["x.png", "-o", "x.txt"], "`--output`: got 'x.txt', expected a name that ends in .csv or .jsonl."),
         (["x.png", "-o", "no/such/x.csv"], "expected a file in a folder that exists. Make the folder 'no/such' first."),
         (["no-such-*.png"], "`PATHS`: got 'no-such-*.png', expected at least one picture."),
@@ -251,6 +269,112 @@ def test_the_table_is_for_people(pictures, loaded):
         assert line.split()[1:] == [f"{scores[path]:.2f}", scores[path].level, bars]
     assert lines[-1].startswith(f"3 pictures scored: mean {sum(scores.values()) / 3:.2f}, min ")
     assert f"max {scores[order[0]]:.2f} ({order[0]})" in lines[-1]
+
+
+SHOWN = {
+    "csv": lambda text: [row["path"] for row in rows(text)],
+    "jsonl": lambda text: [json.loads(line)["path"] for line in text.splitlines()],
+    "table": lambda text: [line.split()[0] for line in text.splitlines()[2:-1]],
+}
+
+
+@pytest.mark.parametrize("form", SHOWN)
+def test_the_order_and_the_ends_are_for_every_format(tmp_path, quick, form):
+    pictures = make_pictures(tmp_path, 5)[::-1]
+    worst_first = sorted(pictures, key=quick)
+
+    def shown(*arguments):
+        return SHOWN[form](qsit("score", "-m", TIED, *pictures, "--format", form, *arguments).stdout)
+
+    assert shown("--worst", 2) == worst_first[:2]
+    assert shown("--best", 2) == worst_first[:2:-1]
+    assert shown("--sort", "score") == worst_first[::-1]
+    assert shown("--sort", "score", "--reverse") == worst_first
+    assert shown("--sort", "path") == sorted(pictures)
+    assert shown("--reverse") == pictures[::-1]
+    assert shown("--worst", 3, "--sort", "path") == sorted(worst_first[:3])
+    assert shown("--worst", 99) == worst_first
+
+
+def test_a_file_keeps_its_order_and_may_be_shown_in_another(tmp_path, quick):
+    pictures, output = make_pictures(tmp_path / "in", 4), tmp_path / "out.csv"
+    worst_first = sorted(pictures, key=quick)
+    result = qsit("score", "-m", TIED, *pictures, "-o", output, "--worst", 2)
+    assert SHOWN["csv"](result.stdout) == worst_first[:2]
+    assert SHOWN["csv"](output.read_text()) == pictures
+    table = qsit("score", "-m", TIED, *pictures, "-o", output, "--best", 1, "--format", "table").stdout
+    assert SHOWN["table"](table) == worst_first[-1:]
+    assert table.splitlines()[-1].startswith("4 pictures scored: mean ")
+    assert table.splitlines()[-1].endswith("; 1 of them shown")
+
+
+def test_what_is_no_number_is_the_worst():
+    records = [scores.Record(name, value, 0.0, "", {}) for name, value in (("a", 3.0), ("b", float("nan")), ("c", 1.0))]
+    assert [one.path for one in score.Order.of(2, None).of_all(records)] == ["b", "c"]
+    assert [one.path for one in score.Order("score").of_all(records)] == ["a", "c", "b"]
+
+
+def test_a_file_may_be_begun_anew(tmp_path, quick):
+    pictures, output = make_pictures(tmp_path / "in", 2), tmp_path / "out.csv"
+    output.write_text("path,score\nnot,ours\n")
+    assert "a .csv file that `qsit score` wrote" in qsit("score", "-m", TIED, pictures[0], "-o", output, code=2).stderr
+    assert output.read_text() == "path,score\nnot,ours\n"
+    for chosen in (pictures, pictures[1:]):
+        result = qsit("score", "-m", TIED, *chosen, "-o", output, "--overwrite")
+        assert f"{len(chosen)} added, 0 were there already" in result.stderr
+        assert SHOWN["csv"](output.read_text()) == chosen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
+def test_names_that_are_no_text_leave_the_csv_readable(tmp_path, quick):
+    first = make_pictures(tmp_path / "in", 1)[0]
+    odd, alike = (os.fsencode(tmp_path / "in") + name for name in (b"/caf\xe9.png", b"/caf\\udce9.png"))
+    Path(first).rename(os.fsdecode(odd))
+    Path(os.fsdecode(alike)).write_bytes(Path(os.fsdecode(odd)).read_bytes())
+    output = tmp_path / "out.csv"
+    shown = qsit("score", "-m", TIED, tmp_path / "in").stdout_bytes.decode("utf-8")
+    assert [row["path"].rpartition("/")[2] for row in rows(shown)] == ["caf\\u005cudce9.png", "caf\\udce9.png"]
+    for counts in ("2 added, 0 were there already", "0 added, 2 were there already"):
+        assert counts in qsit("score", "-m", TIED, tmp_path / "in", "-o", output).stderr
+    assert len(rows(output.read_bytes().decode("utf-8"))) == 2
+    assert [os.fsencode(path) for path in scores.ScoreFile(output).done] == sorted([odd, alike])
+
+
+# ---- outputs that are lost
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device that is always full")
+def test_a_stdout_that_takes_nothing_is_one_line_and_the_file_is_kept(pictures, tmp_path, monkeypatch, capsys, quick):
+    for form, kept in (("csv", 0), ("table", 3)):
+        output = tmp_path / f"{form}.csv"
+        with monkeypatch.context() as patch, FULL.open("w", encoding="utf-8") as full:
+            patch.setattr(sys, "stdout", full)
+            code = app(["score", "-m", TIED, *pictures, "-o", str(output), "--format", form], standalone_mode=False)
+        assert code == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said[-1].startswith(
+            "error: `stdout`: got <No space left on device>, expected a place that takes what is"
+        )
+        assert len(scores.ScoreFile(output).done) == kept
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device that is always full")
+@pytest.mark.parametrize("command", ["models", "models --json", "--help", "--version", "score --help"])
+def test_help_and_lists_that_are_lost_are_one_line_too(command, monkeypatch, capsys):
+    with monkeypatch.context() as patch, FULL.open("w", encoding="utf-8") as full:
+        patch.setattr(sys, "stdout", full)
+        assert app(command.split(), standalone_mode=False) == 2
+    assert capsys.readouterr().err.count("error: `stdout`: got <No space left on device>") == 1
+
+
+def test_a_stdout_that_was_closed_before_is_said():
+    command = [sys.executable, "-c", "from qsit_metric.cli import main; main()", "models"]
+    closing = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(closing, capture_output=True, text=True, check=False, env=child_environment())
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: `stdout`: got <Bad file descriptor>")
 
 
 def test_options_of_the_model_arrive(pictures):
@@ -446,6 +570,37 @@ def test_a_list_on_stdin(pictures, loaded):
     assert [row["path"] for row in rows(result.stdout)] == pictures
 
 
+NAMES = ("a.jpg", "sub/ü [1].png", "日本.png")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_lists_in_the_encodings_that_are_about(encoding, end):
+    for last in ("", end):
+        assert [name for name in inputs._names((end.join(NAMES) + last).encode(encoding), null=False) if name] == [
+            *NAMES
+        ]
+    mark = "\ufeff" if encoding[-3:] in ("-le", "-be") else ""
+    assert inputs._names((mark + end.join(NAMES)).encode(encoding), null=False) == [*NAMES]
+
+
+def test_a_list_of_names_that_end_in_nul(pictures, quick, tmp_path):
+    odd = tmp_path / "two\nlines.png"
+    odd.write_bytes(Path(pictures[0]).read_bytes())
+    text = "\0".join([pictures[1], str(odd), ""])
+    result = qsit("score", "-m", TIED, "-0", "-", input=text)
+    assert [row["path"] for row in rows(result.stdout)] == [pictures[1], str(odd)]
+    assert "--null takes names that end in NUL" in qsit("score", "-m", TIED, "-", input=text, code=2).stderr
+    cut = "a.png\nb.png".encode("utf-16")[:-1]
+    assert "it is no whole UTF-16-LE" in qsit("score", "-m", TIED, "-", input=cut, code=2).stderr
+
+
+def test_what_is_too_long_for_a_name_is_a_picture_that_is_not_there(pictures, quick):
+    result = qsit("score", "-m", TIED, pictures[0], "x" * 300, code=1)
+    assert len(rows(result.stdout)) == 1
+    assert result.stderr.startswith("failed: xxxx")
+
+
 # ---- ask and describe
 
 
@@ -495,6 +650,113 @@ def test_describe_goes_on_after_a_failure(pictures, loaded):
     assert "failed: nope.png: expected an existing file" in result.stderr
     text = qsit(*arguments, code=1).stdout
     assert text.splitlines()[0::2] == pictures[:2]
+
+
+def test_what_exists_is_a_picture_and_all_else_a_question(tree):
+    questions = [
+        "Is it sharp?",
+        "a/b",
+        "What about *?",
+        "Which of both, a.jpg or b.jpg?",
+        "Describe",
+        "清晰吗",
+        "x" * 300,
+    ]
+    given = ["tree", "Is it sharp?", "tree/*.jpg", "http://x/y", "-", "What about *?", "tree/f[1].png", *questions[3:]]
+    assert inputs.sorted_out(given) == (
+        ["tree", "tree/*.jpg", "http://x/y", "-", "tree/f[1].png"], [one for one in questions if one != "a/b"]
+    )  # fmt: skip
+    for name in ("b.jpg", "my photo.HEIC", "tree/nope", "tree/*.bmp", "x.dng"):
+        with pytest.raises(InputError, match="an existing file, folder or pattern, or a question"):
+            inputs.sorted_out([name])
+
+
+@pytest.fixture
+def talking(loaded, monkeypatch):
+    """Answers without a model: what was asked, and of which picture."""
+    asked = []
+
+    def ask(self, path, questions, **kwargs):
+        asked.extend((Path(path).name, one) for one in questions)
+        if not Path(path).read_bytes().startswith(b"\x89PNG"):
+            raise ImageError.about("image", path, "a picture")
+        chosen = {"choice": kwargs["choices"][0], "probs": {"a": 0.75, "b": 0.25}} if kwargs.get("choices") else {}
+        return [Answer(f"{one} of {Path(path).stem}, {len(Path(path).read_bytes())}", **chosen) for one in questions]
+
+    monkeypatch.setattr(QSiT, "ask", ask)
+    monkeypatch.setattr(QSiT, "describe", lambda self, path, **kwargs: ask(self, path, ["described"])[0])
+    return asked
+
+
+def test_many_pictures_and_many_questions(pictures, talking):
+    folder = Path(pictures[0]).parent
+    arguments = ["ask", folder, "Sharp?", "-q", "b.jpg", f"{folder}/*.png"]
+    lines = qsit(*arguments).stdout.splitlines()
+    assert lines[0::5] == pictures
+    assert [line.split(",")[0] for line in lines[1:5]] == ["Sharp?", "Sharp? of 000", "b.jpg", "b.jpg of 000"]
+    found = [json.loads(line) for line in qsit(*arguments, "--json").stdout.splitlines()]
+    assert [(one["path"], [said["question"] for said in one["answers"]]) for one in found] == [
+        (path, ["Sharp?", "b.jpg"]) for path in pictures
+    ]
+    for form, read in (("csv", rows), ("jsonl", lambda text: list(map(json.loads, text.splitlines())))):
+        flat = read(qsit(*arguments, "--format", form).stdout)
+        assert [(one["path"], one["question"]) for one in flat] == [
+            (p, q) for p in pictures for q in ("Sharp?", "b.jpg")
+        ]
+        assert flat[0]["answer"].startswith("Sharp? of 000")
+    assert "question" in qsit(*arguments, "--format", "table").stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_answers_are_kept_and_a_later_run_goes_on(tmp_path, pictures, talking, suffix):
+    output = tmp_path / f"answers{suffix}"
+
+    def counts(*arguments, code=0):
+        talking.clear()
+        return qsit(*arguments, "-o", output, code=code).stderr.splitlines()[-1].split(": ")[1]
+
+    ask = ["ask", *pictures[:2], "Sharp?"]
+    assert counts(*ask) == "2 added, 0 were there already"
+    assert counts("ask", *pictures, "Sharp?", "Noisy?") == "4 added, 2 were there already"
+    assert talking == [("000.png", "Noisy?"), ("001.png", "Noisy?"), ("002.png", "Sharp?"), ("002.png", "Noisy?")]
+    assert counts(*ask, "--choice", "a", "--choice", "b") == "2 added, 0 were there already"
+    assert counts("describe", *pictures) == "3 added, 0 were there already"
+    held = [line.record for line in answers.FORMATS[suffix[1:]]().read(output.read_bytes())]
+    assert [(Path(one.path).stem, one.question) for one in held[:2]] == [("000", "Sharp?"), ("001", "Sharp?")]
+    assert (held[6].choice, held[6].probs, held[6].asked.choices) == ("a", {"a": 0.75, "b": 0.25}, ("a", "b"))
+    Path(pictures[0]).write_bytes(Path(pictures[0]).read_bytes() + b"\0")
+    assert counts(*ask) == "1 added, 1 were there already"
+    assert counts(*ask) == "0 added, 2 were there already"
+    assert counts(*ask, "--overwrite") == "2 added, 0 were there already"
+    content = output.read_bytes().replace(b"float32", b"float16")
+    output.write_bytes(content)
+    assert (
+        "a file with answers made as now (dtype float32), but it has dtype float16"
+        in qsit(*ask, "-o", output, code=2).stderr
+    )
+    assert output.read_bytes() == content
+
+
+def test_a_stopped_or_failing_run_keeps_its_answers(tmp_path, pictures, talking, monkeypatch):
+    output, broken = tmp_path / "a.jsonl", tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    result = qsit("ask", pictures[0], broken, pictures[1], "Sharp?", "-o", output, code=1)
+    assert result.stderr.startswith(f"failed: {broken}: expected a picture")
+    assert "2 added, 0 were there already" in result.stderr
+    ask = QSiT.ask
+
+    def stopped(self, path, *rest, **kwargs):
+        if len(talking) > 4:
+            raise KeyboardInterrupt
+        return ask(self, path, *rest, **kwargs)
+
+    talking[:] = [None] * 4
+    with monkeypatch.context() as patch:
+        patch.setattr(QSiT, "ask", stopped)
+        result = qsit("ask", *pictures, "Noisy?", "-o", output, code=130)
+    assert "1 added, 0 were there already" in result.stderr
+    assert "Interrupted. Run the same command again to go on." in result.stderr
+    assert "2 added, 1 were there already" in qsit("ask", *pictures, "Noisy?", "-o", output).stderr
 
 
 # ---- models and download

@@ -7,6 +7,7 @@ imported, so each story runs in a fresh process (`Child`) with an HF_HOME of its
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -433,6 +434,7 @@ def test_shards(tmp_path, server, start):
             {WEIGHTS: None, "pytorch_model.bin": b"x"},
             r"only pickled weights are there \(pytorch_model.bin\).*can run code",
         ),
+        ({WEIGHTS: None, "adapter_config.json": b"{}"}, r"expected a checkpoint; owner/tiny is an adapter\. Merge it"),
         ({"config.json": None, "tokenizer.json": None}, r"config.json is missing; tokenizer.json \(or vocab.json"),
     ],
 )
@@ -486,6 +488,39 @@ def test_a_cut_connection_is_resumed(server, start, tiny):
     assert (start().resolve("owner/tiny").folder / WEIGHTS).read_bytes() == (tiny / WEIGHTS).read_bytes()
     ranges = [request.range for request in server.requests if request.method == "GET" and WEIGHTS in request.path]
     assert ranges[-1] == f"bytes={10 << 20}-"
+
+
+def test_the_next_call_goes_on_with_what_came(server, start, tiny):
+    """Also in a new process, and although the Hub client itself (1.0 and later) begins such a file again."""
+    write_whole(tiny, size=12 << 20)
+    server.publish("owner/tiny", tiny)
+    server.faults.stuck[WEIGHTS] = 11 << 20
+    child = start()
+    with pytest.raises(HubError, match=r"the transfer broke off .*Call again: what has arrived is kept"):
+        child.resolve("owner/tiny")
+    assert [path.stat().st_size for path in store_of(child).glob("blobs/*.part")] == [10 << 20]
+    server.faults.stuck.clear()
+    server.forget()
+    again = start()
+    assert (again.resolve("owner/tiny").folder / WEIGHTS).read_bytes() == (tiny / WEIGHTS).read_bytes()
+    ranges = [request.range for request in server.requests if request.method == "GET" and WEIGHTS in request.path]
+    assert ranges == [f"bytes={10 << 20}-"] * len(ranges) != []
+    assert "going on with model.safetensors behind the first 10.5 MB" in again.warnings
+    assert not list(store_of(child).glob("blobs/*.part"))
+
+
+def test_a_part_that_is_damaged_does_not_stay(server, start, tiny):
+    write_whole(tiny, size=12 << 20)
+    server.publish("owner/tiny", tiny)
+    child = start()
+    digest = hashlib.sha256((tiny / WEIGHTS).read_bytes()).hexdigest()
+    part = store_of(child) / "blobs" / f"{digest}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"\xff" * (11 << 20))
+    with pytest.raises(HubError, match=r"lost or altered: model.safetensors"):
+        child.resolve("owner/tiny")
+    part.write_bytes(b"\xff" * (13 << 20))  # more than there is
+    assert (child.resolve("owner/tiny").folder / WEIGHTS).read_bytes() == (tiny / WEIGHTS).read_bytes()
 
 
 def test_a_connection_that_is_always_cut(server, start, tiny):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import safetensors, write_json, write_sharded, write_whole
+from qsit_metric import QSiT
 from qsit_metric.errors import CheckpointError
 from qsit_metric.hub import check, fingerprint
 
@@ -314,3 +315,15 @@ def test_a_fingerprint_tells_checkpoints_apart(tmp_path):
     content[1000:] = bytes(byte ^ 1 for byte in content[1000:])  # as training does: everywhere
     weights.write_bytes(bytes(content))
     assert fingerprint(tmp_path / "tied") != first
+
+
+def test_an_adapter_is_named_with_the_step_to_merge_it(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base", "peft_type": "LORA"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        CheckpointError, match=r"a checkpoint, not an adapter of owner/base\. Merge it .*merge_and_unload"
+    ):
+        QSiT(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"not an adapter\. Merge it"):
+        QSiT(tmp_path)

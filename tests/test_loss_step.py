@@ -79,5 +79,5 @@ def test_a_step_is_a_training_step(metric):
 
 
 def test_a_size_that_is_none():
-    with pytest.raises(Exception, match="'512' is no size such as 512x512"):
+    with pytest.raises(Exception, match="'512' is no size such as 512x384"):
         loss_step.computed("q-sit-nano", "float32", "512")

@@ -27,7 +27,7 @@ from qsit_metric.prompts import TRAIN
 from train import export as exporting
 from train import model
 from train.card import card, metadata, public
-from train.commands.export import export_command
+from train.commands.run import export_command
 from train.errors import RunError
 from train.export import check_target, checkpoint_of, export, push
 from train.model import JointModel, load_parts
@@ -229,7 +229,7 @@ def test_a_failure_leaves_what_was_there(run, tmp_path, monkeypatch):
 
 
 def test_an_export_that_does_not_work_is_taken_back(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting.Parts, "save", lambda self, folder: folder.mkdir())
+    monkeypatch.setattr(exporting.Parts, "save", lambda self, folder: folder.mkdir(exist_ok=True))
     with pytest.raises(RunError, match=r"it cannot be used: .*config.json.* The export was taken back"):
         export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The regression of Algorithm 1 (train/sweep/curve.py)."""
+"""The regression of Algorithm 1 (train/sweep/fit.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsit_metric.errors import InputError
-from train.sweep.curve import Fit, Point, fit_curve
+from train.sweep.fit import Fit, Point, fit_curve
 
 GRID = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]  # Sec. IV-B
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import GOLDEN
 from qsit_metric.backends.training import empty
-from train.commands.memory import memory_command
+from train.commands.run import memory_command
 from train.errors import RecipeError, RunError
 from train.memory import (
     PHASES,

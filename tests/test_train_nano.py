@@ -43,10 +43,9 @@ from train.nano.effort import (
     plan_run,
 )
 from train.nano.scratch import count_parameters
-from train.nano.stages import Stages, in_processes
-from train.nano.takeover import BEFORE, MODEL, take_over, taken
+from train.nano.stages import BEFORE, MODEL, Stages, in_processes, take_over, taken
+from train.nano.tower import KINDS, Windows, target
 from train.nano.trials import scaled, shows, trials
-from train.nano.windows import KINDS, Windows, target
 from train.prepared import Prepared, cut_pictures
 
 
@@ -283,7 +282,7 @@ def test_every_run_has_rows_for_its_steps() -> None:
         assert (effort.onward is not None) == onward
         # A model that is taught on takes steps twice as large.
         assert 2 * device.batch <= sum(effort.onward) if effort.onward else device.batch <= effort.epoch_rows
-        assert sum(effort.onward or (0,)) <= sum(asdict(effort.amounts).values())
+        assert sum(effort.onward or (0,)) <= sum(count or 0 for count in asdict(effort.amounts).values())
 
 
 def test_efforts_can_be_written_down() -> None:

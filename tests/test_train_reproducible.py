@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +21,8 @@ from train.data.scoring import Scale, hold_out, scoring_row
 from train.data.sources import take
 from train.mixture import Sizes
 from train.nano.data.dataset import Amounts, make_picture, rows_of
-from train.nano.data.facts import Facts
 from train.nano.data.kadid import DISTORTIONS, distort
-from train.nano.data.pictures import MadePicture, Tone, draw_degradation, draw_degradations
-from train.nano.tiny.data import Amounts as TinyAmounts
-from train.nano.tiny.data import make_data
-from train.nano.tiny.pictures import DEGRADATIONS, as_image, degrade, draw
+from train.nano.data.pictures import Facts, MadePicture, Tone, draw_degradation, draw_degradations
 from train.sweep import plan_step1, plan_step2
 
 
@@ -68,6 +63,10 @@ def test_rows_of_the_embedded_model() -> None:
 def test_pictures_of_the_embedded_model() -> None:
     for (name, number), expected in PICTURES.items():
         shot, image = make_picture(name, number, seed=3)
+        assert image.size == expected[0]
+        assert regions(image) == pytest.approx(expected[1], abs=2), (name, number, shot.name)
+    for (name, number), expected in SMALL_PICTURES.items():
+        shot, image = make_picture(name, number, seed=7, small=True)
         assert image.size == expected[0]
         assert regions(image) == pytest.approx(expected[1], abs=2), (name, number, shot.name)
 
@@ -117,14 +116,6 @@ def test_samples_splits_and_plans() -> None:
     assert [plan.digest[:16] for plan in plans] == PLANS
 
 
-def test_the_tiny_data(tmp_path: Path) -> None:
-    data, base = make_data(tmp_path, TinyAmounts(64, 60, 60, 40, 40), seed=3)
-    assert [one.digest[:16] for one in (data, base)] == TINY
-    rng = np.random.default_rng(3)
-    for kind in DEGRADATIONS:
-        assert regions(as_image(degrade(draw(rng).pixels, kind, 0.5, rng))) == pytest.approx(DRAWN[kind], abs=2)
-
-
 ROWS = {
     'd1': 'ae6cff89c7e2967b',
     'd2': '5c69d2f4d235a944',
@@ -144,6 +135,14 @@ PICTURES = {
     ('scoring', 1): ((400, 400), [232, 248, 210, 231, 247, 209, 231, 248, 210, 231, 247, 209, 229, 246, 208, 231, 247, 209, 230, 247, 209, 231, 248, 210, 229, 246, 208]),
     ('scoring', 3): ((360, 480), [83, 37, 91, 114, 61, 138, 131, 80, 162, 109, 57, 129, 130, 77, 162, 135, 99, 157, 129, 74, 160, 140, 100, 166, 136, 117, 147]),
     ('questions', 2): ((448, 300), [147, 127, 138, 146, 126, 137, 148, 128, 139, 153, 132, 143, 151, 131, 142, 150, 130, 141, 151, 131, 142, 153, 133, 143, 149, 129, 140]),
+}  # fmt: skip
+SMALL_PICTURES = {
+    ('d1', 0): ((96, 64), [88, 104, 85, 65, 96, 119, 89, 111, 87, 89, 109, 86, 90, 112, 90, 91, 116, 89, 90, 113, 88, 91, 117, 89, 92, 121, 92]),
+    ('d1', 3): ((96, 72), [128, 116, 80, 129, 117, 56, 119, 106, 55, 125, 111, 61, 119, 112, 36, 114, 100, 30, 158, 155, 147, 139, 136, 109, 104, 94, 62]),
+    ('d2', 5): ((72, 96), [155, 80, 21, 61, 48, 38, 63, 18, 37, 86, 66, 68, 62, 44, 49, 146, 69, 83, 154, 144, 158, 151, 171, 185, 198, 139, 82]),
+    ('d3', 2): ((96, 96), [124, 156, 222, 79, 122, 214, 125, 157, 223, 117, 134, 145, 106, 130, 141, 112, 135, 129, 90, 76, 34, 116, 101, 71, 104, 85, 40]),
+    ('scoring', 1): ((96, 96), [94, 67, 69, 79, 55, 97, 123, 99, 109, 104, 60, 54, 117, 75, 75, 128, 85, 94, 127, 80, 101, 79, 59, 111, 90, 67, 137]),
+    ('questions', 2): ((64, 96), [117, 106, 115, 126, 114, 121, 130, 119, 126, 109, 100, 109, 119, 108, 116, 122, 112, 120, 94, 84, 95, 101, 90, 100, 97, 86, 97]),
 }  # fmt: skip
 DISTORTED = {
     'gaussian_blur': 1.69,
@@ -194,11 +193,3 @@ TAKEN = [110, 492, 668, 870, 960]
 HELD_OUT = "2f817ed0e25699c5"
 BALANCED = "27eae44e0ac2072b"
 PLANS = ["4b837b4049e0b0d1", "32268c71caa76643"]
-TINY = ["d99d4b28052e7768", "48a65254591c57b0"]
-DRAWN = {
-    'blur': [105, 160, 108, 92, 141, 104, 91, 136, 113, 98, 150, 106, 85, 132, 103, 57, 137, 77, 96, 145, 110, 91, 135, 114, 79, 117, 111],
-    'noise': [83, 148, 168, 104, 168, 186, 124, 98, 109, 92, 150, 174, 83, 141, 165, 87, 122, 144, 72, 126, 152, 96, 147, 175, 138, 93, 106],
-    'blocks': [113, 84, 106, 78, 66, 73, 111, 99, 103, 128, 99, 121, 79, 67, 74, 119, 107, 111, 110, 81, 103, 99, 87, 94, 110, 98, 102],
-    'fade': [158, 149, 150, 165, 128, 140, 132, 145, 158, 113, 146, 137, 140, 151, 152, 153, 159, 157, 127, 120, 144, 130, 131, 153, 142, 113, 170],
-    'darken': [90, 69, 67, 88, 68, 66, 89, 69, 67, 99, 78, 76, 88, 68, 66, 96, 75, 73, 85, 64, 63, 85, 65, 63, 88, 67, 65],
-}  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from qsit_metric.prompts import multiple_choice
 from train.data.rows import Row
 from train.nano.data.dataset import make_picture
-from train.nano.data.feedback import feedback
+from train.nano.data.texts import feedback
 
 ASKED = multiple_choice("Is it sharp?", ("Yes", "No"))
 
@@ -38,7 +38,7 @@ def test_half_of_the_made_choices_are_asked_as_the_metric_asks() -> None:
     from train.data.interpreting import build
     from train.data.interpreting.build import INSTRUCTION
     from train.nano.data.dataset import _bare
-    from train.nano.data.feedback import WRITER
+    from train.nano.data.texts import WRITER
 
     rng = np.random.default_rng(0)
     said = [feedback(make_picture("d2", number, seed=4)[0], rng) for number in range(6)] * 20

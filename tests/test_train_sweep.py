@@ -36,7 +36,7 @@ from train.sweep import (
     read_result,
     run_spec,
 )
-from train.sweep.figure import SIZE
+from train.sweep.fit import SIZE
 from train.sweep.plan import published
 from train.sweep.runs import RESULT_FILE
 

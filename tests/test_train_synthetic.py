@@ -24,8 +24,6 @@ from train.nano.data import dataset, photographs
 from train.nano.data.contents import CONTENTS, SIZES, content, draw_name
 from train.nano.data.dataset import Amounts, make_dataset, make_picture, rows_of, scored
 from train.nano.data.distortions import convolve, disk, gaussian, line, otsu_values
-from train.nano.data.facts import KINDS, Facts, dominant_colour
-from train.nano.data.feedback import WRITER, feedback
 from train.nano.data.kadid import (
     DISTORTIONS,
     LEVELS,
@@ -41,8 +39,19 @@ from train.nano.data.kadid import (
     spreads,
 )
 from train.nano.data.photographs import PHOTOGRAPHS
-from train.nano.data.pictures import ABSENT, SLIGHT, Degradation, MadePicture, Tone, draw_degradations, wordings
-from train.nano.data.questions import content_row, questions
+from train.nano.data.pictures import (
+    ABSENT,
+    KINDS,
+    SLIGHT,
+    Degradation,
+    Facts,
+    MadePicture,
+    Tone,
+    dominant_colour,
+    draw_degradations,
+    wordings,
+)
+from train.nano.data.texts import WRITER, content_row, feedback, questions
 
 # Strengths of level 1 and 5 in the published generator (KADIS-700k).
 ENDS = {
@@ -510,9 +519,9 @@ def made(tmp_path_factory):
     return folder, make_dataset(folder, SMALL, 1, 1, quiet=True)
 
 
-def quick(name, number, seed, form="png"):
+def quick(name, number, seed, form="png", *, small=False):
     """A picture of one colour that `make_picture` might have made."""
-    degradations = dataset._drawn(name, RNG([seed, dataset._SETS.index(name), number]))
+    degradations = dataset._drawn(name, RNG([seed, dataset._SETS.index(name), number]), DISTORTIONS)
     path = f"{name}/0000/{number:07d}.{form}"
     return MadePicture(path, "coffee", FACTS, TONE, degradations), grey(number % 256, (8, 8))
 

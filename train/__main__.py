@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from qsit_metric.cli.command import Command
+from qsit_metric.cli.command import Command, Group
 
 # (group or none, name, module and function)
 COMMANDS = (
@@ -22,8 +22,8 @@ COMMANDS = (
     ("sweep", "run", "sweep:run_command"),
     ("sweep", "status", "sweep:status_command"),
     ("sweep", "fit", "sweep:fit_command"),
-    ("", "export", "export:export_command"),
-    ("", "memory", "memory:memory_command"),
+    ("", "export", "run:export_command"),
+    ("", "memory", "run:memory_command"),
     ("", "states", "run:states_command"),
     ("", "tiny", "nano:tiny_command"),
     ("", "nano", "nano:nano_command"),
@@ -42,11 +42,16 @@ def build() -> typer.Typer:
     """The command line."""
     help_text = "Teach a model to score and to interpret image quality (Q-SiT). Start with train/README.md."
     app = typer.Typer(
-        name="train", help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=_SETTINGS
+        name="train",
+        cls=Group,
+        help=help_text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
     )
     groups = {"": app}
     for name, text in _GROUPS.items():
-        groups[name] = typer.Typer(help=text, no_args_is_help=True, context_settings=_SETTINGS)
+        groups[name] = typer.Typer(cls=Group, help=text, no_args_is_help=True, context_settings=_SETTINGS)
         app.add_typer(groups[name], name=name)
     for group, name, place in COMMANDS:
         groups[group].command(name, cls=Command)(_found(place))

@@ -128,7 +128,7 @@ class Collator:
         self._padding = padding
 
     def __call__(self, found: Sequence[Sample | Refused]) -> Batch | Refused:
-        """See the class."""
+        """Collate samples, or hand on the first that was refused."""
         if refused := [one for one in found if isinstance(one, Refused)]:
             return refused[0]
         samples = [one for one in found if isinstance(one, Sample)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from qsit_metric import QSiT
 from qsit_metric._version import __version__
 from qsit_metric.backends.training import Config, Tokenizer, load_geometry, load_weights
 from qsit_metric.errors import HubError, QSiTError
-from qsit_metric.files import Files, commit_folder
+from qsit_metric.files import Files, new_folder
 from qsit_metric.hub import fingerprint, verify
 from qsit_metric.hub.errors import failures, is_unreachable
 from qsit_metric.prompts import Recipe
@@ -94,16 +93,13 @@ def export(
         raise RunError.about("dtype", dtype, f"one of {', '.join(DTYPES)}")
     _check_output(output, force)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as place:
-            work = Path(place) / "model"
+        with new_folder(output) as work:
             _write(source, work, DTYPES[dtype])
             facts = json.dumps(public(training), indent=1, ensure_ascii=False)
             (work / TRAINING).write_text(facts + "\n", encoding="utf-8")
             text = card(output.name, training, events, dtype, licence, _scoring(source))
             (work / "README.md").write_text(text, encoding="utf-8")
             score = _try(work, dtype)
-            commit_folder(work, output)
     except OSError as error:
         if isinstance(error, QSiTError):
             raise

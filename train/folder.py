@@ -91,7 +91,7 @@ class RunFolder:
         return folder
 
     def partial_path(self, kind: str, step: int) -> Path:
-        """Where `partial` is, for the other processes."""
+        """The path of the folder that `partial` empties, for the other processes."""
         return self.path / kind / f"{_PARTIAL}{_STEP.format(step)}"
 
     def commit(self, partial: Path) -> Path:

@@ -221,7 +221,7 @@ def _row_set(frozen: Frozen, name: str, recipe: TrainingRecipe) -> RowSet:
 
 
 def _kept(recipe: TrainingRecipe, parts: Parts, frozen: Frozen) -> Kept:
-    """By a set's name: what was computed beforehand of its pictures, as far as the recipe names it."""
+    """A function of a set's name: what was computed beforehand of its pictures, as far as the recipe names it."""
     if recipe.data.states is None:
         tiles = None if recipe.data.tiles is None else _tiles(recipe.data.tiles, parts, frozen).of
         return lambda _: tiles

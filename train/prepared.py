@@ -15,12 +15,10 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -40,7 +38,7 @@ from .data.frozen import Frozen
 from .errors import RunError
 from .mixture import SETS
 from .model import Parts
-from .processes import alone, keep_freed_memory, quick_in_bfloat16
+from .processes import alone, in_order, keep_freed_memory, quick_in_bfloat16
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["states", "tiles"]
@@ -314,12 +312,8 @@ class _Maker:
 
     def _cut(self, pool: ProcessPoolExecutor, ahead: int, pictures: Sequence[_Picture]) -> Iterator[_Batch]:
         """Batches of pictures and their tiles, which worker processes cut ahead: a few, not all that memory holds."""
-        batches = iter([pictures[start : start + _AT_ONCE] for start in range(0, len(pictures), _AT_ONCE)])
-        waiting = deque((batch, pool.submit(_tiles, batch, self.geometry)) for batch in islice(batches, ahead))
-        while waiting:
-            batch, tiles = waiting.popleft()
-            yield batch, tiles.result()
-            waiting += [(more, pool.submit(_tiles, more, self.geometry)) for more in islice(batches, 1)]
+        batches = [pictures[start : start + _AT_ONCE] for start in range(0, len(pictures), _AT_ONCE)]
+        return zip(batches, in_order(pool, partial(_tiles, geometry=self.geometry), batches, ahead), strict=True)
 
 
 def _has(kept: Prepared, name: str, path: Path) -> bool:

@@ -9,12 +9,18 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from itertools import islice
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+T = TypeVar("T")
+R = TypeVar("R")
 # Names and numbers of glibc's <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _MOST, _PIECE = 2**31 - 1, 2**28
@@ -82,6 +88,29 @@ def alone() -> None:
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     parent.join()
     os._exit(1)
+
+
+def in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """Results in the order of their items, which a pool works on ahead: a few, not all that memory would have to hold.
+
+    Args:
+        pool: Does the work.
+        work: Of one item.
+        items: Taken as they are needed.
+        ahead: How many are in the making or done at most.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     list(in_order(pool, str, range(4), ahead=2))
+        ['0', '1', '2', '3']
+    """
+    rest = iter(items)
+    waiting = deque(pool.submit(work, item) for item in islice(rest, ahead))
+    while waiting:
+        done = waiting.popleft().result()
+        waiting.extend(pool.submit(work, item) for item in islice(rest, 1))
+        yield done
 
 
 def keep_freed_memory() -> None:

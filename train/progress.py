@@ -186,7 +186,7 @@ def steps_in(rows: int, batch: int) -> int:
 
 
 def validation_steps(steps: int, every: float) -> set[int]:
-    """After which steps of an epoch the model is validated; always after the last.
+    """The steps of an epoch after which the model is validated; always the last.
 
     Example:
         >>> sorted(validation_steps(10, 0.25))

@@ -12,8 +12,7 @@ from benchmarks.output import FILES
 from benchmarks.page import Page
 from benchmarks.paper import number, printed
 from qsit_metric.evaluation import EvaluationError
-from train.sweep.curve import Fit, Point
-from train.sweep.figure import panel
+from train.sweep.fit import Fit, Point, panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -349,7 +349,7 @@ def _counted(metric: QSiT, task: Task, new_tokens: int) -> Counts | None:
 
 
 def _printed(paper: Sequence[Mapping[str, object]]) -> list[Cells]:
-    """The models about which the paper's text says something."""
+    """The paper's rows with at least one number."""
     rows = [{"model": row["model"], "task": MEAN, **{name: row[name] for name in RATIOS}} for row in paper]
     return [row for row in rows if any(row[name] is not None for name in RATIOS)]
 

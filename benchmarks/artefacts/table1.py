@@ -81,7 +81,7 @@ def has_adjective(reply: str) -> bool:
 
 
 def classify(reply: str) -> Kind:
-    """What a reply rates with.
+    """Say what a reply rates with.
 
     Args:
         reply: A model's answer.

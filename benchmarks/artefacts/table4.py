@@ -157,7 +157,7 @@ def images(runs: Sequence[Results], roots: Mapping[str, Path]) -> dict[str, list
 
 
 def _wholes(named: Mapping[str, str], runs: Iterable[Results]) -> list[str]:
-    """What to know before a whole set is compared with the paper's numbers."""
+    """Notes on sets that were run whole, where the paper's numbers are of a part."""
     there = {run.run["set"] for run in runs}
     return [
         f"{name} is the whole set. The paper's models learnt from most of it and are tested on the rest: run "

@@ -165,7 +165,7 @@ def _storages(backend: Any) -> set[int]:
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Attention without memory is the fused kernel of a GPU: it keeps its inputs, its output and a number a row."""
+    """Count attention without memory as the fused kernel of a GPU: it keeps inputs, output and a number a row."""
     general = functional.scaled_dot_product_attention
 
     def attention(q: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:

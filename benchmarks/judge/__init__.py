@@ -11,8 +11,7 @@ texts of LLDescribe are not published, so a file with them is the user's.
 """
 
 from .judges import EndpointJudge, Judge, LocalJudge, Unjudged
-from .prompts import messages, rating
-from .run import ROUNDS, judge_run
+from .run import ROUNDS, judge_run, messages, rating
 
 __all__ = [
     "ROUNDS",

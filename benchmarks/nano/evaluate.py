@@ -5,11 +5,11 @@ Each question is asked about the picture and about a grey one in its place, by l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -23,6 +23,7 @@ from qsit_metric.journal import Journal
 from qsit_metric.prompts import multiple_choice
 from qsit_metric.results import Score
 
+T = TypeVar("T")
 RULES: tuple[Rule, ...] = ("logits", "authors")
 _GREY = (128, 128, 128)
 _KEPT = 16  # pictures after which results go to the disk
@@ -57,7 +58,7 @@ def score_cases(
     open_cases = [case for case in cases if case.key not in log.done]
     stream = pictures(folder, [case.picture(seed) for case in open_cases], workers)
     with console.progress("scores", len(open_cases)) as move:
-        for number, batch in enumerate(_batched(zip(open_cases, stream, strict=True)), start=1):
+        for number, batch in enumerate(batched(zip(open_cases, stream, strict=True)), start=1):
             log.add(*_lines(metric, batch))
             move(min(number * _KEPT, len(open_cases)), len(open_cases))
     return [_scored(case, log.done[case.key]) for case in cases]
@@ -78,8 +79,10 @@ def _scored(case: Case, line: dict[str, Any]) -> Scored:
     return Scored(case, line["score"], line["level"], line["error"])
 
 
-def _batched(pairs: Iterator[tuple[Case, Made]]) -> Iterator[list[tuple[Case, Made]]]:
-    while batch := list(islice(pairs, _KEPT)):
+def batched(stream: Iterable[T]) -> Iterator[list[T]]:
+    """What a stream gives, so many at a time as are scored together."""
+    rest = iter(stream)
+    while batch := list(islice(rest, _KEPT)):
         yield batch
 
 

@@ -9,21 +9,19 @@ are made ahead of need, in processes of their own.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import multiprocessing
 import os
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.nano.training import DISTORTIONS, LEVELS, Degradation, alone, distort, mean_mos
+from benchmarks.nano.training import DISTORTIONS, LEVELS, Degradation, alone, distort, in_order, mean_mos
 from benchmarks.nano.training import photographs as shipped
 from qsit_metric.errors import QSiTError
 from qsit_metric.evaluation import EvaluationError
@@ -187,14 +185,8 @@ def pictures(folder: Path, wanted: Sequence[Picture], workers: int = 0) -> Itera
     # Forks of a process in which torch computes may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(count, len(wanted)), mp_context=context, initializer=alone) as pool:
-        rest = iter(wanted)
-        started = itertools.islice(rest, count + _AHEAD)
-        waiting: deque[Future[Made]] = deque(pool.submit(_made, folder, one) for one in started)
         try:
-            while waiting:
-                done = waiting.popleft().result()
-                waiting.extend(pool.submit(_made, folder, one) for one in itertools.islice(rest, 1))
-                yield done
+            yield from in_order(pool, partial(_made, folder), wanted, count + _AHEAD)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -9,7 +9,6 @@ card is made of both.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +23,7 @@ from benchmarks.options import app_of
 from benchmarks.output import FILES
 from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
-from qsit_metric.files import commit_folder
+from qsit_metric.files import new_folder
 from qsit_metric.hub import fingerprint
 
 _USE = """```python
@@ -206,15 +205,9 @@ def main(
 
 def _place(model: Path, text: str) -> None:
     """The folder as a whole, with the measured card in place of the run's."""
-    _WEIGHTS.mkdir(parents=True, exist_ok=True)
-    target = _WEIGHTS / model.name
-    with tempfile.TemporaryDirectory(dir=_WEIGHTS, prefix=".nano-") as place:
-        work = Path(place) / model.name
-        shutil.copytree(model, work)
+    with new_folder(_WEIGHTS / model.name) as work:
+        shutil.copytree(model, work, dirs_exist_ok=True)
         (work / "README.md").write_text(text, encoding="utf-8")
-        if target.is_dir():
-            shutil.rmtree(target)
-        commit_folder(work, target)
 
 
 def _draw(run: Path, results: Path) -> None:

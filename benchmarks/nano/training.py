@@ -7,11 +7,10 @@ labels are its labels.
 from train.card import metadata
 from train.data.interpreting.vocabulary import overall_quality
 from train.nano.data import photographs
-from train.nano.data.facts import Facts
 from train.nano.data.kadid import DISTORTIONS, LEVELS, distort, distortion, mean_mos
-from train.nano.data.pictures import Degradation, MadePicture, Tone, draw_degradations, tone_of, wordings
-from train.nano.data.questions import questions
-from train.processes import alone
+from train.nano.data.pictures import Degradation, Facts, MadePicture, Tone, draw_degradations, tone_of, wordings
+from train.nano.data.texts import questions
+from train.processes import alone, in_order
 from train.recipe import dump_yaml
 
 __all__ = [
@@ -26,6 +25,7 @@ __all__ = [
     "distortion",
     "draw_degradations",
     "dump_yaml",
+    "in_order",
     "mean_mos",
     "metadata",
     "overall_quality",

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
+from benchmarks.nano.evaluate import batched
 from benchmarks.nano.pictures import Case, Picture, cases, photographs, pictures
 from benchmarks.nano.questions import Asked, draw, tones
 from benchmarks.nano.training import LEVELS
@@ -22,8 +23,6 @@ from benchmarks.options import app_of
 from benchmarks.output import FILES
 from qsit_metric import QSiT, console
 from qsit_metric.evaluation import EvaluationError, correlate, srcc
-
-_AT_ONCE = 16
 
 
 def main(
@@ -66,7 +65,7 @@ def _scores(
 ) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in models}
     stream = _made(photos, [case.picture(seed) for case in wanted], workers)
-    for batch in _batches(console.track(stream, "scores", len(wanted))):
+    for batch in batched(console.track(stream, "scores", len(wanted))):
         for name, metric in models.items():
             found[name] += [float(score) for score in metric.score(batch, exif=False)]
     return found
@@ -105,17 +104,6 @@ def _made(photos: Path, wanted: Sequence[Picture], workers: int) -> Iterator[Ima
         if not isinstance(made, Image.Image):
             raise made
         yield made
-
-
-def _batches(stream: Iterator[Image.Image] | Any) -> Iterator[list[Image.Image]]:
-    batch: list[Image.Image] = []
-    for image in stream:
-        batch.append(image)
-        if len(batch) == _AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

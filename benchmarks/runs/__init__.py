@@ -10,8 +10,8 @@ each process, and `results.jsonl` has them in the set's order once all are there
 `accelerate launch` and each process takes its share; kill it and start it again, with as many processes as you like.
 """
 
-from .process import Process, bar
 from .results import Pace, Results, awaited
+from .run import Process, bar
 from .tasks import describe_run, question_run, score_run
 
 __all__ = ["Pace", "Process", "Results", "awaited", "bar", "describe_run", "question_run", "score_run"]

@@ -126,7 +126,7 @@ class Results:
 
 
 def told(error: Exception) -> dict[str, str]:
-    """What a row says of an error: all of it, and the reason without its file, so that equal reasons are one.
+    """Fields of a row about an error: all of it, and the reason without its file, so that equal reasons are one.
 
     Example:
         >>> from qsit_metric.errors import ImageError

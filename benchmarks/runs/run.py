@@ -1,20 +1,24 @@
-"""One model over one set: what is still missing is done, and every result is kept as it comes."""
+"""One model over one set: what is still missing is done, by one process or several, and kept as it comes."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from qsit_metric import console
 from qsit_metric.evaluation import EvaluationError
 from qsit_metric.evaluation.loop import Progress, is_qsit, provenance
 from qsit_metric.journal import Journal, Marker, plain
 
-from .process import Process
 from .results import FILES, RUN_FILE, Results, parts
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from qsit_metric.batching import Timing
 
 _HINT = "If its list differs (sha256), images, scores or texts have changed. Name another folder, or remove this one."
+T = TypeVar("T")
+_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # as torchrun sets them, and with it `accelerate launch`
 
 
 def identity(kind: str, metric: Any, name: str, sha256: str, ids: Sequence[str], **settings: Any) -> dict[str, Any]:
@@ -193,3 +199,75 @@ class _Clock:
 
     def _now(self) -> tuple[float, float]:
         return time.perf_counter(), self._timing.waited if self._timing else 0.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that share a run.
+
+    Attributes:
+        rank: Its number, from 0.
+        world: How many there are.
+        local: Its number on this machine.
+
+    Raises:
+        EvaluationError: Numbers that do not fit together.
+
+    Example:
+        >>> Process(1, 2).share("abcde")
+        ['b', 'd']
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world or self.local < 0:
+            raise EvaluationError.about("RANK, WORLD_SIZE", (self.rank, self.world), "0 <= rank < world")
+
+    @classmethod
+    def current(cls) -> Process:
+        """This process: as accelerate knows it if it was asked already, else as the environment says; else alone.
+
+        Raises:
+            EvaluationError: The environment has something else than numbers.
+        """
+        accelerate = sys.modules.get("accelerate.state")
+        if accelerate is not None and accelerate.PartialState._shared_state:
+            state = accelerate.PartialState()
+            return cls(state.process_index, state.num_processes, state.local_process_index)
+        found = [os.environ.get(name, default) for name, default in zip(_NAMES, "010", strict=True)]
+        if not all(text.isdecimal() for text in found):
+            raise EvaluationError.about(", ".join(_NAMES), found, "whole numbers, as `accelerate launch` sets them")
+        return cls(*map(int, found))
+
+    @property
+    def device(self) -> str | None:
+        """What to pass to `QSiT(device=...)`: each process its own GPU; None, the default, without GPUs or alone."""
+        import torch
+
+        if self.world == 1 or not torch.cuda.is_available():
+            return None
+        return f"cuda:{self.local % torch.cuda.device_count()}"
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """Every `world`-th item: of the whole set, not of what is missing, which others change meanwhile."""
+        return list(items[self.rank :: self.world])
+
+
+@contextlib.contextmanager
+def bar(title: str, process: Process | None = None) -> Iterator[Progress]:
+    """A progress bar with the time left, of the first process, if a person watches; else nothing is shown.
+
+    Args:
+        title: What is done.
+        process: Default: as the environment says.
+
+    Example:
+        >>> with bar("livec") as progress:  # doctest: +SKIP
+        ...     score_run(metric, manifest, folder, progress=progress)
+    """
+    quiet = bool((process or Process.current()).rank)
+    with console.progress(title, quiet=quiet, transient=False) as move:
+        yield move

@@ -14,9 +14,8 @@ from qsit_metric.evaluation.multiple_choice import Rule, check_rule, is_correct
 from qsit_metric.journal import digest
 from qsit_metric.prompts import DESCRIBE, multiple_choice
 
-from .process import Process
 from .results import Results, told
-from .run import Groups, carry_out, identity
+from .run import Groups, Process, carry_out, identity
 
 if TYPE_CHECKING:
     from qsit_metric import Answer, QSiT

@@ -261,13 +261,13 @@ def _status(record: BenchmarkSet, root: Path) -> SetStatus:
 
 
 def _twice(record: BenchmarkSet, found: Iterable[Place]) -> str:
-    """Two folders with labels of one set: nobody could tell which was measured."""
+    """Say which two folders have labels of one set: nobody could tell which was measured."""
     folders = [str(place.folder) for place in found if place.labels and record.iqa and place.labels.suffix != ".json"]
     return f"{' and '.join(folders)} are both this set; keep one." if len(folders) > 1 else ""
 
 
 def _strange(record: BenchmarkSet, root: Path) -> tuple[str, ...]:
-    """A folder that has the set's name alone, or a data root that is the set's folder itself."""
+    """Name a folder that has the set's name alone, or a data root that is the set's folder itself."""
     labels = IQA_SETS[record.iqa].labels if record.iqa else ()
     if any((root / name).is_file() for name in labels):
         return (f"{root} is its own folder; pass the folder above it.",)
@@ -284,7 +284,7 @@ def _own(path: Path, root: Path, sets: Sets) -> SetStatus:
 
 
 def _taken(path: Path, root: Path, sets: Sets) -> str:
-    """What is wrong with a csv's name."""
+    """Say what is wrong with a csv's name."""
     if path.stem.lower() in sets:
         return f"{path.name} has the name of a public set; call it otherwise."
     alike = [other.name for other in _csvs(root) if other.stem.lower() == path.stem.lower()]

@@ -188,7 +188,7 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _note(source: Source, brought: Fetched, path: Path) -> None:
-    """Which commit the files are from, for whoever asks later; notes on other files stay."""
+    """Note which commit the files are from, for whoever asks later; notes on other files stay."""
     try:
         noted: dict[str, Any] = FILES.json(path) if path.is_file() else {}
     except EvaluationError:
@@ -286,7 +286,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive:
 
 
 def _check_inside(target: Path, folder: Path) -> None:
-    """A link that lies in the folder may lead out of it."""
+    """Refuse a place that a link in the folder leads out of it."""
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         expected = f"a folder below {folder}, which no link leads out of"
         raise EvaluationError.about("root", str(target.parent), expected, "Remove the link.")

@@ -17,7 +17,7 @@ import torch
 
 from .backends.base import Backend, Prepared
 from .errors import BackendError, InputError, QSiTError, released
-from .pixels import Picture, load
+from .pixels import Picture, Reading, load
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,7 +98,7 @@ def run_batches(
     run: Callable[[list[Prepared]], Sequence[R]],
     budget: Budget,
     *,
-    exif: bool = True,
+    reading: Reading | None = None,
     timing: Timing | None = None,
 ) -> Iterator[R | QSiTError]:
     """Compute a result for each of a stream of images, in order: prepared ahead, computed a batch at a time.
@@ -108,24 +108,24 @@ def run_batches(
         images: Any iterable of images; it is read a few images ahead.
         run: Prepared images of one batch -> a result for each.
         budget: Tiles and tokens of one batch.
-        exif: Apply the EXIF orientation.
+        reading: How pictures are read.
         timing: Takes the time that the model waits for pictures.
 
     Yields:
         The result of each image, or its error.
     """
-    prepared = ahead(images, lambda image: prepare(backend, image, exif=exif))
+    prepared = ahead(images, lambda image: prepare(backend, image, reading))
     for batch in (timing or Timing()).watch(batches(prepared, budget)):
         yield from compute(batch, run, backend.device)
 
 
-def prepare(backend: Backend, image: Any, *, exif: bool = True, grad: bool = False) -> Prepared:
+def prepare(backend: Backend, image: Any, reading: Reading | None = None, *, grad: bool = False) -> Prepared:
     """Read an image and make it ready for a model; safe to call from many threads.
 
     Args:
         backend: Whose model it is.
         image: Anything that `qsit_metric.pixels.load` takes, or a `Picture`.
-        exif: Apply the EXIF orientation.
+        reading: How it is read.
         grad: Keep the gradient of a tensor.
 
     Raises:
@@ -133,7 +133,7 @@ def prepare(backend: Backend, image: Any, *, exif: bool = True, grad: bool = Fal
         BackendError: The backend failed.
     """
     with computing(backend.device, grad):
-        picture = image if isinstance(image, Picture) else load(image, exif=exif)
+        picture = image if isinstance(image, Picture) else load(image, reading)
         made = backend.prepare(picture)
         return dataclasses.replace(made, note=picture.note, source=picture.source, size=picture.size)
 

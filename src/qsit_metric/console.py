@@ -6,6 +6,7 @@ Results go to stdout, everything said to a person to stderr.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import os
@@ -13,12 +14,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from . import packages
+from .errors import OutputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -43,21 +45,57 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+class _Results(_Console):
+    """The one of stdout: what cannot be written there is an error."""
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        with delivered():
+            super().print(*objects, **settings)
+
+
+class _Messages(_Console):
+    """The one of stderr: where nobody can be told anything, the work goes on."""
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().print(*objects, **settings)
+
+
 @functools.cache
 def out() -> Console:
     """The console of results."""
-    return _Console(highlight=False, emoji=False, width=None if watched(sys.stdout) else _WIDE)
+    return _Results(highlight=False, emoji=False, width=None if watched(sys.stdout) else _WIDE)
 
 
 @functools.cache
 def err() -> Console:
     """The console of messages; log lines and the progress bar share it, so that they do not overwrite each other."""
-    return _Console(stderr=True, highlight=False, emoji=False)
+    return _Messages(stderr=True, highlight=False, emoji=False)
 
 
-def watched(stream: TextIO) -> bool:
+@contextlib.contextmanager
+def delivered() -> Iterator[None]:
+    """Around what writes to stdout: a full disk or a closed stream becomes one error.
+
+    Raises:
+        OutputError: It was not taken; nothing is written there any more.
+        BrokenPipeError: Its reader has seen enough.
+    """
+    try:
+        if sys.stdout is None:  # `>&-`: closed before this process began
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        expected, hint = "a place that takes what is written to it", "What is there is not complete."
+        raise OutputError.about("stdout", f"<{error.strerror or error}>", expected, hint) from error
+
+
+def watched(stream: TextIO | None) -> bool:
     """Whether a person looks at the stream. Not rich's `is_terminal`: FORCE_COLOR, which CI sets, makes that true."""
-    return stream.isatty()
+    return stream is not None and stream.isatty()
 
 
 def say(message: str, style: str = "") -> None:
@@ -69,10 +107,14 @@ def write(text: str) -> None:
     """Put machine-readable text on stdout, at once, in UTF-8 whatever the terminal speaks.
 
     File names that are no text come out with the bytes that they have on disk.
+
+    Raises:
+        OutputError: A full disk, a closed stream.
     """
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.flush()
+    with delivered():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
 
 
 def printable(text: str) -> str:
@@ -237,5 +279,5 @@ class _Lines(logging.Handler):
 
 def drop_stdout() -> None:
     """After a closed pipe: what is still buffered goes nowhere, so that the interpreter can end without a complaint."""
-    with contextlib.suppress(OSError, ValueError):  # not a real file: nothing is left to complain
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no real file: nothing is left to complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

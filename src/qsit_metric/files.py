@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -91,6 +92,34 @@ def to_json(value: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text
+
+
+_NO_TEXT = re.compile("[\udc80-\udcff]")
+_ESCAPED = re.compile(r"\\u(005c|dc[89a-f][0-9a-f])")
+
+
+def escaped(text: str) -> str:
+    r"""Text that can be written as UTF-8: bytes of a file name that are no text become `\udcXX`, as in JSON.
+
+    A name in which such a sequence stands as it is has its backslash written as `\u005c`, so that `unescaped` gives
+    every name back.
+
+    Example:
+        >>> print(escaped("caf\udce9.jpg"), escaped(r"caf\udce9.jpg"))
+        caf\udce9.jpg caf\u005cudce9.jpg
+    """
+    shielded = _ESCAPED.sub(lambda found: rf"\u005c{found[0][1:]}", text)
+    return _NO_TEXT.sub(lambda found: rf"\u{ord(found[0]):04x}", shielded)
+
+
+def unescaped(text: str) -> str:
+    r"""What `escaped` was given.
+
+    Example:
+        >>> unescaped(r"caf\udce9.jpg"), unescaped(r"caf\u005cudce9.jpg")
+        ('caf\udce9.jpg', 'caf\\udce9.jpg')
+    """
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from .descriptions import Composed, describer
 from .errors import BackendError, InputError, QSiTError
 from .gradients import level_logits, score_gradient
 from .loading import Loaded, load_backend
-from .pixels import ImageLike, Picture, items, load_one, many
+from .pixels import ImageLike, Picture, Reading, items, load_one, many
 from .prompts import AUTHORS, Recipe, recipe_named
 from .questions import Method, Questions
 from .results import Answer, Score, level_names, scores
@@ -31,9 +31,10 @@ from .results import Answer, Score, level_names, scores
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from .maps import MapMethod, QualityMap
+    from .pixels import ReadOptions
 
 
 class QSiT(Loaded):
@@ -53,9 +54,12 @@ class QSiT(Loaded):
         token: Hub token for private or gated checkpoints.
         local_files_only: Never use the network, except for a server that `model` names.
         server: How that server is asked: whose checkpoint it has, its key, the way, limits.
+        reading: How pictures are read where a call does not say otherwise: `exif`, `bits`, `background`, `icc` and
+            `max_pixels`, see `qsit_metric.pixels.Reading`.
 
     Attributes:
         info: What made the scores: model, revision, backend, recipe, device, dtype and versions; for result files.
+        reading: How pictures are read, a `qsit_metric.pixels.Reading`.
         budget: Tiles and tokens of one batch; assign a `Budget` to change it.
         score_range: (1.0, 5.0).
         higher_is_better: True. `lower_better` (False) and `metric_mode` ("NR") say the same in pyiqa's words.
@@ -80,6 +84,7 @@ class QSiT(Loaded):
     lower_better = not levels.HIGHER_IS_BETTER
     score_range = levels.SCORE_RANGE
     metric_mode = "NR"
+    reading = Reading()
 
     def __init__(
         self,
@@ -94,7 +99,9 @@ class QSiT(Loaded):
         token: str | bool | None = None,
         local_files_only: bool = False,
         server: Server | None = None,
+        **reading: Unpack[ReadOptions],
     ) -> None:
+        self.reading = Reading().replaced(**reading)
         asked = recipe_named(recipe) if isinstance(recipe, str) else recipe
         if not isinstance(asked, (Recipe, NoneType)):
             raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
@@ -111,24 +118,34 @@ class QSiT(Loaded):
             )
         super().__init__(engine, origin, asked or default or AUTHORS)
 
+    @property
+    def info(self) -> dict[str, str | None]:
+        """What made the scores, as plain text fields; of the reading what is not the default."""
+        return {**super().info, **{name: str(value) for name, value in self.reading.recorded().items()}}
+
     @overload
     def score(  # type: ignore[overload-overlap]
-        self, images: ImageLike, *, exif: bool = True, errors: Errors = "raise"
+        self, images: ImageLike, *, errors: Errors = "raise", **reading: Unpack[ReadOptions]
     ) -> Score: ...
     @overload
-    def score(self, images: Iterable[Any], *, exif: bool = True, errors: Literal["raise"] = "raise") -> list[Score]: ...
+    def score(
+        self, images: Iterable[Any], *, errors: Literal["raise"] = "raise", **reading: Unpack[ReadOptions]
+    ) -> list[Score]: ...
     @overload
-    def score(self, images: Iterable[Any], *, exif: bool = True, errors: Errors) -> list[Score | QSiTError]: ...
+    def score(
+        self, images: Iterable[Any], *, errors: Errors, **reading: Unpack[ReadOptions]
+    ) -> list[Score | QSiTError]: ...
 
-    def score(self, images: Any, *, exif: bool = True, errors: Errors = "raise") -> Any:
+    def score(self, images: Any, *, errors: Errors = "raise", **reading: Unpack[ReadOptions]) -> Any:
         """Score one image or many.
 
         Args:
             images: A path, URL, bytes, file object, PIL image, array (H, W[, 1|3|4]), tensor (C, H, W), or a list that
                 mixes them; a tensor (N, C, H, W) counts as a list. Sizes may differ. See `qsit_metric.pixels.load`.
-            exif: Apply the EXIF orientation, as viewers do; False reads as the authors' code does.
             errors: "raise" stops at the first image that fails (the error has `index`, and in `done` what was scored
                 before); "return" puts the error in that image's place.
+            reading: How images are read, for this call: `exif=False` leaves the EXIF orientation alone, as the authors'
+                code does; `bits`, `background`, `icc` and `max_pixels` see `qsit_metric.pixels.Reading`.
 
         Returns:
             A `Score` on 1..5, higher is better, for one image; a list in the given order for many.
@@ -139,32 +156,39 @@ class QSiT(Loaded):
         """
         check_errors(errors)
         sequence, single = items(images)
-        return gather(self._scored(sequence, exif), errors, single)
+        return gather(self._scored(sequence, self.reading.replaced(**reading)), errors, single)
 
     def score_iter(
-        self, images: Iterable[Any], *, exif: bool = True, errors: Errors = "raise", timing: Timing | None = None
+        self,
+        images: Iterable[Any],
+        *,
+        errors: Errors = "raise",
+        timing: Timing | None = None,
+        **reading: Unpack[ReadOptions],
     ) -> Iterator[Score | QSiTError]:
         """Score a stream of single images, in order, a batch at a time; for long lists and progress bars.
 
         Args:
             images: Any iterable of images, also an endless one; it is read a few images ahead.
-            exif: See `score`.
             errors: See `score`.
             timing: Takes the time that the model waits for pictures.
+            reading: See `score`.
 
         Yields:
             A `Score` for each image, or (with `errors="return"`) its error.
         """
         check_errors(errors)
         stream = images if isinstance(images, Iterator) and not isinstance(images, io.IOBase) else many(images)
-        found = self._scored(stream, exif, timing)
+        found = self._scored(stream, self.reading.replaced(**reading), timing)
         return found if errors == "return" else _raising(found)
 
-    def _scored(self, images: Iterable[Any], exif: bool, timing: Timing | None = None) -> Iterator[Score | QSiTError]:
+    def _scored(
+        self, images: Iterable[Any], reading: Reading, timing: Timing | None = None
+    ) -> Iterator[Score | QSiTError]:
         def run(prepared: list[Prepared]) -> list[Score]:
             return self._scores(self.backend.encode(prepared), [item.note for item in prepared])
 
-        return run_batches(self.backend, images, run, self.budget, exif=exif, timing=timing)
+        return run_batches(self.backend, images, run, self.budget, reading=reading, timing=timing)
 
     def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> list[Score]:
         prompt = self.recipe.scoring()
@@ -194,12 +218,13 @@ class QSiT(Loaded):
     @overload
     def ask(
         self, image: ImageLike, question: str, *, choices: Sequence[str] | None = None, method: Method = "likelihood",
-        max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise",
+        max_new_tokens: int = 200, errors: Errors = "raise", **reading: Unpack[ReadOptions],
     ) -> Answer: ...  # fmt: skip
     @overload
     def ask(
         self, image: Any, question: str | Sequence[str], *, choices: Sequence[str] | None = None,
-        method: Method = "likelihood", max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise",
+        method: Method = "likelihood", max_new_tokens: int = 200, errors: Errors = "raise",
+        **reading: Unpack[ReadOptions],
     ) -> Any: ...  # fmt: skip
 
     def ask(
@@ -210,8 +235,8 @@ class QSiT(Loaded):
         choices: Sequence[str] | None = None,
         method: Method = "likelihood",
         max_new_tokens: int = 200,
-        exif: bool = True,
         errors: Errors = "raise",
+        **reading: Unpack[ReadOptions],
     ) -> Any:
         """Ask one or several questions about one or several images.
 
@@ -224,8 +249,8 @@ class QSiT(Loaded):
                 of both that the checkpoint was taught for, "letters" unless its recipe says otherwise;
                 "generate" writes a reply and looks for the letter, which is the authors' protocol.
             max_new_tokens: Limit of a generated answer.
-            exif: See `score`.
             errors: See `score`; with "return" a failed image's error stands in place of its answers.
+            reading: See `score`.
 
         Returns:
             An `Answer` for one image and one question; a list for several questions or several images; for both, a
@@ -236,27 +261,30 @@ class QSiT(Loaded):
             ImageError: An image cannot be read or used.
         """
         questions = Questions(self.backend, self.recipe, question, choices, method, max_new_tokens)
-        return self._answered(image, questions, exif, errors)
+        return self._answered(image, questions, self.reading.replaced(**reading), errors)
 
-    def describe(self, image: Any, *, max_new_tokens: int = 200, exif: bool = True, errors: Errors = "raise") -> Any:
+    def describe(
+        self, image: Any, *, max_new_tokens: int = 200, errors: Errors = "raise", **reading: Unpack[ReadOptions]
+    ) -> Any:
         """Describe the quality of one image (`Answer`) or many (list) in words; see `ask`.
 
         Most models write the description. For one that is too small to write (q-sit-nano), it is composed from its
         answers by likelihood (`metric.recipe.describing`), agrees with the score, and `max_new_tokens` has no effect.
         """
-        return self._answered(image, describer(self.backend, self.recipe, max_new_tokens), exif, errors)
+        composed = describer(self.backend, self.recipe, max_new_tokens)
+        return self._answered(image, composed, self.reading.replaced(**reading), errors)
 
-    def _answered(self, image: Any, answering: Questions | Composed, exif: bool, errors: Errors) -> Any:
+    def _answered(self, image: Any, answering: Questions | Composed, reading: Reading, errors: Errors) -> Any:
         check_errors(errors)
         sequence, single = items(image)
 
         def run(prepared: list[Prepared]) -> Sequence[Answer | list[Answer]]:
             return answering.answer(self.backend.encode(prepared))
 
-        return gather(run_batches(self.backend, sequence, run, self.budget, exif=exif), errors, single)
+        return gather(run_batches(self.backend, sequence, run, self.budget, reading=reading), errors, single)
 
-    def open(self, image: ImageLike, *, exif: bool = True) -> View:
-        """Encode an image once; scores and answers from the view pay only for their own words.
+    def open(self, image: ImageLike, **reading: Unpack[ReadOptions]) -> View:
+        """Encode an image once; scores and answers from the view pay only for their own words. `reading`: see `score`.
 
         Returns:
             A `View`; a context manager that frees its memory at the end.
@@ -265,7 +293,7 @@ class QSiT(Loaded):
             >>> with metric.open("photo.jpg") as view:  # doctest: +SKIP
             ...     view.score(), view.ask("Is it sharp?")
         """
-        return View.of(self, prepare(self.backend, load_one(image, exif=exif)))
+        return View.of(self, prepare(self.backend, load_one(image, self.reading.replaced(**reading))))
 
     def map(
         self,
@@ -275,7 +303,7 @@ class QSiT(Loaded):
         window: int | None = None,
         stride: int | None = None,
         overlap: int | None = None,
-        exif: bool = True,
+        **reading: Unpack[ReadOptions],
     ) -> QualityMap:
         """Map where an image is bad.
 
@@ -287,7 +315,7 @@ class QSiT(Loaded):
                 quarter of that for "saliency". Multiples of the tile are seen at the image's own resolution.
             stride: Pixels from a window to the next at most; default: half a window.
             overlap: Pixels that neighbouring windows share, instead of a stride.
-            exif: See `score`.
+            reading: See `score`.
 
         Returns:
             A `QualityMap`; an image that is smaller than a window has one.
@@ -303,13 +331,14 @@ class QSiT(Loaded):
         from .maps import MapRequest, map_quality
 
         def score(pictures: Iterable[Picture]) -> Iterator[Score | QSiTError]:
-            return self._scored(pictures, exif)
+            return self._scored(pictures, self.reading)
 
         def gradient(picture: Picture) -> NDArray[np.float64]:
             return score_gradient(picture, self.backend, self.recipe.scoring(), self.budget)
 
         request = MapRequest(method, window, stride, overlap)
-        return map_quality(load_one(image, exif=exif), request, self.backend.tile, score, gradient)
+        picture = load_one(image, self.reading.replaced(**reading))
+        return map_quality(picture, request, self.backend.tile, score, gradient)
 
 
 class View:
@@ -410,15 +439,15 @@ class View:
 
 
 def opened(
-    metric: QSiT, images: Iterable[Any], *, exif: bool = True, timing: Timing | None = None
+    metric: QSiT, images: Iterable[Any], *, timing: Timing | None = None, **reading: Unpack[ReadOptions]
 ) -> Iterator[View | QSiTError]:
     """Open a stream of single images, in order; the next ones are read and prepared while one is asked.
 
     Args:
         metric: Whose views they are.
         images: Any iterable of images; it is read a few images ahead.
-        exif: See `QSiT.score`.
         timing: Takes the time that the model waits for pictures.
+        reading: See `QSiT.score`.
 
     Yields:
         A `View`, to be closed by who takes it, or the error of an image that cannot be read or encoded.
@@ -428,7 +457,8 @@ def opened(
         ...     with view:
         ...         view.ask("Is it sharp?")
     """
-    prepared = ahead(images, lambda image: prepare(metric.backend, image, exif=exif))
+    how = metric.reading.replaced(**reading)
+    prepared = ahead(images, lambda image: prepare(metric.backend, image, how))
     for found in (timing or Timing()).watch(prepared):
         if isinstance(found, QSiTError):
             yield found

@@ -26,6 +26,15 @@ torchmetrics = host("torchmetrics")
 from qsit_metric.integrations.torchmetrics import QSiTScore, qsit_score
 
 TIED = str(GOLDEN / "tied")
+
+
+class Darkness(Brightness):
+    """The opposite opinion: 6 less what the stand-in says."""
+
+    def __call__(self, x):
+        return 6 - super().__call__(x)
+
+
 DARK, GREY, LIGHT = 0.0, 0.5, 1.0  # 1, 3 and 5 for the stand-in
 
 
@@ -108,6 +117,26 @@ def test_one_model_for_all_copies(loads):
         each.update(pictures(DARK, LIGHT))
         assert [value.mean().item() for value in each.compute().values()] == [3.0, 3.0]
     assert len(loads) == 4  # two metrics, and two again from the pickle
+
+
+@pytest.mark.parametrize("first", [(), (GREY,)])
+def test_two_models_stay_apart_in_a_collection(first):
+    """torchmetrics merges metrics whose states are equal after the first batch, here of nothing or of a grey picture."""
+    metric = torchmetrics.MetricCollection({"one": QSiTScore(Brightness()), "other": QSiTScore(Darkness())})
+    metric.update(pictures(*first) if first else pictures(GREY)[:0])
+    metric.update(pictures(DARK))
+    metric.update(pictures(DARK))
+    grey = [3.0] * len(first)
+    want = {"one": np.mean([*grey, 1, 1]), "other": np.mean([*grey, 5, 5])}
+    assert {name: value.item() for name, value in metric.compute().items()} == pytest.approx(want)
+
+
+def test_reductions_of_one_model_are_right_in_a_collection():
+    scorer = Brightness()
+    metric = torchmetrics.MetricCollection({"mean": QSiTScore(scorer), "sum": QSiTScore(scorer, "sum")})
+    for _ in range(2):
+        metric.update(pictures(DARK, LIGHT))
+    assert {name: value.item() for name, value in metric.compute().items()} == {"mean": 3.0, "sum": 12.0}
 
 
 def test_no_weights_in_pickles_and_state_dicts(tied):

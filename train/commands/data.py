@@ -20,8 +20,7 @@ from ..data.freeze import freeze_recipe
 from ..data.frozen import Frozen
 from ..data.interpreting.build import KINDS, build, summary
 from ..data.interpreting.feedback import read_feedback
-from ..data.interpreting.templates import TemplateWriter
-from ..data.interpreting.writer import Writer
+from ..data.interpreting.writer import TemplateWriter, Writer
 from ..data.rows import Refusals
 from ..errors import FILES, DataError
 from ..mixture import SETS

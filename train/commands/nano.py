@@ -43,11 +43,7 @@ def nano_command(
     if onward and not begin:
         raise RunError.about("begin", None, "the folder of a run, to be taught on", "Pass it with --begin.")
     effort, device = plan_run(fast, begin is not None, onward)
-    found = run_nano(output, seed, effort, device, begin, console.say)
-    for name, value in found["model"].items():
-        console.say(f"{name}: {'undefined' if value is None else f'{value:.3f}'}")
-    console.say(f"model {output / 'q-sit-nano'}, all numbers {output / 'summary.json'}")
-    console.say(f"figures {output / 'step1' / 'fit.png'}, {output / 'step2' / 'fit.png'}")
+    _show(run_nano(output, seed, effort, device, begin, console.say), output)
 
 
 def tiny_command(
@@ -57,10 +53,15 @@ def tiny_command(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of data, models and sweeps.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer rows and runs: checks the path, learns nothing.")] = False,
 ) -> None:
-    """Run Algorithm 1 from drawn pictures to an exported model: both sweeps, the small and the primary model."""
-    from ..nano.tiny.run import FAST, FULL, run_tiny
+    """Run Algorithm 1 from small pictures to an exported model: both sweeps, the small and the primary model."""
+    from ..nano.effort import Q_SIT_TINY, TINY, TINY_DEVICE, TINY_FAST
+    from ..nano.run import run_nano
 
-    found = run_tiny(output, seed, FAST if fast else FULL, say=console.say)
+    effort = TINY_FAST if fast else TINY
+    _show(run_nano(output, seed, effort, TINY_DEVICE, say=console.say, product=Q_SIT_TINY), output)
+
+
+def _show(found: dict[str, Any], output: Path) -> None:
     for table in _tables(found):
         console.out().print(table)
     used = found["used"]
@@ -70,23 +71,24 @@ def tiny_command(
 
 
 def _tables(found: dict[str, Any]) -> list[Table]:
-    models = ("small", "primary")
-    results = [("parameters", *(f"{found['parameters'][name]:,}" for name in models))]
-    results += [(name, *(_shown(found[model].get(name)) for model in models)) for name in found["primary"]]
+    small = found["small"] or {}  # a model that was taught on has none
+    results = [("parameters", *(f"{found[name]:,}" for name in ("small_parameters", "parameters")))]
+    results += [(name, *(_shown(one.get(name)) for one in (small, found["model"]))) for name in found["model"]]
     searched = []
     for name, what in (("r", "r* = D2 : D3"), ("q", "q* = |D2* + D3*| : D1")):
         low, high = found[name]["interval"]
         edge = ", at the edge" if found[name]["edge"] else ""
         searched.append((what, f"{found[name]['best_ratio']:.2f} (90 % {low:.2f} to {high:.2f}{edge})"))
+    epochs = [" : ".join(map(str, sizes)) for sizes in found["mixture"]["model"]]
     searched += [
         ("lambda = L_S : L_I", _shown(found["lambda"])),
         ("accuracy of guessing", _shown(found["chance"])),
-        ("rows in each epoch", "  ".join(" : ".join(map(str, sizes)) for sizes in found["mixture"])),
+        ("rows in each epoch", "  ".join(epochs)),
     ]
     times = [(name, f"{seconds:.0f}") for name, seconds in found["seconds"].items()]
     return [
         console.table(("", ""), searched, header=False),
-        console.table(("", ">small model", ">primary model"), results),
+        console.table(("", ">small model", ">model"), results),
         console.table(("stage", ">seconds"), times),
     ]
 

@@ -1,4 +1,4 @@
-"""No image of a test or validation set in training: by what names it, and on request by perceptual hash.
+"""Removal of test and validation images from training: by what names them, and on request by perceptual hash.
 
 Between collections file names are compared without folder and case, because the sources lie in other folders in each
 list: Q-Instruct has `spaq_koniq/1.jpg` for what D1 calls `koniq/1.jpg`. That holds where a file name is one picture's.

@@ -241,7 +241,7 @@ def _digest(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _portable(root: Path, folder: Path) -> str:
-    """Relative roots are taken between the real places: `..` leaves a linked folder by its target."""
+    """An image root as it is recorded: a relative one between the real places, as `..` leaves a link by its target."""
     return str(root) if root.is_absolute() else Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
 
 

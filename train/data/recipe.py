@@ -34,7 +34,7 @@ _EXPECTED = "all, first:N, end:N or random:N, where N is a count of rows or a pe
 
 
 def _check_scale(value: Any) -> Any:
-    """One sentence for all that can be wrong; pydantic has one for each form that the value might have had."""
+    """Check a scale; one sentence for all that can be wrong, where pydantic has one for each form of the value."""
     known = value is None or (isinstance(value, str) and value in SCALES)
     if not known and not (isinstance(value, (list, tuple)) and len(value) == 3 and _is_scale(*value)):
         raise ValueError(f"got {shorten(value)}, expected {_SCALES}")
@@ -227,7 +227,7 @@ class Entry:
 
 
 def check_strategy(strategy: str) -> str:
-    """Pass a strategy on.
+    """Check a strategy, and give it back.
 
     Raises:
         RecipeError: It is none of the known ones.

@@ -1,4 +1,4 @@
-"""The sizes of the embedded model, the devices it is trained on, and how much `python -m train nano` does. Pure."""
+"""What `python -m train nano` and `tiny` make, how much they do for it, and on which device. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from ..processes import quick_in_bfloat16
+from ..sweep.plan import Formula
 from .data.dataset import Amounts
 from .scratch import Scratch
 from .tower import Lessons
@@ -31,6 +32,40 @@ NANO = Scratch(
     vocabulary=2048,
 )
 """Tiles of 128 pixels, in grids of up to 8 x 8: photographs of 12 megapixels are seen at 1024 x 768."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A model that is made from nothing.
+
+    Attributes:
+        name: Of the exported folder.
+        short: Begins the names of its recipes.
+        recipe: The committed recipe that its runs share.
+        spec: The sizes of the small model, which the balance is searched with.
+        primary: Those of the model itself; None: the same.
+        stage: What the stage of the model itself is called.
+        degree: Degree of the sweeps' polynomials; lower where there are few points.
+        formula: What counts as performance in step 1.
+        dtype: Type of the exported weights.
+    """
+
+    name: str
+    short: str
+    recipe: str
+    spec: Scratch
+    primary: Scratch | None = None
+    stage: str = "embedded model"
+    degree: int = 3
+    formula: Formula = "accuracy"
+    dtype: str = "float16"
+
+
+Q_SIT_NANO = Product("q-sit-nano", "nano", "q-sit-nano", NANO)
+_PRIMARY = Scratch(text_width=128, text_layers=4, text_intermediate=320)
+# Accuracy alone is within the noise of guessing at this size, and may be the same in every run.
+Q_SIT_TINY = Product("q-sit-tiny", "tiny", "tiny", Scratch(), _PRIMARY, "primary model", 2, "mean", "float32")
+"""Algorithm 1 with models of about a million parameters, which see pictures of 96 pixels: it takes minutes."""
 
 TWINS = {"gaussian_blur": (), "white_noise": ("gaussian_noise", "shot_noise"), "jpeg": ("jpeg_compression",)}
 LEFT_OUT = tuple(TWINS)
@@ -72,7 +107,7 @@ CUDA = Device("cuda", "bf16", "sdpa", 128, 1.5e-3, 3e-4, 10, 1, 12, False)
 
 
 def device_here() -> Device:
-    """The one of this machine."""
+    """The device of this machine."""
     if torch.cuda.is_available():
         return CUDA
     return CPU if quick_in_bfloat16("cpu") else replace(CPU, precision="no")
@@ -90,15 +125,15 @@ class Effort:
         fractions: Of the smaller side in step 1; n of them give 2 n - 1 points.
         points: Points of step 2.
         repeats: Runs at each point.
-        proxy_limit: Validation rows, and questions, of one run of a sweep.
-        limit: The same of the other runs; None is all.
+        proxy_limit: Validation rows, and questions, of one run of a sweep; None is all.
+        limit: The same of the other runs.
         epoch_rows: Rows of one epoch of the embedded model.
         small_rows: Rows of one epoch of the model that gives lambda.
         small_epochs: Epochs of the first at most.
         epochs: Epochs of the second with a frozen tower.
         polish_epochs: Its last epochs, in which the tower learns, too; 0: it does not.
         polish_rows: Rows of each of those.
-        trial_rows: Rows of a run of the ablations, and of those that leave a type out.
+        trial_rows: Rows of a run of the ablations, and of those that leave a type out; 0: there are none.
         onward: Rows of D1, D2 and D3 in each of the `epochs` that teach the model of another run on; None begins with
             the base.
     """
@@ -110,7 +145,7 @@ class Effort:
     fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     points: int = 7
     repeats: int = 2
-    proxy_limit: int = 160
+    proxy_limit: int | None = 160
     limit: int | None = None
     epoch_rows: int = 8000
     small_rows: int = 8000
@@ -176,6 +211,24 @@ FAST = Effort(
     trial_rows=192,
 )
 FAST_ONWARD = replace(FAST, onward=(24, 32, 16))
+TINY = Effort(
+    Amounts(600, 300, 1200, 300, 150, 160, small=True),
+    Lessons(1500, 32, 2e-3, check_every=500),
+    base_epochs=2,
+    pool=(450, 800, 400),
+    fractions=(0.25, 0.5, 0.75, 1.0),
+    proxy_limit=None,
+    epoch_rows=1600,
+    small_rows=1600,
+    small_epochs=3,
+    epochs=3,
+    polish_epochs=0,
+    trial_rows=0,
+)
+"""Six minutes on two cores."""
+TINY_FAST = replace(FAST, amounts=replace(FAST.amounts, small=True), polish_epochs=0, trial_rows=0)
+TINY_DEVICE = replace(CPU, precision="no")
+"""float32: bfloat16 gave so small a tower nothing on a processor."""
 
 
 def plan_run(fast: bool, begun: bool, onward: bool) -> tuple[Effort, Device]:

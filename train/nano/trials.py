@@ -105,7 +105,7 @@ def _recipe(recipe: TrainingRecipe, trial: Trial) -> TrainingRecipe:
 
 
 def _run(recipe: TrainingRecipe, place: Path) -> str:
-    """Runs in a process of its own."""
+    """Do one run, in a process of its own."""
     started = time.monotonic()
     if (place / "outcome.json").is_file():
         return f"{recipe.name}: was done"

@@ -9,7 +9,7 @@ import typer
 from .. import console
 from .._version import __version__
 from .ask import ask, describe
-from .command import Command, with_options
+from .command import Command, Group, guarded, with_options
 from .doctor import doctor
 from .map import map_
 from .models import download, models
@@ -19,6 +19,7 @@ from .serve_template import serve_template
 
 app = typer.Typer(
     name="qsit",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,  # they would print the values of variables, a token among them
@@ -34,8 +35,7 @@ _MAP_CODES = "Exit code: 0 all done, 1 some pictures failed, 2 nothing could be 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.write(f"qsit-metric {__version__}\n")
-        raise typer.Exit
+        raise typer.Exit(guarded(lambda: console.write(f"qsit-metric {__version__}\n"), debug=False))
 
 
 @app.callback()

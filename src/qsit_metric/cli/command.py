@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from .. import console
@@ -31,7 +31,23 @@ class Debugging:
     )
 
 
-class Command(TyperCommand):
+class _Helped:
+    """Help whose loss (a full disk) is one line, too."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        def show() -> None:
+            with console.delivered():
+                super(_Helped, self).format_help(ctx, formatter)  # type: ignore[misc]
+
+        if code := guarded(show, debug=False):
+            raise typer.Exit(code)
+
+
+class Group(_Helped, TyperGroup):
+    """A group of commands; for `typer.Typer(cls=...)`."""
+
+
+class Command(_Helped, TyperCommand):
     """A command whose errors are one line on stderr and whose exit code is what its function returns.
 
     For `typer.Typer.command(cls=...)`. `with_options` makes one that has groups of options, too.

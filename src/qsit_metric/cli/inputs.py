@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,24 +14,27 @@ from .. import console
 from ..errors import InputError
 
 
-def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
+def expand(given: Sequence[str], *, recursive: bool, null: bool = False) -> list[str]:
     """List the pictures that were asked for, in order, each once.
 
     Args:
         given: Files, folders, patterns and URLs as written; "-" stands for a list of them on stdin, one a line.
         recursive: Take folders with everything below them.
+        null: The list on stdin ends each name with a NUL instead of a new line.
 
     Returns:
         Paths and URLs. What does not exist is among them: scoring it tells what is wrong.
 
     Raises:
-        InputError: There is not a single picture.
+        InputError: There is not a single picture, or a list that cannot be read.
     """
+    if null and "-" not in given:
+        raise InputError.about("--null", " ".join(given), "a list on stdin", "Write - among the paths.")
     found: dict[str, str] = {}
-    for entry in _entries(given):
+    for entry in _entries(given, null):
         paths = list(_pictures(entry, recursive))
         if not paths:
-            hint = "" if recursive or not Path(entry).is_dir() else " (-r looks into its folders)"
+            hint = "" if recursive or not _is_folder(entry) else " (-r looks into its folders)"
             console.LOGGER.warning("no pictures in %r%s", entry, hint)
         for path in paths:
             found.setdefault(key(path), path)
@@ -38,6 +43,24 @@ def expand(given: Sequence[str], *, recursive: bool) -> list[str]:
             "PATHS", " ".join(given), "at least one picture", "Pass files, folders, patterns or URLs."
         )
     return list(found.values())
+
+
+def sorted_out(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell pictures from questions: what exists, a pattern that matches, a URL and "-" are pictures, all else is asked.
+
+    Raises:
+        InputError: Something that looks like a picture's name, but is not there.
+    """
+    pictures, questions = [], []
+    for entry in given:
+        if _is_there(entry):
+            pictures.append(entry)
+        elif _looks_like_a_name(entry):
+            hint = "Check the spelling. -q asks it as a question."
+            raise InputError.about("PICTURES", entry, "an existing file, folder or pattern, or a question", hint)
+        else:
+            questions.append(entry)
+    return pictures, questions
 
 
 def key(path: str) -> str:
@@ -52,13 +75,47 @@ def is_url(path: str) -> bool:
     return scheme(path) is not None
 
 
-def _entries(given: Sequence[str]) -> Iterator[str]:
+def _entries(given: Sequence[str], null: bool) -> Iterator[str]:
     for entry in given:
         if entry == "-":
-            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-            yield from (line for line in lines if line)
+            yield from filter(None, _names(sys.stdin.buffer.read(), null))
         else:
             yield entry
+
+
+# The longer marks first: that of UTF-32 begins like that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
+
+
+def _names(content: bytes, null: bool) -> list[str]:
+    """The entries of a list: names as they are on the disk, or text in the encodings that Windows writes."""
+    bare = (b"", "utf-8" if null else _guessed(content))
+    mark, encoding = next((found for found in _MARKS if content.startswith(found[0])), bare)
+    content = content[len(mark) :]
+    if encoding == "utf-8":
+        if b"\0" in content and not null:
+            raise _no_list("it holds NULs", "--null takes names that end in NUL, as `find -print0` writes them.")
+        pieces = content.split(b"\0") if null else [line.rstrip(b"\r") for line in content.split(b"\n")]
+        return [os.fsdecode(piece) for piece in pieces]
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _no_list(f"it is no whole {encoding.upper()}", "Write it in UTF-8.") from error
+    return text.split("\0") if null else [line.rstrip("\r") for line in text.split("\n")]
+
+
+def _guessed(content: bytes) -> str:
+    """UTF-16 without a mark shows by its ends of line."""
+    if b"\n\0" not in content and b"\0\n" not in content:
+        return "utf-8"
+    return "utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be"
+
+
+def _no_list(what: str, hint: str) -> InputError:
+    return InputError.about("-", f"<the list on stdin: {what}>", "one path or URL a line, in UTF-8 or UTF-16", hint)
 
 
 def _pictures(entry: str, recursive: bool) -> Iterable[str]:
@@ -66,14 +123,34 @@ def _pictures(entry: str, recursive: bool) -> Iterable[str]:
         return [entry]
     # A quoted "~/photos/*.jpg" was not expanded by the shell; Path.expanduser fails on "~draft.jpg", this does not.
     place = entry if os.path.lexists(entry) else os.path.expanduser(entry)  # noqa: PTH111
-    if Path(place).is_dir():
+    if _is_folder(place):
         return _in_folder(place, recursive)
     # A file that is really called "a[1].png" is meant literally.
     if not glob.has_magic(place) or os.path.lexists(place):
         return [entry]
     matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-    folders = (_in_folder(match, recursive) if Path(match).is_dir() else [match] for match in matches)
+    folders = (_in_folder(match, recursive) if _is_folder(match) else [match] for match in matches)
     return [path for paths in folders for path in paths]
+
+
+def _is_there(entry: str) -> bool:
+    if entry == "-" or is_url(entry) or os.path.lexists(entry):
+        return True
+    place = os.path.expanduser(entry)  # noqa: PTH111  # as `_pictures`
+    return bool(place) and (os.path.lexists(place) or bool(glob.has_magic(place) and glob.glob(place, recursive=True)))  # noqa: PTH207
+
+
+def _looks_like_a_name(entry: str) -> bool:
+    """Whether it has the suffix of a picture, or is one word with a suffix, a slash or a wildcard in it."""
+    from ..pixels.read import SUFFIXES
+
+    if Path(entry).suffix.lower() in SUFFIXES:
+        return True
+    return bool(re.fullmatch(r"\S*([/\\*]|\.\w+$)\S*", entry.strip())) and not entry.strip().endswith("?")
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir fails on what is too long to be a name
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:

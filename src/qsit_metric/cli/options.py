@@ -25,17 +25,27 @@ def _server_option(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, rich_help_panel="Model server", **settings)
 
 
+def _picture_option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Pictures", **settings)
+
+
 Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take folders with all their folders.")]
+Null = Annotated[
+    bool, typer.Option("--null", "-0", help="The list on stdin ends names with NUL, as `find -print0` writes it.")
+]
 TrustNames = Annotated[
     bool,
     typer.Option(
         "--trust-names",
         help="Keep the result of a picture that is in the file by its name, without a look at whether it was replaced.",
     ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Begin the file anew, whatever is in it, and make all results again.")
 ]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", metavar="N", min=1, help="Limit of a written answer.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there.")]
@@ -92,7 +102,7 @@ class ModelOptions:
     token: Token = None
     offline: Annotated[bool, _model_option("--offline", help="Never use the network for the model.")] = False
     no_exif: Annotated[
-        bool, _model_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
+        bool, _picture_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
     ] = False
     checkpoint: Annotated[
         str | None,
@@ -122,6 +132,25 @@ class ModelOptions:
     timeout: Annotated[
         float, _server_option("--timeout", metavar="SECONDS", min=0.001, help="Time that one request may take.")
     ] = 120.0
+    bits: Annotated[
+        int | None,
+        _picture_option(
+            "--bits", metavar="N", help="Bits in use where a picture holds more than 8: 12 if 4095 is white."
+        ),
+    ] = None
+    background: Annotated[
+        str | None,
+        _picture_option(
+            "--background", metavar="COLOUR", help="Lay transparent pictures on white, black, '#808080' or R,G,B."
+        ),
+    ] = None
+    icc: Annotated[bool, _picture_option("--icc", help="Convert colours from the picture's own profile to sRGB.")] = (
+        False
+    )
+    max_pixels: Annotated[
+        int | None,
+        _picture_option("--max-pixels", metavar="N", help="Most pixels of a picture (default: 178,956,970)."),
+    ] = None
 
     def load(self) -> QSiT:
         """Build the metric; only here torch is imported."""
@@ -129,6 +158,7 @@ class ModelOptions:
         if console.watched(sys.stderr):
             console.say(f"Loading {console.printable(name)} ...", "dim")
         from ..metric import QSiT
+        from ..pixels import MAX_PIXELS
 
         console.hush()
         return QSiT(
@@ -142,6 +172,11 @@ class ModelOptions:
             token=self.token,
             local_files_only=self.offline,
             server=self.server(),
+            exif=not self.no_exif,
+            bits=self.bits,
+            background=self.background,
+            icc=self.icc,
+            max_pixels=MAX_PIXELS if self.max_pixels is None else self.max_pixels,
         )
 
     def local(self) -> ModelOptions:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,12 +15,25 @@ import typer
 from rich.text import Text
 
 from .. import console
-from ..errors import InputError, QSiTError
-from ..files import Stamp, look
+from ..errors import InputError, QSiTError, counted
+from ..files import Files, Stamp, look
+from ..journal import check_same
+from . import report
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
-from .options import ModelOptions, Paths, Recursive, TrustNames
-from .scores import FORMATS, Format, Record, ScoreFile, is_same, provenance, take_stamp
+from .options import ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
+from .scores import (
+    FORMATS,
+    Format,
+    Record,
+    ScoreFile,
+    finished,
+    identity,
+    is_finished,
+    is_same,
+    provenance,
+    take_stamp,
+)
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -33,6 +47,7 @@ def score(
     *,
     paths: Paths,
     recursive: Recursive = False,
+    null: Null = False,
     shown: Annotated[
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="What stdout gets (default: table on a terminal, else csv)."),
@@ -49,9 +64,30 @@ def score(
         ),
     ] = None,
     trust_names: TrustNames = False,
+    overwrite: Overwrite = False,
+    worst: Annotated[
+        int | None, typer.Option("--worst", metavar="N", min=1, help="Show the N lowest scores only, lowest first.")
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", metavar="N", min=1, help="Show the N highest scores only, highest first.")
+    ] = None,
     sort: Annotated[
-        Literal["score", "path", "none"], typer.Option("--sort", help="Order of the table; by score means best first.")
+        Literal["score", "path", "none"],
+        typer.Option("--sort", help="Order of what is shown; by score means best first. FILE keeps its order."),
     ] = "none",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Show it the other way round.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write an .html page to look at, worst first; it needs no network. From a finished file, too: "
+            "qsit score scores.csv --report page.html.",
+        ),
+    ] = None,
+    maps: Annotated[
+        int, typer.Option("--maps", metavar="N", min=0, help="With --report: quality maps of the N worst pictures.")
+    ] = 0,
     fail_under: Annotated[
         float | None, typer.Option("--fail-under", metavar="X", help="Exit with 3 if a score is below X.")
     ] = None,
@@ -59,26 +95,121 @@ def score(
     """Score pictures from 1 (bad) to 5 (excellent).
 
     The table shows the expected score, the most probable level, and the
-    probability of each level, worst first, as small columns.
+    probability of each level, worst first, as small columns. A .csv or .jsonl
+    file of an earlier run may stand in place of pictures: it is shown again.
     """
-    form = shown_format(shown, as_json, output)
-    if sort != "none" and form != "table":
-        raise InputError.about("--sort", sort, "a table to sort", "Add --format table.")
+    order = Order.of(worst, best, sort, reverse)
+    form = shown_format(shown, as_json, written=bool(output or page) and not order)
+    if overwrite and not output:
+        raise InputError.about("--overwrite", True, "a file to begin anew", "Add --output.")
+    if maps and not page:
+        raise InputError.about("--maps", maps, "a page that shows them", "Add --report.")
+    if page:
+        report.check(page)
     options = options_of(ctx, ModelOptions)
+    if any(map(is_finished, paths)):
+        return _again(options, paths, output, _Shown(form, order, page, maps, fail_under))
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(ScoreFile(output)) if output else None
-        pictures = expand(paths, recursive=recursive)
+        file = stack.enter_context(ScoreFile(output, overwrite=overwrite)) if output else None
+        pictures = expand(paths, recursive=recursive, null=null)
         metric = options.load()
-        run = _Run(provenance(metric, exif=not options.no_exif), form, file)
+        wanted = _Shown(form, order, page, maps, fail_under)
+        run = _Run(provenance(metric, exif=not options.no_exif), wanted, file)
         run.score(metric, pictures, trust_names)
-    run.report(len(pictures), output, sort, fail_under)
-    return run.code(fail_under)
+    run.report(len(pictures), output)
+    run.write(_title(paths, len(run.records)), lambda: metric)
+    return run.code()
 
 
-def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str | None:
+def _again(options: ModelOptions, paths: Sequence[str], output: Path | None, wanted: _Shown) -> int:
+    """Show the scores of finished files."""
+    if others := [path for path in paths if not is_finished(path)]:
+        raise InputError.about(
+            "PATHS", others[0], "pictures, or files of scores, but not both", "Take them in two runs."
+        )
+    if output:
+        raise InputError.about(
+            "--output", str(output), "nothing together with a finished file", "Its scores are there."
+        )
+    files = {path: finished(Path(path)) for path in paths}
+    lines = [line for found in files.values() for line in found]
+    for path, found in files.items():
+        for line in found:
+            check_same(Path(path), line.made, lines[0].made, Files(InputError, "PATHS"), what="a file with scores")
+    made, asked = dict(lines[0].made), Files(InputError, "--maps")
+
+    def load() -> QSiT:
+        chosen = replace(options, model=options.model or made["model"], recipe=options.recipe or made["recipe"])
+        metric = chosen.load()
+        now = {**identity(provenance(metric, exif=True)), "exif": made["exif"], "dtype": made["dtype"]}
+        check_same(Path(paths[0]), made, now, asked, what="a file with scores", hint="--model says which model.")
+        return metric
+
+    run = _Run(made, wanted, None)
+    run.replay([line.record for line in {line.record.key: line for line in lines}.values()])
+    run.report(len(run.records), None)
+    run.write(_title(paths, len(run.records)), load)
+    return run.code()
+
+
+def _title(paths: Sequence[str], count: int) -> str:
+    single = Path(paths[0]).name if len(paths) == 1 and paths[0] != "-" else ""
+    return f"Quality of {console.printable(single) or counted(count, 'picture')}"
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order scores are shown, and how many of them.
+
+    Attributes:
+        by: "score" (best first), "path", or "none" for the order of the pictures.
+        reverse: The other way round.
+        count: How many at most; the lowest ones if negative. None for all.
+
+    Example:
+        >>> three = [Record(name, score, 0.0, "", {}) for name, score in (("a", 2.0), ("b", 4.0), ("c", 3.0))]
+        >>> [one.path for one in Order("score").of_all(three)], [one.path for one in Order.of(2, None).of_all(three)]
+        (['b', 'c', 'a'], ['a', 'c'])
+    """
+
+    by: str = "none"
+    reverse: bool = False
+    count: int | None = None
+
+    @classmethod
+    def of(cls, worst: int | None, best: int | None, sort: str = "none", reverse: bool = False) -> Order:
+        """What the options ask for.
+
+        Raises:
+            InputError: Both ends.
+        """
+        if worst and best:
+            raise InputError.about("--best", best, "nothing else together with --worst", "Take them in two runs.")
+        if not (worst or best):
+            return cls(sort, reverse)
+        backwards = bool(worst) and sort == "none"
+        return cls("score" if sort == "none" else sort, reverse != backwards, best or -(worst or 0))
+
+    def __bool__(self) -> bool:
+        return self != Order()
+
+    def of_all(self, records: Sequence[Record]) -> list[Record]:
+        """The records that are shown, in their order. A score that is no number is the worst; ties go by path."""
+        ranked = sorted(records, key=lambda record: (-record.worth[0], record.path))
+        if self.count is not None:
+            kept = {id(one) for one in (ranked[: self.count] if self.count > 0 else ranked[self.count :])}
+            ranked, records = ([one for one in group if id(one) in kept] for group in (ranked, records))
+        if self.by == "score":
+            return sorted(ranked, key=lambda record: record.worth) if self.reverse else ranked
+        found = sorted(records, key=lambda record: record.path) if self.by == "path" else list(records)
+        return found[::-1] if self.reverse else found
+
+
+def shown_format(chosen: str | None, as_json: bool, *, written: bool) -> str | None:
     """Decide what goes to stdout: what was asked for; else a table for a person, CSV for a program.
 
-    Where the scores go into a file, stdout stays empty unless something was asked for.
+    Where the scores are written to a file or a page, stdout stays empty unless something was asked for: a format or an
+    order.
 
     Raises:
         InputError: Two different formats.
@@ -87,22 +218,33 @@ def shown_format(chosen: str | None, as_json: bool, output: Path | None) -> str 
         raise InputError.about("--format", chosen, "nothing else together with --json")
     if as_json or chosen:
         return chosen or "jsonl"
-    if output:
+    if written:
         return None
     return "table" if console.watched(sys.stdout) else "csv"
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What becomes of the scores: what stdout gets, in which order, the page with its maps, and the limit."""
+
+    form: str | None
+    order: Order
+    page: Path | None
+    maps: int
+    fail_under: float | None
 
 
 class _Run:
     """What came of it so far, and where it goes: each result leaves at once."""
 
-    def __init__(self, made: Mapping[str, Any], shown: str | None, file: ScoreFile | None) -> None:
+    def __init__(self, made: Mapping[str, Any], wanted: _Shown, file: ScoreFile | None) -> None:
         self.records: list[Record] = []
         self.failures: list[tuple[str, QSiTError]] = []
         self.kept = self.added = self.replaced = 0
         self.interrupted = False
-        self._made, self._shown, self._file = made, shown, file
-        form = FORMATS.get(shown or "")
-        self._stream: Format | None = form() if form else None
+        self._made, self._file, self._wanted, self._order = made, file, wanted, wanted.order
+        form = FORMATS.get(wanted.form or "")
+        self._stream: Format[Record] | None = form() if form else None
 
     def score(self, metric: QSiT, paths: Sequence[str], trust_names: bool) -> None:
         """Show what the result file has, and score the rest."""
@@ -116,6 +258,13 @@ class _Run:
             self._fresh(metric, todo)
         except KeyboardInterrupt:
             self.interrupted = True
+
+    def replay(self, records: Sequence[Record]) -> None:
+        """Show scores that are known."""
+        if self._stream:
+            console.write(self._stream.header(list(records[0].probs)))
+        for record in records:
+            self._show(record)
 
     def _known(self, paths: Sequence[str], trust_names: bool) -> list[str]:
         """Show the scores that the result file has already; gives the other pictures."""
@@ -132,7 +281,7 @@ class _Run:
 
     def _fresh(self, metric: QSiT, paths: Sequence[str]) -> None:
         # Lines on a terminal would be torn apart by a bar.
-        quiet = self._stream is not None and console.watched(sys.stdout)
+        quiet = self._stream is not None and not self._order and console.watched(sys.stdout)
         stamps: dict[str, Future[Stamp | None]] = {}
         with (
             ThreadPoolExecutor(1) as pool,
@@ -171,14 +320,25 @@ class _Run:
 
     def _show(self, record: Record) -> None:
         self.records.append(record)
-        if self._stream:
+        if self._stream and not self._order:
             console.write(self._stream.line(record, self._made))
 
-    def report(self, total: int, output: Path | None, sort: str, fail_under: float | None) -> None:
+    def write(self, title: str, metric: Callable[[], QSiT]) -> None:
+        """Write the page, if one is wanted."""
+        if self._wanted.page:
+            failed = [about(path, error) for path, error in self.failures]
+            content = report.Content(title, self.records, failed, self._made, self._wanted.maps)
+            console.say(report.write(self._wanted.page, content, metric))
+
+    def report(self, total: int, output: Path | None) -> None:
         """Say what came of it: the table, the sum of it, what failed and how to go on."""
         line = summary(self.records, len(self.failures))
-        if self._shown == "table":
-            show(ordered(self.records, sort))
+        wanted = self._order.of_all(self.records)
+        if self._stream and self._order:
+            console.write("".join(self._stream.line(record, self._made) for record in wanted))
+        if self._wanted.form == "table":
+            show(wanted)
+            line += f"; {len(wanted)} of them shown" if len(wanted) < len(self.records) else ""
             console.out().print(Text(line), soft_wrap=True)
         elif output or console.watched(sys.stderr):
             console.say(line)
@@ -188,21 +348,22 @@ class _Run:
             console.say(f"{console.printable(str(output))}: {counts}{again}")
         for path, error in self.failures:
             console.say(f"failed: {about(path, error)}", "red")
-        if below := self._below(fail_under):
-            console.say(f"{below} of {len(self.records)} scores are below {fail_under:g}", "red")
+        if below := self._below():
+            console.say(f"{below} of {len(self.records)} scores are below {self._wanted.fail_under:g}", "red")
         if self.interrupted:
             how = "Run the same command again to go on." if output else "With --output FILE a later run could go on."
             console.say(f"Stopped after {len(self.records) + len(self.failures)} of {total} pictures. {how}")
 
-    def code(self, fail_under: float | None) -> int:
+    def code(self) -> int:
         """The exit code."""
         if self.interrupted:
             return INTERRUPTED
         if self.failures:
             return FAILED
-        return BELOW if self._below(fail_under) else 0
+        return BELOW if self._below() else 0
 
-    def _below(self, limit: float | None) -> int:
+    def _below(self) -> int:
+        limit = self._wanted.fail_under
         # Rounded as in CSV files, so that a resumed run decides as the first would have; a NaN is below everything.
         return 0 if limit is None else sum(not round(record.score, 4) >= limit for record in self.records)
 
@@ -231,13 +392,6 @@ def _row(record: Record, ascii_only: bool) -> list[object]:
     return [record.path, score, Text(record.level, style=style), Text(bars, style=style), record.note or ""]
 
 
-def ordered(records: Sequence[Record], by: str) -> list[Record]:
-    """Sort for the table: best score first, or by path; "none" keeps the order."""
-    if by == "score":
-        return sorted(records, key=lambda record: (-record.score, record.path))
-    return sorted(records, key=lambda record: record.path) if by == "path" else list(records)
-
-
 def summary(records: Sequence[Record], failed: int) -> str:
     """All of it in one line.
 
@@ -249,6 +403,6 @@ def summary(records: Sequence[Record], failed: int) -> str:
     count = f"{len(records)} picture{'' if len(records) == 1 else 's'} scored"
     if len(records) < 2:
         return count + lost
-    low, high = (choose(records, key=lambda record: record.score) for choose in (min, max))
+    low, high = (choose(records, key=lambda record: record.worth[0]) for choose in (min, max))
     ends = f"min {low.score:.2f} ({console.printable(low.path)}), max {high.score:.2f} ({console.printable(high.path)})"
     return f"{count}: mean {fmean(record.score for record in records):.2f}, {ends}{lost}"

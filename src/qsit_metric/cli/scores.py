@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ..errors import OutputError
-from ..files import Files, Stamp, to_json
+from ..errors import InputError, OutputError
+from ..files import Files, Stamp, escaped, to_json, unescaped
 from ..journal import Appender, check_same, csv_line, whole_csv, whole_lines
 from .inputs import is_url, key
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 IDENTITY = ("model", "revision", "recipe", "dtype", "exif")
 """What must agree for two scores to stand in one file."""
+_READING = ("bits", "background", "icc")  # what else was asked of the reading; it stands beside `exif`
 
 FILES = Files(OutputError, "--output")
 _STAMP = ("size", "modified", "sha256")
@@ -35,12 +37,24 @@ def provenance(metric: QSiT, *, exif: bool) -> dict[str, Any]:
     """What made a score, for result files."""
     info = metric.info
     names = ("model", "repo", "revision", "recipe", "dtype")
-    return {**{name: info[name] for name in names}, "exif": exif, "qsit_metric": info["qsit_metric"]}
+    return {
+        **{name: info[name] for name in names},
+        "exif": exif,
+        **metric.reading.recorded(),
+        "qsit_metric": info["qsit_metric"],
+    }
 
 
 def identity(made: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a provenance that must agree, as text."""
-    return {name: "" if made.get(name) is None else str(made[name]) for name in IDENTITY}
+    """The fields of a provenance that must agree, as text.
+
+    Example:
+        >>> identity({"exif": True, "bits": 12, "icc": True})["exif"]
+        'True, bits 12, icc True'
+    """
+    found = {name: "" if made.get(name) is None else str(made[name]) for name in IDENTITY}
+    asked = (f"{name} {made[name]}" for name in _READING if made.get(name))
+    return {**found, "exif": ", ".join([found["exif"], *asked])}
 
 
 def take_stamp(path: str, seen: tuple[int, str] | None = None) -> Stamp | None:
@@ -80,21 +94,23 @@ class Record:
     note: str | None = None
     stamp: Stamp | None = None
 
+    @property
+    def key(self) -> str:
+        """What a later run knows it by."""
+        return key(self.path)
+
+    @property
+    def worth(self) -> tuple[float, str]:
+        """What records are ordered by: the score, then the path. What is no number is below everything."""
+        return (-math.inf if math.isnan(self.score) else self.score), self.path
+
     @classmethod
     def of(cls, path: str, score: Score, stamp: Stamp | None = None) -> Record:
         """Take down a score."""
         return cls(path, float(score), score.unit, score.level, score.probs, score.note, stamp)
 
-
-@dataclass(frozen=True)
-class Line:
-    """A record that was read from a file, with the text of its provenance."""
-
-    record: Record
-    made: Mapping[str, str]
-
     @classmethod
-    def of(cls, fields: Mapping[str, Any], probs: Mapping[str, Any]) -> Line:
+    def read(cls, fields: Mapping[str, Any], probs: Mapping[str, Any]) -> Line[Record]:
         """Read the fields of a line.
 
         Raises:
@@ -102,8 +118,60 @@ class Line:
         """
         numbers = float(fields["score"]), float(fields["unit"]), str(fields["level"])
         levels = {str(name): float(value) for name, value in probs.items()}
-        record = Record(str(fields["path"]), *numbers, levels, fields.get("note") or None, stamp_of(fields))
-        return cls(record, identity(fields))
+        record = cls(str(fields["path"]), *numbers, levels, fields.get("note") or None, stamp_of(fields))
+        return Line(record, identity(fields))
+
+
+class Kept(Protocol):
+    """What a file of results holds one of in each line."""
+
+    @property
+    def path(self) -> str:
+        """The picture."""
+
+    @property
+    def key(self) -> Any:
+        """What a later run knows it by."""
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """Which file it was."""
+
+
+R = TypeVar("R", bound=Kept)
+
+
+@dataclass(frozen=True)
+class Line(Generic[R]):
+    """A record that was read from a file, with the text of its provenance."""
+
+    record: R
+    made: Mapping[str, str]
+
+
+class Format(Protocol[R]):
+    """How records stand in a file; each ends with a newline, so that a torn one can be told."""
+
+    @property
+    def suffix(self) -> str:
+        """How its files' names end."""
+
+    @property
+    def start(self) -> bytes:
+        """How a file begins; what cannot be continued to that is something else."""
+
+    @property
+    def whole(self) -> Callable[[bytes], int]:
+        """How many bytes of a file are whole records."""
+
+    def header(self, levels: Sequence[str]) -> str:
+        """What stands before the first."""
+
+    def line(self, record: R, made: Mapping[str, Any]) -> str:
+        """One of them."""
+
+    def read(self, content: bytes) -> Iterator[Line[R]]:
+        """Read whole lines; what is no record is a ValueError, KeyError, TypeError, AttributeError or csv.Error."""
 
 
 class Jsonl:
@@ -111,7 +179,6 @@ class Jsonl:
 
     suffix = ".jsonl"
     start = b'{"path": "'
-    """How a file begins; what cannot be continued to that is something else."""
     whole = staticmethod(whole_lines)
 
     def header(self, levels: Sequence[str]) -> str:
@@ -124,11 +191,11 @@ class Jsonl:
         note = {"note": record.note} if record.note else {}
         return to_json({**fields, "probs": dict(record.probs), **note, **made, **stamp_fields(record.stamp)}) + "\n"
 
-    def read(self, content: bytes) -> Iterator[Line]:
-        """Read whole lines; errors as in `Line.of`."""
+    def read(self, content: bytes) -> Iterator[Line[Record]]:
+        """Read whole lines; errors as in `Record.read`."""
         for text in filter(None, map(bytes.strip, content.split(b"\n"))):
             fields = json.loads(text)
-            yield Line.of(fields, fields["probs"])
+            yield Record.read(fields, fields["probs"])
 
 
 class Csv:
@@ -153,10 +220,11 @@ class Csv:
         numbers = (f"{record.score:.4f}", f"{record.unit:.4f}", record.level)
         probs = (f"{value:.4f}" for value in record.probs.values())
         last = {"note": record.note, **identity(made), **stamp_fields(record.stamp)}
-        return csv_line([record.path, *numbers, *probs, *(last.get(name) or "" for name in self._last)])
+        cells = [record.path, *numbers, *probs, *(last.get(name) or "" for name in self._last)]
+        return csv_line(escaped(str(cell)) for cell in cells)
 
-    def read(self, content: bytes) -> Iterator[Line]:
-        """Read whole rows; errors as in `Line.of`, and csv.Error."""
+    def read(self, content: bytes) -> Iterator[Line[Record]]:
+        """Read whole rows; errors as in `Record.read`, and csv.Error."""
         rows = csv.reader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""), strict=True)
         names = next(rows, [])
         self._last = _LAST if names[-len(_STAMP) :] == list(_STAMP) else _LAST[: -len(_STAMP)]
@@ -164,18 +232,15 @@ class Csv:
         if names != [*_FIRST, *levels, *self._last] or not levels:
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
-            fields = dict(zip(names, row, strict=True))
-            yield Line.of(fields, {level: fields[level] for level in levels})
+            fields = dict(zip(names, map(unescaped, row), strict=True))
+            yield Record.read(fields, {level: fields[level] for level in levels})
 
 
-Format: TypeAlias = "Csv | Jsonl"
-"""How records stand in a file; each ends with a newline, so that a torn one can be told."""
-
-FORMATS: Mapping[str, type[Csv] | type[Jsonl]] = {"csv": Csv, "jsonl": Jsonl}
+FORMATS: Mapping[str, Callable[[], Format[Record]]] = {"csv": Csv, "jsonl": Jsonl}
 
 
-class ScoreFile:
-    """A file of scores that grows while pictures are scored, and that a later run goes on with.
+class ResultFile(Generic[R]):
+    """A file of results that grows while they are made, and that a later run goes on with.
 
     What one batch gave is on the disk before the next is computed; see `journal.Appender` for the other promises. An
     existing file is locked and read at once, so that whatever is wrong with it is known before a model is loaded. A
@@ -183,20 +248,33 @@ class ScoreFile:
 
     Args:
         path: A .csv or .jsonl file.
+        formats: How it may stand there.
+        what: What it holds, for messages.
+        command: Which command writes it.
+        overwrite: Forget what is in it, once the model is there.
 
     Attributes:
-        done: The records that were there already, by `inputs.key` of their path; of several the last counts.
+        done: The records that were there already, by their key; of several the last counts.
 
     Raises:
-        OutputError: Unknown suffix, no such folder, in use by another run, or not a file of scores.
+        OutputError: Unknown suffix, no such folder, in use by another run, or not such a file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        formats: Mapping[str, Callable[[], Format[R]]],
+        what: str,
+        command: str,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._path, self._overwrite = path, overwrite
+        self._formats, self._what, self._command = formats, what, command
         self._format = self._suffix()
         self._file: Appender | None = None
-        self._lines: list[Line] = []
-        self.done: dict[str, Record] = {}
+        self._lines: list[Line[R]] = []
+        self.done: dict[Any, R] = {}
         if path.exists():
             try:
                 self._open()
@@ -207,10 +285,10 @@ class ScoreFile:
             raise self._error("a file in a folder that exists", f"Make the folder {str(path.parent)!r} first.")
 
     def begin(self, made: Mapping[str, Any], levels: Sequence[str]) -> None:
-        """Make sure that the file holds scores of this model only, and bring it into shape.
+        """Make sure that the file holds results of this model only, and bring it into shape.
 
         Raises:
-            OutputError: It holds scores of another model, or cannot be written.
+            OutputError: It holds results of another model, or cannot be written.
         """
         file = self._file or self._open()
         self._made, own = made, identity(made)
@@ -218,15 +296,14 @@ class ScoreFile:
             # A local folder is known by its fingerprint, however its path is written.
             skipped = "model" if theirs.get("revision") == own["revision"] != "" else ""
             found, now = ({name: text for name, text in one.items() if name != skipped} for one in (theirs, own))
-            check_same(self._path, found, now, FILES, what="a file with scores", hint=_ANOTHER)
-        if any(list(line.record.probs) != list(levels) for line in self._lines):
-            raise self._error(f"a file with the levels of this model ({', '.join(levels)})", _ANOTHER)
+            check_same(self._path, found, now, FILES, what=f"a file with {self._what}", hint=_ANOTHER)
+        self._agree(levels)
         if not self._lines:
             self._format = self._suffix()
             file.restart()
         file.append("" if self._lines else self._format.header(levels))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: R) -> None:
         """Append one record."""
         if self._file:
             self._file.append(self._format.line(record, self._made))
@@ -249,14 +326,19 @@ class ScoreFile:
     ) -> None:
         self.close()
 
-    def _suffix(self) -> Format:
-        for one in FORMATS.values():
-            if self._path.suffix.lower() == one.suffix:
-                return one()
+    def _agree(self, levels: Sequence[str]) -> None:
+        """Refuse lines that do not fit the model's levels."""
+
+    def _suffix(self) -> Format[R]:
+        for one in self._formats.values():
+            if self._path.suffix.lower() == (made := one()).suffix:
+                return made
         raise self._error("a name that ends in .csv or .jsonl")
 
     def _open(self) -> Appender:
         file = self._file = Appender(self._path, FILES, self._format.whole)
+        if self._overwrite:
+            return file
         try:
             start, torn = self._format.start, file.torn
             if not file.content and not (torn.startswith(start) or start.startswith(torn)):
@@ -264,10 +346,46 @@ class ScoreFile:
             if file.content:
                 self._lines = list(self._format.read(file.content))
         except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            expected = f"a {self._path.suffix} file that `qsit score` wrote"
+            expected = f"a {self._path.suffix} file that `{self._command}` wrote"
             raise self._error(expected, f"It was left as it is ({error}). {_ANOTHER}") from error
-        self.done = {key(line.record.path): line.record for line in self._lines}
+        self.done = {line.record.key: line.record for line in self._lines}
         return file
 
     def _error(self, expected: str, hint: str = "") -> OutputError:
         return OutputError.about("--output", str(self._path), expected, hint)
+
+
+class ScoreFile(ResultFile[Record]):
+    """The file of `qsit score`; arguments as for `ResultFile`."""
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        super().__init__(path, FORMATS, "scores", "qsit score", overwrite=overwrite)
+
+    def _agree(self, levels: Sequence[str]) -> None:
+        if any(list(line.record.probs) != list(levels) for line in self._lines):
+            raise self._error(f"a file with the levels of this model ({', '.join(levels)})", _ANOTHER)
+
+
+def is_finished(path: str) -> bool:
+    """Whether a path is by its name a file of results, and no picture."""
+    return Path(path).suffix.lower() in {f".{name}" for name in FORMATS} and not is_url(path)
+
+
+def finished(path: Path) -> list[Line[Record]]:
+    """The scores of a file that `qsit score` wrote, each picture once; of several lines the last counts.
+
+    Raises:
+        InputError: It cannot be read, or holds something else.
+    """
+    form = FORMATS[path.suffix.lower().removeprefix(".")]()
+    expected = f"a {form.suffix} file that `qsit score` wrote"
+    try:
+        content = path.read_bytes()
+        lines = list(form.read(content[: form.whole(content)]))
+    except OSError as error:
+        raise InputError.about("PATHS", str(path), expected, f"The system says: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError.about("PATHS", str(path), expected, f"It holds something else ({error}).") from error
+    if not lines:
+        raise InputError.about("PATHS", str(path), f"{expected}, with at least one score")
+    return list({line.record.key: line for line in lines}.values())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import EvaluationError, QSiTError, released
-from ..files import PathLike
+from ..files import PathLike, escaped
 from .correlations import Correlations, correlate
 from .manifest import FILES, Item, Manifest, number
 
@@ -143,7 +143,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return escaped(text.getvalue())
 
 
 def is_qsit(metric: object) -> bool:

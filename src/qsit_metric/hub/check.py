@@ -11,16 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 
 __all__ = [
+    "ADAPTER_HINT",
     "INDEX",
     "SINGLE",
     "fingerprint",
+    "is_adapter",
     "missing_names",
     "pickles",
     "problems",
@@ -34,6 +36,13 @@ INDEX = "model.safetensors.index.json"
 PICKLE_HINT = (
     "Weights are read from safetensors only, because opening a pickle can run code. Convert them once where you trust "
     "them: `AutoModelForImageTextToText.from_pretrained(old).save_pretrained(new)`, and use the new folder."
+)
+
+ADAPTER = "adapter_config.json"
+ADAPTER_HINT = (
+    "Merge it into its base and pass the result: `PeftModel.from_pretrained(base, adapter).merge_and_unload()"
+    ".save_pretrained(new)`, with the releases of peft and transformers that it was made with, since others can leave "
+    "a part of it out with no more than a warning."
 )
 
 # Each line: the ways in which one need can be met, each a set of files. The first way that is complete counts.
@@ -79,6 +88,8 @@ def verify(folder: Path, *, hint: str = "", weights: bool = True) -> None:
     found = problems(folder, weights=weights)
     if not found:
         return
+    if is_adapter(path.name for path in folder.glob("*")):
+        raise CheckpointError.about("model", str(folder), f"a checkpoint, not an adapter{_base(folder)}", ADAPTER_HINT)
     if PICKLE_HINT not in hint and any(text.startswith("only pickled weights") for text in found):
         hint = f"{PICKLE_HINT} {hint}".strip()
     raise CheckpointError.about("model", str(folder), "a whole safetensors checkpoint, but " + "; ".join(found), hint)
@@ -114,6 +125,26 @@ def missing_names(names: Collection[str]) -> list[str]:
         ['tokenizer.json (or vocab.json + merges.txt, or tokenizer.model) is missing']
     """
     return [f"{_spell(ways)} is missing" for ways in _NEEDS if _met(ways, names) is None]
+
+
+def is_adapter(names: Iterable[str]) -> bool:
+    """Whether these are the files of an adapter (peft) alone, which is no model without its base.
+
+    Example:
+        >>> is_adapter(["adapter_config.json", "adapter_model.safetensors"]), is_adapter(["config.json"])
+        (True, False)
+    """
+    names = set(names)
+    return ADAPTER in names and weight_names(names) is None
+
+
+def _base(folder: Path) -> str:
+    """Which model an adapter belongs to, as far as it says so."""
+    try:
+        named = _json(folder / ADAPTER).get("base_model_name_or_path")
+    except (_Defect, OSError):
+        return ""
+    return f" of {named}" if isinstance(named, str) and named else ""
 
 
 def weight_names(names: Collection[str]) -> str | None:

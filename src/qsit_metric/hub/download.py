@@ -3,7 +3,8 @@
 Everything that speaks to the network is done by `huggingface_hub`, so HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN,
 HF_HUB_DISABLE_PROGRESS_BARS, proxies and Xet behave here as in any other program that uses it. Added on top: only the
 files that are needed are fetched (of a model those of a checkpoint, of a data set those that fit a pattern), each one
-is held against the size and the hash that the Hub lists, and every failure leaves as one `HubError` (see `errors`).
+is held against the size and the hash that the Hub lists, what came of a large file is kept until the next call goes on
+behind it (the client throws it away since 1.0), and every failure leaves as one `HubError` (see `errors`).
 
 `huggingface_hub` reads its environment when it is imported, so it is imported inside the functions, on first use.
 """
@@ -17,14 +18,17 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+from .. import packages
 from .._version import __version__
 from ..errors import CheckpointError, HubError
-from ..files import sha256
+from ..files import locked, sha256
 from . import check
 from .cache import Request, cached_commit, file_size, remember
 from .errors import explain, failures, is_cut, is_unreachable, ways_out
@@ -35,6 +39,8 @@ LOGGER = logging.getLogger("qsit_metric")
 
 _TRIES = 3
 _PAUSE = 1.0
+_LARGE = 10 << 20  # bytes from which a file is worth going on with: the client writes in pieces of this size
+_PART = ".part"  # ends the name of what came of a file, beside the blobs of the cache
 _TEXT = re.compile(r"[^/\\]+\.(json|txt|jinja)|tokenizer\.model")
 
 
@@ -215,6 +221,9 @@ def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
         lacking.append(
             f"only pickled weights are there ({', '.join(found)})" if found else f"{check.SINGLE} is missing"
         )
+    if check.is_adapter(names):
+        expected = f"a checkpoint; {request.repo} is an adapter"
+        raise CheckpointError.about("model", request.asked, expected, check.ADAPTER_HINT)
     if lacking:
         raise _unfit(request, lacking)
     texts = {name for name in names if _TEXT.fullmatch(name) and not name.endswith(".index.json")}
@@ -237,6 +246,8 @@ def _bring(request: Request, listing: Listing, names: Iterable[str]) -> None:
     if broken:
         LOGGER.warning("%s: wrong size in the cache, fetching again: %s", request.repo, ", ".join(broken))
     try:
+        for name in todo:
+            _carry_on(request, listing, name)
         _download(request, listing.sha, broken, force=True)
         _download(request, listing.sha, [name for name in todo if name not in broken])
     except failures() as error:
@@ -244,23 +255,86 @@ def _bring(request: Request, listing: Listing, names: Iterable[str]) -> None:
     _check_arrived(request, listing, todo)
 
 
+def _part(request: Request, listed: Listed) -> Path:
+    """Where what came of a large file is kept: under its hash, so that it can only be taken for the same content."""
+    return request.store / "blobs" / f"{listed.sha256}{_PART}"
+
+
+def _carry_on(request: Request, listing: Listing, name: str) -> None:
+    """Fetch a large file into the cache's blobs, behind what came of it before; the client then only has to link it.
+
+    Files whose hash is not announced, and those that the client takes from Xet storage, are left to the client, unless
+    a part of them is there.
+    """
+    listed = listing.files[name]
+    if not listed.sha256 or not listed.size or listed.size < _LARGE:
+        return
+    blob, part = request.store / "blobs" / listed.sha256, _part(request, listed)
+    if blob.is_file() and blob.stat().st_size != listed.size:
+        blob.unlink()
+    if not blob.is_file():
+        _persist(request, lambda: _go_on(request, listing.sha, name, listed.size or 0, part, blob))
+
+
+def _go_on(request: Request, sha: str, name: str, size: int, part: Path, blob: Path) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    url = hf_hub_url(request.repo, name, repo_type=request.kind, revision=sha)
+    headers = build_hf_headers(token=request.token, library_name="qsit-metric", library_version=__version__)
+    place = get_hf_file_metadata(url, headers=headers)
+    if not part.exists() and _by_xet(place):
+        return
+    if urlsplit(place.location).netloc != urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the token is the Hub's alone
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with locked(part) as held, part.open("ab") as file:
+        if not held or blob.is_file():
+            return  # another process fetches it, or just has: the client waits for its lock
+        if (came := file.tell()) > size:
+            came = file.truncate(0)
+        if came:
+            LOGGER.warning("%s: going on with %s behind the first %s", request.repo, name, _mega(came))
+        http_get(place.location, file, resume_size=came, headers=headers, expected_size=size, displayed_filename=name)
+        part.replace(blob)
+
+
+def _by_xet(place: Any) -> bool:
+    """Whether the client has a faster way to this file."""
+    from huggingface_hub import constants
+
+    switched_off = bool(getattr(constants, "HF_HUB_DISABLE_XET", True))
+    stored = getattr(place, "xet_file_data", None) is not None
+    return stored and not switched_off and packages.installed("hf_xet") is not None
+
+
 def _download(request: Request, sha: str, names: list[str], *, force: bool = False) -> None:
-    """Let the Hub client fetch a few files of a commit, and go on where a transfer broke off."""
+    """Let the Hub client fetch a few files of a commit."""
     from huggingface_hub import snapshot_download
 
-    for tries_left in reversed(range(_TRIES if names else 0)):
+    def download() -> None:
+        snapshot_download(
+            request.repo,
+            repo_type=request.kind,
+            revision=sha,
+            cache_dir=request.cache,
+            token=request.token,
+            allow_patterns=[glob.escape(name) for name in names],
+            force_download=force,
+            library_name="qsit-metric",
+            library_version=__version__,
+        )
+
+    if names:
+        _persist(request, download)
+
+
+def _persist(request: Request, transfer: Callable[[], None]) -> None:
+    """Try a transfer again that broke off."""
+    for tries_left in reversed(range(_TRIES)):
         try:
-            snapshot_download(
-                request.repo,
-                repo_type=request.kind,
-                revision=sha,
-                cache_dir=request.cache,
-                token=request.token,
-                allow_patterns=[glob.escape(name) for name in names],
-                force_download=force,
-                library_name="qsit-metric",
-                library_version=__version__,
-            )
+            transfer()
         except failures() as error:  # noqa: PERF203 - a transfer, beside which the `try` costs nothing
             if not tries_left or not is_cut(error):
                 raise
@@ -276,13 +350,18 @@ def _fits(path: Path, listed: Listed) -> bool:
 
 def _check_room(request: Request, listing: Listing, names: Iterable[str]) -> None:
     """Refuse before the transfer what would fill the disk at its end."""
-    needed = sum(listing.files[name].size or 0 for name in names)
+    files = [listing.files[name] for name in names]
+    needed = sum((one.size or 0) - file_size(_part(request, one)) for one in files)
     place = next(path for path in (request.cache, *request.cache.parents) if path.exists())
-    started = sum(map(file_size, request.store.glob("blobs/*.incomplete")))
-    free = shutil.disk_usage(place).free + started
+    free = shutil.disk_usage(place).free
     if needed > free:
         expected = f"a folder with {_mega(needed)} free for {request.repo}; there are {_mega(free)}"
-        hint = "Free some space, or point HF_HOME, HF_HUB_CACHE or `cache_dir=` to another disk."
+        # Since 1.0 the client begins anew beside what an earlier call left.
+        left = sum(map(file_size, request.store.glob("blobs/*.incomplete")))
+        remains = f" Transfers that broke off left {_mega(left)} in {request.store / 'blobs'}/*.incomplete." * bool(
+            left
+        )
+        hint = f"Free some space, or point HF_HOME, HF_HUB_CACHE or `cache_dir=` to another disk.{remains}"
         raise HubError.about("cache_dir", str(request.cache), expected, hint)
 
 

@@ -69,7 +69,7 @@ _TOLD: dict[str, tuple[str, str, str, str]] = {
         "{argument}",
         "{asked}",
         _FROM + "; the transfer broke off ({reason})",
-        "Call again: files that have arrived whole are kept. {ways}",
+        "Call again: what has arrived is kept, also of a large file. {ways}",
     ),
     "short": (
         "{argument}",
@@ -151,10 +151,7 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def is_cut(error: Exception) -> bool:
-    """Whether a body broke off in the middle, which not every version of the client tries again by itself.
-
-    Most of them keep the part that arrived and go on from there when they are called once more.
-    """
+    """Whether a body broke off in the middle, which not every version of the client tries again by itself."""
     return isinstance(error, _http_root()) and type(error).__name__ in _CUT
 
 

@@ -209,13 +209,14 @@ class _QSiT:
     def _likelihoods(self, group: Sequence[Any]) -> Iterator[tuple[float, bool]]:
         """Likelihoods of the continuations of one context; the picture is encoded once."""
         from ..batching import computing, prepare
+        from ..pixels import Reading
 
         context, _, visual, *place = group[0]
         doc, backend = self._doc(*place), self.metric.backend
         answers = [_continuation(args[1](doc) if callable(args[1]) else args[1]) for args in group]
         request = self.metric.recipe.asking(context)
         with computing(backend.device):
-            image = backend.encode([prepare(backend, _picture(visual(doc)), exif=False)])[0]
+            image = backend.encode([prepare(backend, _picture(visual(doc)), Reading(exif=False))])[0]
             image.keep = True
             try:
                 chances = backend.likelihoods([(image, request)], answers)[0].tolist()

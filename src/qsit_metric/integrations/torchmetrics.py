@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class QSiTScore(Metric):  # type: ignore[misc]
     full_state_update = False  # one pass of the model for each forward, and states that can be merged
     plot_lower_bound, plot_upper_bound = levels.SCORE_RANGE
 
+    model_bits: Tensor
     sum_scores: Tensor
     total: Tensor
     scores: list[Tensor]
@@ -66,6 +68,9 @@ class QSiTScore(Metric):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.reduction = _checked(reduction)
         self._handle = Handle(model)
+        # A MetricCollection updates one of several metrics whose states are equal after the first batch, for all of
+        # them. Two models may give it equal scores, and an empty one always does: this state keeps them apart.
+        self.add_state("model_bits", default=_bits(model), dist_reduce_fx="max")
         if reduction == "none":
             self.add_state("scores", default=[], dist_reduce_fx="cat")
         else:
@@ -89,6 +94,11 @@ class QSiTScore(Metric):  # type: ignore[misc]
         if self.reduction == "none":
             return dim_zero_cat(self.scores)  # type: ignore[no-any-return]
         return self.sum_scores / self.total if self.reduction == "mean" else self.sum_scores
+
+    def persistent(self, mode: bool = False) -> None:
+        """Choose whether states go into state dicts; what tells the models apart never does."""
+        super().persistent(mode)
+        self._persistent["model_bits"] = False
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Draw one value or several over steps; returns matplotlib's figure and axes."""
@@ -138,6 +148,12 @@ def _moved(fn: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
     found = fn(state)
     wider = state.is_floating_point() and torch.promote_types(found.dtype, state.dtype) == found.dtype
     return found if wider else state.to(found.device)
+
+
+def _bits(model: str | Path | QSiT) -> Tensor:
+    """(32,) zeros and ones, the same for the same model; whole numbers would be compared with a tolerance."""
+    key = f"object {id(model)}" if isinstance(model, QSiT) else str(model)
+    return torch.tensor([int(bit) for bit in f"{crc32(key.encode()):032b}"], dtype=torch.uint8)
 
 
 @lru_cache(maxsize=2)

@@ -1,5 +1,4 @@
 from .geometry import Geometry as Geometry
-from .read import MAX_PIXELS as MAX_PIXELS
 from .read import SUFFIXES as SUFFIXES
 from .read import ImageLike as ImageLike
 from .read import Picture as Picture
@@ -7,6 +6,9 @@ from .read import items as items
 from .read import load as load
 from .read import load_one as load_one
 from .read import many as many
+from .reading import MAX_PIXELS as MAX_PIXELS
+from .reading import Reading as Reading
+from .reading import ReadOptions as ReadOptions
 from .resize import resize_image as resize_image
 from .resize import resize_tensor as resize_tensor
 from .tiles import Plan as Plan

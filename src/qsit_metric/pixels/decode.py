@@ -11,13 +11,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import struct
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .colour import hdr_of, say_gamma
 from .convert import pil_to_rgb
 from .fetch import unusable
+from .reading import MAX_PIXELS, Reading
 
+_HEAD = 2**18  # what is looked through for the marks of a format
 _LOG = logging.getLogger("qsit_metric")
 
 # Pages and containers, not pictures. Pillow starts Ghostscript to draw PostScript; nobody asked for that.
@@ -52,17 +57,16 @@ _HEIF_NAMES = (".heic", ".heif", ".avif")
 _OTHERWISE = "Convert it to PNG, JPEG, WebP or TIFF; pixels without a file around them are passed as a NumPy array."
 
 
-def decode(handle: BinaryIO, source: str, *, exif: bool, max_pixels: int) -> tuple[Image.Image, str | None]:
+def decode(handle: BinaryIO, source: str, reading: Reading) -> tuple[Image.Image, str | None]:
     r"""Decode the first picture of an open file.
 
     Args:
         handle: A seekable binary file at position 0; the caller closes it.
         source: Its name in messages.
-        exif: Apply the EXIF orientation.
-        max_pixels: Most pixels that are decoded.
+        reading: How it is read.
 
     Returns:
-        The picture in mode "RGB", and a note when the file holds several.
+        The picture in mode "RGB", and what the reader of a score should know, or None.
 
     Raises:
         ImageError: The file is empty, of no known format, too large or out of range.
@@ -70,49 +74,81 @@ def decode(handle: BinaryIO, source: str, *, exif: bool, max_pixels: int) -> tup
 
     Example:
         >>> import io
-        >>> decode(io.BytesIO(b"P5 1 1 255 \xff"), "<example>", exif=True, max_pixels=1)[0].getpixel((0, 0))
+        >>> decode(io.BytesIO(b"P5 1 1 255 \xff"), "<example>", Reading())[0].getpixel((0, 0))
         (255, 255, 255)
     """
-    head = handle.read(64)
+    head = handle.read(_HEAD)
     if not head:
         raise unusable(source, "a picture, not an empty file", "Fetch or export it again.")
     try:
-        image = Image.open(handle, formats=_formats())
+        image = _opened(handle, reading)
     except UnidentifiedImageError as error:
         raise unusable(source, "a picture format that Pillow reads", _unknown(head, source)) from error
-    return finish(image, source, exif=exif, max_pixels=max_pixels)
+    rgb, note = finish(image, source, reading)
+    return rgb, joined([note, hdr_of(head)])
 
 
-def finish(image: Image.Image, source: str, *, exif: bool, max_pixels: int) -> tuple[Image.Image, str | None]:
+def finish(image: Image.Image, source: str, reading: Reading) -> tuple[Image.Image, str | None]:
     """Decode a PIL image that may not have been read yet, and turn it into an upright RGB picture.
 
     Args:
         image: Any PIL image; it is not changed, apart from being loaded.
         source: Its name in messages.
-        exif: Apply the EXIF orientation, if it still carries one.
-        max_pixels: Most pixels that are decoded.
+        reading: How it is read.
 
     Returns:
-        The picture in mode "RGB", the image itself if that needs nothing, and a note when the file holds several.
+        The picture in mode "RGB", the image itself if that needs nothing, and what the reader of a score should know.
 
     Raises:
         ImageError: The image is empty, too large or out of range.
         Exception: Whatever Pillow raises on damaged data or a closed file; `load` translates it.
 
     Example:
-        >>> finish(Image.new("L", (3, 2)), "<example>", exif=True, max_pixels=6)[0].mode
+        >>> finish(Image.new("L", (3, 2)), "<example>", Reading())[0].mode
         'RGB'
     """
-    _check_size(image.size, source, max_pixels)
+    notes: list[str] = []
+    _check_size(image.size, source, reading.max_pixels)
     image.load()
-    rgb = pil_to_rgb(image, source)
+    rgb = pil_to_rgb(image, source, reading, notes)
+    say_gamma(image, notes)
     if rgb is image and getattr(image, "is_animated", False):
         rgb = image.copy()  # counting the frames moves on in the file, and so may the caller
     # Not ImageOps.exif_transpose: it writes the EXIF block anew and fails on a broken one.
-    turn = _orientation(image) if exif else None
+    turn = _orientation(image) if reading.exif else None
     rgb = rgb if turn is None else rgb.transpose(turn)
-    _check_size(rgb.size, source, max_pixels)  # icons and some animations know their size only once decoded
-    return rgb, _note(image, source)
+    # Icons and some animations know their size only once decoded.
+    _check_size(rgb.size, source, reading.max_pixels)
+    return rgb, joined([_note(image, source), *notes])
+
+
+def joined(notes: Iterable[str | None]) -> str | None:
+    """Several notes as one, each said once.
+
+    Example:
+        >>> joined(["first of 2 frames", None, "its gamma of 1 is ignored"])
+        'first of 2 frames; its gamma of 1 is ignored'
+    """
+    return "; ".join(dict.fromkeys(filter(None, notes))) or None
+
+
+def _opened(handle: BinaryIO, reading: Reading) -> Image.Image:
+    """Open a file, also one that is larger than Pillow's own limit where that was asked for."""
+    try:
+        handle.seek(0)
+        return Image.open(handle, formats=_formats())
+    except Image.DecompressionBombError:
+        if reading.max_pixels <= MAX_PIXELS:
+            raise
+    # Pillow's limit is one for the whole process; whoever asks for a larger picture does not ask for that to change.
+    for name in _formats():
+        factory, accept = Image.OPEN[name]
+        handle.seek(0)
+        if accept is None or accept(handle.read(16)) is True:
+            handle.seek(0)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return factory(handle, "")
+    raise UnidentifiedImageError("no plugin takes it")
 
 
 def _formats() -> list[str]:
@@ -133,7 +169,10 @@ def _check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:
     if width * height == 0:
         raise unusable(source, f"at least one pixel, not {width}x{height}")
     if width * height > max_pixels:
-        hint = f"It has {width}x{height}: shrink it, or decode it yourself if you trust it and pass the array."
+        more = f"pass max_pixels={width * height} (--max-pixels)"
+        hint = (
+            f"It has {width}x{height}: shrink it, or decode it yourself if you trust it and pass the array, or {more}."
+        )
         raise unusable(source, f"at most {max_pixels:,} pixels", hint)
 
 

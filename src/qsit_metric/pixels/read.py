@@ -22,14 +22,15 @@ from PIL import Image, ImageSequence
 
 from ..errors import InputError, QSiTError
 from .convert import array_to_rgb, tensor_to_rgb
-from .decode import decode, finish
+from .decode import decode, finish, joined
 from .fetch import download, open_path, read_stream, scheme, unusable
+from .reading import Reading
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Unpack
 
-MAX_PIXELS = 178_956_970
-"""Largest encoded picture that is decoded, in pixels: the size that PIL, too, takes for a decompression bomb."""
+    from .reading import ReadOptions
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -82,18 +83,18 @@ class Picture:
         return self.width, self.height
 
 
-def load(image: ImageLike, *, exif: bool = True, max_pixels: int = MAX_PIXELS) -> Picture:
+def load(image: ImageLike, reading: Reading | None = None, **options: Unpack[ReadOptions]) -> Picture:
     """Read one picture.
 
-    Arrays carry channels last, tensors first; 1 channel is grey, of 4 the last is dropped. uint8 is taken as it is,
+    Arrays carry channels last, tensors first; 1 channel is grey, of 4 the last is alpha. uint8 is taken as it is,
     16 bits as the full 0..65535, floats must lie in [0, 1]. A tensor that needs a gradient or lives on another device
     stays a tensor there. Of an animation or multi-page file the first frame is taken, with a note and a logged warning.
 
     Args:
         image: A path, an http(s) URL, an encoded picture (bytes or binary stream), a PIL image, an array (H, W),
             (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W) or (1, C, H, W).
-        exif: Turn the picture the way its EXIF orientation says. TIFF files are always turned: Pillow does it.
-        max_pixels: Refuse files, streams and PIL images with more pixels before they are decoded.
+        reading: How it is read; the default is `Reading()`.
+        options: Fields of the reading that are other than there: `exif`, `bits`, `background`, `icc`, `max_pixels`.
 
     Returns:
         The picture, in RGB.
@@ -105,13 +106,14 @@ def load(image: ImageLike, *, exif: bool = True, max_pixels: int = MAX_PIXELS) -
         >>> load(np.zeros((480, 640, 3), dtype=np.uint8)).source
         '<array 480x640x3 uint8>'
     """
+    rules = (reading or Reading()).replaced(**options)
     kind = next((kind for kind in _KINDS if kind.accepts(image)), None)
     if kind is None:
         raise unusable(f"<{type(image).__name__} {reprlib.repr(image)}>", _ACCEPTED)
     source = f"<{type(image).__name__}>"
     try:
         source = kind.describe(image)
-        return kind.read(image, source, _Rules(exif, max_pixels))
+        return kind.read(image, source, rules)
     except QSiTError:
         raise
     except Exception as error:
@@ -163,7 +165,7 @@ def many(images: object) -> list[object]:
     return flat
 
 
-def load_one(image: object, *, exif: bool = True) -> Picture:
+def load_one(image: object, reading: Reading | None = None) -> Picture:
     """Read one picture, as `load` does, and refuse a list or a batch.
 
     Raises:
@@ -173,13 +175,7 @@ def load_one(image: object, *, exif: bool = True) -> Picture:
     flat, single = items(image)
     if not single:
         raise InputError.about("image", f"<{len(flat)} images>", "one image", "Take them one by one.")
-    return load(flat[0], exif=exif)  # type: ignore[arg-type]  # what is no picture is refused there
-
-
-@dataclass(frozen=True)
-class _Rules:
-    exif: bool
-    max_pixels: int
+    return load(flat[0], reading)  # type: ignore[arg-type]  # what is no picture is refused there
 
 
 class _Kind(NamedTuple):
@@ -187,7 +183,7 @@ class _Kind(NamedTuple):
 
     accepts: Callable[[Any], bool]
     describe: Callable[[Any], str]
-    read: Callable[[Any, str, _Rules], Picture]
+    read: Callable[[Any, str, Reading], Picture]
     expected: str
     rescue: str = ""
 
@@ -231,32 +227,37 @@ def _describe_pil(value: Image.Image) -> str:
     return str(name) if name else f"<PIL {value.mode} {value.width}x{value.height}>"
 
 
-def _read_place(given: Any, source: str, rules: _Rules) -> Picture:
+def _read_place(given: Any, source: str, rules: Reading) -> Picture:
     # Only a str can be a URL: pathlib folds the two slashes into one.
     remote = isinstance(given, str) and scheme(given)
     return _decoded(download(source) if remote else open_path(source), source, rules)
 
 
-def _read_bytes(content: Any, source: str, rules: _Rules) -> Picture:
+def _read_bytes(content: Any, source: str, rules: Reading) -> Picture:
     return _decoded(io.BytesIO(content), source, rules)
 
 
-def _read_stream(stream: Any, source: str, rules: _Rules) -> Picture:
+def _read_stream(stream: Any, source: str, rules: Reading) -> Picture:
     with _lock(stream):
         handle = read_stream(stream, source)
     return _decoded(handle, source, rules)
 
 
-def _decoded(handle: BinaryIO, source: str, rules: _Rules) -> Picture:
+def _decoded(handle: BinaryIO, source: str, rules: Reading) -> Picture:
     with handle:
-        pixels, note = decode(handle, source, exif=rules.exif, max_pixels=rules.max_pixels)
+        pixels, note = decode(handle, source, rules)
     return Picture(pixels, source, note)
 
 
-def _read_pil(image: Image.Image, source: str, rules: _Rules) -> Picture:
+def _read_pil(image: Image.Image, source: str, rules: Reading) -> Picture:
     with _lock(image):
-        pixels, note = finish(image, source, exif=rules.exif, max_pixels=rules.max_pixels)
+        pixels, note = finish(image, source, rules)
     return Picture(pixels, source, note)
+
+
+def _numbers(convert: Callable[..., Any], values: Any, source: str, rules: Reading) -> Picture:
+    notes: list[str] = []
+    return Picture(convert(values, source, rules, notes), source, joined(notes))
 
 
 # One stream or lazily opened image may stand twice in a list that several threads work through. A few locks shared by
@@ -270,7 +271,10 @@ def _lock(value: object) -> threading.RLock:
 
 _ACCEPTED = "a path, an http(s) URL, bytes, a binary file object, a PIL image, a NumPy array or a torch tensor"
 _CAUSES = (
-    (Image.DecompressionBombError, "It has more pixels than PIL.Image.MAX_IMAGE_PIXELS allows: shrink it"),
+    (
+        Image.DecompressionBombError,
+        "It has more pixels than PIL.Image.MAX_IMAGE_PIXELS allows: shrink it, or pass max_pixels=N (--max-pixels N)",
+    ),
     (MemoryError, "There is not enough memory for it: shrink it"),
 )
 _DECODABLE = "a picture that can be decoded"
@@ -289,13 +293,13 @@ _KINDS = (
     _Kind(
         lambda x: isinstance(x, np.ndarray),
         _describe_numbers,
-        lambda array, source, rules: Picture(array_to_rgb(array, source), source),
+        lambda array, source, rules: _numbers(array_to_rgb, array, source, rules),
         "a plain array of numbers",
     ),
     _Kind(
         _is_tensor,
         _describe_numbers,
-        lambda tensor, source, rules: Picture(tensor_to_rgb(tensor, source), source),
+        lambda tensor, source, rules: _numbers(tensor_to_rgb, tensor, source, rules),
         "a plain tensor of numbers",
     ),
     _Kind(_is_stream, _describe_stream, _read_stream, "a readable binary stream", _AGAIN),

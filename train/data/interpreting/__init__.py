@@ -7,8 +7,7 @@
 from .build import KINDS, build
 from .feedback import Feedback, read_feedback
 from .sampling import balanced_sample
-from .templates import TemplateWriter
-from .writer import TOPICS, Draft, Task, Writer
+from .writer import TOPICS, Draft, Task, TemplateWriter, Writer
 
 __all__ = [
     "KINDS",

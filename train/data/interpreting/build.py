@@ -17,9 +17,8 @@ from qsit_metric.prompts import DESCRIBE, LETTERS, multiple_choice
 from ...errors import DataError
 from ..rows import Refusals, Row
 from .feedback import Feedback
-from .templates import closed
 from .vocabulary import read_words
-from .writer import TOPICS, Asked, Draft, Task, Writer
+from .writer import TOPICS, Asked, Draft, Task, Writer, closed
 
 KINDS = ("pathway", "yes_no", "what_how", "choice", "conversation")
 _OPPOSITE = {"Yes": "No", "No": "Yes"}

@@ -181,7 +181,7 @@ class EndpointWriter:
 
     @property
     def name(self) -> str:
-        """For reports."""
+        """The writer's name, for reports."""
         return f"{self._endpoint.model} at {self._endpoint.base_url}"
 
     def write(self, tasks: Sequence[Task], refusals: Refusals) -> Iterator[list[Draft]]:

@@ -176,7 +176,7 @@ def facts(feedback: Feedback, attributes: Sequence[Attribute] | None = None) -> 
 
 
 def _of_text(text: str, attributes: tuple[Attribute, ...], named: bool) -> list[Fact]:
-    """`attributes` are those that the text may be about; with its attribute named, general words count, too."""
+    """The facts of a text about some attributes; with its attribute named, general words count, too."""
     said = text.casefold().strip().rstrip(".")
     found = [fact for clause in _CLAUSES.split(said) for fact in _of_clause(clause, attributes)]
     if found or not named or len(attributes) != 1 or attributes[0].excluding:

@@ -20,8 +20,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from ...data.corruptions import Floats
 from ...errors import DataError
 from . import drawings, photographs
-from .facts import Facts, dominant_colour, layout
 from .photographs import PHOTOGRAPHS, Split
+from .pictures import Facts, dominant_colour, layout
 
 SIZES = (
     (512, 384), (512, 384), (384, 512), (512, 512), (448, 300), (384, 288), (480, 360), (400, 400), (384, 256),
@@ -30,6 +30,9 @@ SIZES = (
 """(width, height) that pictures are made in; KADID-10k's own twice."""
 
 LONG_SIDE = (384, 640)
+SMALL_SIZES = ((96, 96), (96, 72), (72, 96), (96, 64), (64, 96))
+"""Those of small pictures, for models that see no more: nothing is resized on the way to them."""
+
 _PHOTO_LEAVES = "leaves of photographs"
 _SCENE = "scene"
 _RARE, _RARE_SHARE = ("hubble", "ihc", "retina"), 0.5  # little like what people photograph
@@ -84,7 +87,7 @@ def content(name: str, size: tuple[int, int], rng: np.random.Generator, split: S
 
     Args:
         name: One of `CONTENTS`.
-        size: (width, height); the longer of them 384 to 640 pixels.
+        size: (width, height); the longer of them 384 to 640 pixels, or one of `SMALL_SIZES`.
         rng: Equal generators give equal pictures.
         split: Which photographs leaves are cut from; a photograph itself must be of this split.
 
@@ -138,7 +141,8 @@ def _image(x: Floats) -> Image.Image:
 def _check(name: str, size: tuple[int, int], split: Split) -> None:
     if name not in CONTENTS:
         raise DataError.about("content", name, f"one of {', '.join(CONTENTS)}")
-    if not LONG_SIDE[0] <= max(size) <= LONG_SIDE[1] or min(size) < 128:
+    large = LONG_SIDE[0] <= max(size) <= LONG_SIDE[1] and min(size) >= 128
+    if not large and size not in SMALL_SIZES:
         raise DataError.about("size", size, "a long side of 384 to 640 pixels, and a short one of 128 or more")
     if name not in PHOTOGRAPHS:
         return

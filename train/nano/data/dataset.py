@@ -31,12 +31,11 @@ from ...data.rows import Row
 from ...data.scoring import scoring_row
 from ...errors import DataError
 from ..stages import in_processes
-from .contents import SIZES, Content, content, draw_name, photographed
-from .feedback import SOURCE, WRITER, feedback
-from .kadid import SCALE
+from .contents import SIZES, SMALL_SIZES, Content, content, draw_name, photographed
+from .kadid import DISTORTIONS, SCALE
 from .photographs import Split
 from .pictures import Degradation, MadePicture, draw_degradation, draw_degradations, tone_of
-from .questions import content_row, questions
+from .texts import SOURCE, WRITER, content_row, feedback, questions
 
 _FILES = Files(DataError, "folder", parents=True)
 _MAKING = "making.json"
@@ -46,6 +45,7 @@ PORTION = 50
 _SETS = ("d1", "d2", "d3", "scoring", "questions")
 _PRISTINE = 0.3  # share of untouched pictures in D1; a type has less
 _SHARED = {"d1": 3}  # pictures in a row that are made of one content
+_SMALL_KINDS = ("gaussian_blur", "white_noise", "jpeg", "darken", "color_saturation_hsv")  # seen at 96 pixels, too
 _MOST_LOST = 2.0  # level up to which pictures about contents are degraded
 _KEEPS_CONTENT = ("gaussian_blur", "jpeg", "white_noise", "jpeg2000", "lens_blur")
 # Contents about which much can be asked, and their share in D3 beside the common draw.
@@ -74,6 +74,7 @@ class Amounts:
         rounds: More rows of D2, with several questions each, about the first pictures of D1.
         scoring: Scoring rows to validate on, of held-out photographs and new drawings.
         questions: Questions to validate on, of the same.
+        small: Pictures of `contents.SMALL_SIZES` under five of the degradations, for models that learn within minutes.
     """
 
     d1: int = 20000
@@ -82,10 +83,12 @@ class Amounts:
     rounds: int = 10000
     scoring: int = 500
     questions: int = 600
+    small: Literal[True] | None = None
 
     def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 6:
-            raise DataError.about("amounts", tuple(asdict(self).values()), "6 or more of each")
+        counts = (self.d1, self.d2, self.d3, self.rounds, self.scoring, self.questions)
+        if min(counts) < 6:
+            raise DataError.about("amounts", counts, "6 or more of each")
         if self.rounds > self.d1:
             raise DataError.about("rounds", self.rounds, f"no more than pictures of D1, {self.d1}")
 
@@ -105,6 +108,7 @@ class _Portion:
     stop: int
     seed: int
     form: Format
+    small: bool
 
     @property
     def record(self) -> Path:
@@ -158,14 +162,16 @@ def read_pictures(folder: Path, name: str) -> list[MadePicture]:
         raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
     how = _FILES.json(folder / _MAKING)
     how = how.get("made", how)
-    amounts = Amounts(**{one.name: how[one.name] for one in fields(Amounts)})
+    amounts = Amounts(**{one.name: how.get(one.name) for one in fields(Amounts)})
     portions = [one for one in _portions(folder, amounts, how["seed"], how["form"]) if one.name == name]
     if missing := [one.record.name for one in portions if not one.record.is_file()]:
         raise DataError.about("folder", str(folder), f"all pictures of {name}", f"{missing[0]} is not there.")
     return [picture for one in portions for picture in _read(one)]
 
 
-def make_picture(name: str, number: int, seed: int, form: Format = "png") -> tuple[MadePicture, Image.Image]:
+def make_picture(
+    name: str, number: int, seed: int, form: Format = "png", *, small: bool = False
+) -> tuple[MadePicture, Image.Image]:
     """Make one picture of a set, without a file.
 
     Args:
@@ -173,6 +179,7 @@ def make_picture(name: str, number: int, seed: int, form: Format = "png") -> tup
         number: Which one.
         seed: Of the whole data set.
         form: Ending of the path that it would have.
+        small: See `Amounts`.
 
     Returns:
         What is known of it, and the picture; equal arguments give equal ones.
@@ -188,8 +195,8 @@ def make_picture(name: str, number: int, seed: int, form: Format = "png") -> tup
     if name not in _SETS:
         raise DataError.about("set", name, f"one of {', '.join(_SETS)}")
     rng = np.random.default_rng([seed, _SETS.index(name), number])
-    degradations = _drawn(name, rng)
-    made = _made(name, number // _SHARED.get(name, 1), seed)
+    degradations = _drawn(name, rng, _SMALL_KINDS if small else DISTORTIONS)
+    made = _made(name, number // _SHARED.get(name, 1), seed, small)
     pristine = image = photographed(made.image, rng)
     for degradation in degradations:
         image = degradation.apply(image, int(rng.integers(1 << 31)))
@@ -198,18 +205,19 @@ def make_picture(name: str, number: int, seed: int, form: Format = "png") -> tup
 
 
 @lru_cache(maxsize=1)
-def _made(name: str, group: int, seed: int) -> Content:
+def _made(name: str, group: int, seed: int, small: bool) -> Content:
     """The pristine content of a picture, or of some in a row: to draw one costs more than to degrade it."""
     rng = np.random.default_rng([seed, _SETS.index(name), group, 1])
     split: Split = "held_out" if name in ("scoring", "questions") else "train"
-    size = SIZES[rng.integers(len(SIZES))]
+    sizes = SMALL_SIZES if small else SIZES
+    size = sizes[rng.integers(len(sizes))]
     known = name == "d3" and rng.random() < _KNOWN_SHARE
     kind = _KNOWN[rng.integers(len(_KNOWN))] if known else draw_name(rng, size, split)
     return content(kind, size, rng, split)
 
 
 def _saved(portion: _Portion, number: int) -> MadePicture:
-    picture, image = make_picture(portion.name, number, portion.seed, portion.form)
+    picture, image = make_picture(portion.name, number, portion.seed, portion.form, small=portion.small)
     target = portion.folder / "images" / picture.image
     target.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"lossless": True, "method": 0, "quality": 20}
@@ -217,20 +225,21 @@ def _saved(portion: _Portion, number: int) -> MadePicture:
     return picture
 
 
-def _drawn(name: str, rng: np.random.Generator) -> tuple[Degradation, ...]:
+def _drawn(name: str, rng: np.random.Generator, kinds: tuple[str, ...]) -> tuple[Degradation, ...]:
     if name in ("d1", "scoring"):
-        return () if rng.random() < _PRISTINE else (draw_degradation(rng),)
+        return () if rng.random() < _PRISTINE else (draw_degradation(rng, kinds),)
     if name == "d3":
         kind = _KEEPS_CONTENT[rng.integers(len(_KEEPS_CONTENT))]
         return () if rng.random() < 0.5 else (Degradation(kind, round(float(rng.uniform(1, _MOST_LOST)), 3)),)
-    return draw_degradations(rng, pristine=0.06, corrupted=0.2, pairs=0.15)
+    corrupted = 0.2 if kinds is DISTORTIONS else 0.0  # the corruptions are made for larger pictures
+    return draw_degradations(rng, pristine=0.06, corrupted=corrupted, pairs=0.15, kinds=kinds)
 
 
 def _portions(folder: Path, amounts: Amounts, seed: int, form: Format) -> Iterator[_Portion]:
     for name in _SETS:
         count = amounts.pictures(name)
         for start in range(0, count, PORTION):
-            yield _Portion(folder, name, start, min(count, start + PORTION), seed, form)
+            yield _Portion(folder, name, start, min(count, start + PORTION), seed, form, bool(amounts.small))
 
 
 def _fill(portion: _Portion) -> int:

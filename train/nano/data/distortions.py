@@ -197,7 +197,7 @@ def _class_means(starts: list[npt.NDArray[Any]], total: npt.NDArray[Any], weight
 
 
 def _there_and_back(side: int, small: int) -> npt.NDArray[np.intp]:
-    """For each place the pixel that stands there in the end."""
+    """The source of each pixel, once a side was shrunk and enlarged again."""
     nearest = np.minimum(((np.arange(small) + 0.5) * side / small).astype(np.intp), side - 1)
     coarse = np.minimum(((np.arange(side) + 0.5) * small / side).astype(np.intp), small - 1)
     return np.asarray(nearest[coarse])

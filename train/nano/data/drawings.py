@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...data.corruptions import Floats
-from .facts import COUNTS, PLACES, SHAPES, Facts
+from .pictures import COUNTS, PLACES, SHAPES, Facts
 
 Window = tuple[slice, slice]
 _MOST_LEAVES = 1600

@@ -54,7 +54,7 @@ class Photograph:
     Attributes:
         file: Its name in the package's folder of pictures.
         subject: What it shows, to be named in an answer; with its article.
-        kind: Kind of subject, a key of `facts.KINDS`.
+        kind: Kind of subject, a key of `pictures.KINDS`.
         licence: As the package states it.
         author: Who made or gave it.
         width: In pixels.
@@ -219,7 +219,7 @@ def _turned_hues(angle: float, saturation: float) -> Floats:
 
 
 def _other_light(image: Image.Image, name: str, rng: np.random.Generator) -> Image.Image:
-    """Slightly other tone and tint; photographs without colour get one."""
+    """Change tone and tint slightly; photographs without colour get one."""
     tones = np.repeat(np.linspace(0, 1, 256)[:, np.newaxis], 3, axis=1)
     if _is_grey(name):
         dark, light = (np.array(end) for end in _TINTS[rng.integers(len(_TINTS))])
@@ -308,7 +308,7 @@ def _below(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
 
 
 def _shaded(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light that changes slowly over the picture."""
+    """Lay light over the picture that changes slowly."""
     field: Floats = fractal(rng, _COARSE, _COARSE, 1.8) * np.float32(rng.uniform(0, 0.12))
     light = Image.fromarray(np.clip(np.rint(215 * (1 + field)), 0, 255).astype(np.uint8))
     wide = light.resize(image.size, Image.Resampling.BICUBIC)

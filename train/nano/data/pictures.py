@@ -1,4 +1,4 @@
-"""A made picture and all that is known of it: content, degradations and their words, score; how it is drawn. Pure.
+"""A made picture and all that is known of it: its content's facts, degradations and their words, score. Pure.
 
 The words are a data file, `wordings.json`: attributes that the common vocabulary lacks, how each degradation is said,
 which families of attributes it hides, and how often an attribute that is right is praised. That chance was solved by
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,8 @@ from PIL import Image
 
 from qsit_metric.prompts import Describing, Fault
 
-from ...data.corruptions import CORRUPTIONS, corrupt
+from ...data.corruptions import CORRUPTIONS, Floats, corrupt
 from ...data.interpreting.vocabulary import Attribute, Knowledge, attributes, knowledge, read_words
-from .facts import Facts
 from .kadid import DISTORTIONS, distort, drawn_mos, mean_mos
 
 FOLDER = Path(__file__).parent
@@ -31,6 +31,32 @@ _GRADES = ((4.3, ABSENT), (3.3, SLIGHT), (2.1, STRONG))  # lowest score of a gra
 _GRADES_OF_LIGHT = ((4.3, ABSENT), (4.0, SLIGHT), (2.1, STRONG))  # people mind a wrong exposure less than they see it
 # At these severities a corruption is slight, by KADID-10k's scores of the same strength; all others are strong.
 _LIGHT_SEVERITIES = {"jpeg_compression": 2, "brightness": 1, "elastic_transform": 1}
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "grey", "black", "white")
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "person": "a person",
+        "animal": "an animal",
+        "object": "an object",
+        "building": "a building",
+        "flower": "a flower",
+        "texture": "a texture",
+        "sky": "the night sky",
+        "eye": "the inside of an eye",
+        "landscape": "a landscape",
+        "writing": "writing",
+        "shapes": "geometric shapes",
+        "pattern": "a regular pattern",
+        "leaves": "overlapping pieces",
+        "noise": "cloudy noise",
+        "gradient": "a smooth gradient",
+    }
+)
+"""Kinds of subject, and how an answer names them."""
+SHAPES = ("disk", "square", "triangle", "ring")
+PLACES = ("left", "right", "top", "bottom", "middle")
+LAYOUTS = ("wider than high", "higher than wide", "square")
+COUNTS = ("one", "two", "three", "four", "five")
+_CLEAR = 0.45  # share of the pixels that the dominant colour has at least, and twice as many as the next
 
 
 @dataclass(frozen=True)
@@ -205,14 +231,14 @@ def tone_of(image: Image.Image) -> Tone:
     return Tone(round(float(light.mean()), 3), round(float(light.std()), 3), round(float(saturation.mean()), 3))
 
 
-def draw_degradation(rng: np.random.Generator) -> Degradation:
-    """Draw one of the 25, each equally often; levels 1 to 5, two fifths of them whole."""
-    kind = DISTORTIONS[rng.integers(len(DISTORTIONS))]
+def draw_degradation(rng: np.random.Generator, kinds: tuple[str, ...] = DISTORTIONS) -> Degradation:
+    """Draw one of the 25, or of some of them, each equally often; levels 1 to 5, two fifths of them whole."""
+    kind = kinds[rng.integers(len(kinds))]
     return Degradation(kind, _level(rng))
 
 
 def draw_degradations(
-    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float
+    rng: np.random.Generator, pristine: float, corrupted: float, pairs: float, kinds: tuple[str, ...] = DISTORTIONS
 ) -> tuple[Degradation, ...]:
     """None, one or two degradations, attributes equally often, so that no answer is the usual one.
 
@@ -221,6 +247,7 @@ def draw_degradations(
         pristine: Share of untouched pictures.
         corrupted: Share of pictures with one of the fifteen corruptions.
         pairs: Share of pictures with two degradations.
+        kinds: Of `DISTORTIONS`, those that are drawn.
     """
     share = rng.random()
     if share < pristine:
@@ -228,20 +255,20 @@ def draw_degradations(
     if share < pristine + corrupted:
         severity = float(rng.integers(1, 6))
         return (_one_attribute([Degradation(kind, severity, True) for kind in CORRUPTIONS], rng),)
-    first = _by_attribute(rng)
+    first = _by_attribute(rng, kinds)
     if share >= pristine + corrupted + pairs:
         return (first,)
     while True:
-        second = _by_attribute(rng)
+        second = _by_attribute(rng, kinds)
         hides = wordings().hides
         far = second.family not in (first.family, *hides[first.family]) and first.family not in hides[second.family]
         if far:
             return first, second
 
 
-def _by_attribute(rng: np.random.Generator) -> Degradation:
+def _by_attribute(rng: np.random.Generator, kinds: tuple[str, ...]) -> Degradation:
     level = _level(rng)
-    return _one_attribute([Degradation(kind, level) for kind in DISTORTIONS], rng)
+    return _one_attribute([Degradation(kind, level) for kind in kinds], rng)
 
 
 def _one_attribute(candidates: Sequence[Degradation], rng: np.random.Generator) -> Degradation:
@@ -254,3 +281,86 @@ def _one_attribute(candidates: Sequence[Degradation], rng: np.random.Generator) 
 
 def _level(rng: np.random.Generator) -> float:
     return float(rng.integers(1, 6)) if rng.random() < 0.4 else round(float(rng.uniform(1, 5)), 3)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about what a picture shows; "" is what is not known, or does not apply.
+
+    Attributes:
+        kind: A key of `KINDS`.
+        subject: What is shown, with its article ("a cup of coffee").
+        colour: The colour that most of the picture has, one of `COLOURS`.
+        writing: "yes" or "no".
+        word: The large word that is written.
+        shape: One of `SHAPES`.
+        shape_colour: Colour of the shapes.
+        count: Number of shapes, of `COUNTS`.
+        place: Where the shapes or the word are, of `PLACES`.
+        layout: "wider than high", "higher than wide" or "square".
+    """
+
+    kind: str
+    subject: str
+    colour: str = ""
+    writing: str = "no"
+    word: str = ""
+    shape: str = ""
+    shape_colour: str = ""
+    count: str = ""
+    place: str = ""
+    layout: str = ""
+
+
+def dominant_colour(image: Image.Image) -> str:
+    """The name of the colour that clearly covers most of a picture, or "".
+
+    Example:
+        >>> dominant_colour(Image.new("RGB", (64, 64), (200, 30, 20)))
+        'red'
+    """
+    small: Floats = np.asarray(image.resize((48, 48), Image.Resampling.BOX), dtype=np.float32) / np.float32(255)
+    shares = {name: float(np.mean(found)) for name, found in _named(small).items()}
+    first, second = sorted(shares, key=lambda name: -shares[name])[:2]
+    return first if shares[first] >= _CLEAR and shares[first] >= 2 * shares[second] else ""
+
+
+def layout(image: Image.Image) -> str:
+    """The layout of a picture, one of `LAYOUTS`."""
+    if image.width == image.height:
+        return "square"
+    return "wider than high" if image.width > image.height else "higher than wide"
+
+
+def _named(x: Floats) -> dict[str, np.ndarray]:
+    """Find which pixels have which colour; those between two names have none."""
+    value, spread = x.max(axis=2), np.ptp(x, axis=2)
+    saturation = spread / np.maximum(value, 1e-3)
+    hue = _hue(x, value, spread)
+    coloured = (saturation > 0.3) & (value > 0.2)
+    grey = (saturation < 0.15) & ~coloured
+    warm = coloured & ((hue < 45) | (hue >= 340))
+    return {
+        "red": warm & ((hue < 15) | (hue >= 340)) & (value > 0.35),
+        "orange": warm & (hue >= 18) & (hue < 45) & (value > 0.65),
+        "brown": warm & (hue >= 10) & (hue < 45) & (value < 0.6),
+        "yellow": coloured & (hue >= 48) & (hue < 68) & (value > 0.5),
+        "green": coloured & (hue >= 75) & (hue < 165),
+        "blue": coloured & (hue >= 190) & (hue < 255),
+        "purple": coloured & (hue >= 265) & (hue < 325),
+        "grey": grey & (value > 0.25) & (value < 0.75),
+        "black": value < 0.15,
+        "white": grey & (value > 0.85),
+    }
+
+
+def _hue(x: Floats, value: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """(H, W) hues in degrees, 0 is red."""
+    red, green, blue = np.moveaxis(x, 2, 0)
+    safe = np.maximum(spread, 1e-6)
+    found = np.where(
+        value == red,
+        ((green - blue) / safe) % 6,
+        np.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    return np.asarray(60 * found)

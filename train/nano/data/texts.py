@@ -1,12 +1,14 @@
-"""Questions about a made picture: about its quality, to validate on, and about what it shows, for D3. Pure.
+"""What is said and asked about a made picture: feedback, D2's writer, questions on quality and on content. Pure.
 
-The words of those about the content are a data file, `content_questions.json`: for each fact its open questions, their
+Feedback is that of a viewer who knows the degradations. Questions about quality are those to validate on; those about
+the content are D3's, and their words are a data file, `content_questions.json`: for each fact its open questions, their
 answers, and the questions for yes or no; `{it}` is the fact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -15,16 +17,32 @@ import numpy as np
 from qsit_metric.evaluation import Question
 from qsit_metric.evaluation.qbench import Concern, Type
 
-from ...data.interpreting import Draft, Task
+from ...data.interpreting import Draft, Feedback, Task, TemplateWriter
 from ...data.interpreting.build import ask, positions
-from ...data.interpreting.vocabulary import read_words
+from ...data.interpreting.feedback import facts
+from ...data.interpreting.vocabulary import Attribute, knowledge, read_words
+from ...data.interpreting.writer import dialogue, told
 from ...data.rows import Refusals, Row
 from ...errors import DataError
 from .drawings import PAINTS, WORDS, shapes_subject
-from .facts import COLOURS, COUNTS, KINDS, LAYOUTS, PLACES, SHAPES, Facts
-from .feedback import SOURCE, WRITER, feedback, one_of
+from .kadid import SCALE
 from .photographs import PHOTOGRAPHS
-from .pictures import FOLDER, MadePicture
+from .pictures import (
+    ABSENT,
+    COLOURS,
+    COUNTS,
+    FOLDER,
+    KINDS,
+    LAYOUTS,
+    PLACES,
+    SEVERE,
+    SHAPES,
+    SLIGHT,
+    Degradation,
+    Facts,
+    MadePicture,
+    wordings,
+)
 
 _OPPOSITE = {"Yes": "No", "No": "Yes"}
 _OTHER = ("contrast", "exposure", "colour", "tint")  # families that Q-Bench counts as "other", not as distortions
@@ -34,11 +52,7 @@ _SUBJECTS = (
     *("one house before hills", "two houses before hills", "three houses before hills"),
 )
 _WRITTEN, _SHAPED = 5, 10  # written and geometric subjects among the others, about as frequent as they are
-
-
 _NO_WRITING = 0.15  # most pictures have none; they are asked about it about as often as those that have some
-
-
 # Each fact that can be asked for, and what else it might be.
 _OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
@@ -54,6 +68,8 @@ _OPTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
         "writing": ("yes", "no"),
     }
 )
+SOURCE = "synthetic"
+_KNOWING = ("causes", "advice", "tools")
 
 
 def content_row(picture: MadePicture, number: int, rng: np.random.Generator) -> Row:
@@ -189,4 +205,135 @@ def _placed(found: Sequence[tuple[MadePicture, Draft, str]], seed: int, rng: np.
     return asked
 
 
-_KNOWING = ("causes", "advice", "tools")
+def feedback(picture: MadePicture, rng: np.random.Generator, level: bool = True) -> Feedback:
+    """Write what a careful viewer who knows the degradation would say: it, its cause, something right, a conclusion.
+
+    Args:
+        picture: The picture.
+        rng: Chooses the words.
+        level: Conclude with a level, if the picture has a score.
+    """
+    said = [one for degradation in picture.degradations for one in _degradation(degradation, rng)]
+    for name in _praised(picture, rng, [name for name, _ in said])[: 1 if said else 2]:
+        said.insert(_gap(said, rng), (name, one_of(_right(name), rng)))
+    return Feedback(picture.image, tuple(said), _conclusion(picture, rng, level), SOURCE, None)
+
+
+def one_of(texts: Sequence[str], rng: np.random.Generator) -> str:
+    """Draw one of some texts, each equally often."""
+    return texts[int(rng.integers(len(texts)))]
+
+
+def _degradation(one: Degradation, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Say which attribute a degradation lowers, and perhaps its cause."""
+    wording = one.wording
+    if one.grade == ABSENT:  # it is there and nobody sees it
+        return [(wording.attribute, one_of(_right(wording.attribute), rng))]
+    word = one_of(wording.words, rng)
+    forms = ("slightly {word}",) if one.grade == SLIGHT else _phrases("severe" if one.grade == SEVERE else "strong")
+    found = [(wording.attribute, one_of(forms, rng).format(word=word))]
+    if rng.random() < 0.7:
+        cause = one_of(wording.causes, rng)
+        found.append(("", one_of(_phrases("causes"), rng).format(cause=cause)))
+    return found
+
+
+def _right(name: str) -> tuple[str, ...]:
+    """Words for an attribute with which nothing is wrong."""
+    attribute = wordings().attributes[name]
+    return attribute.steps[1 if attribute.excluding else 2].asked
+
+
+def _gap(said: Sequence[tuple[str, str]], rng: np.random.Generator) -> int:
+    """A place that does not part a degradation from its cause."""
+    gaps = [place for place in range(len(said) + 1) if place == len(said) or said[place][0]]
+    return gaps[rng.integers(len(gaps))]
+
+
+def _praised(picture: MadePicture, rng: np.random.Generator, named: Sequence[str]) -> list[str]:
+    """Attributes of which something good can be said, in random order, one of a family."""
+    words = wordings()
+    family = {name: one.family for name, one in words.attributes.items()}
+    seen = [one for one in picture.degradations if one.grade != ABSENT]
+    gone = {hidden for one in seen for hidden in (one.family, *words.hides[one.family])}
+    gone |= {family[name] for name in named if name}
+    tone = picture.tone
+    unfit = {
+        "exposure": not 0.3 <= tone.light <= 0.65,
+        "contrast": not 0.14 <= tone.contrast <= 0.27,
+        "colour": tone.saturation < 0.35,
+        "naturalness": tone.saturation > 0.5,
+    }
+    fitting = [name for name in words.praised if family[name] not in gone and not unfit.get(name, False)]
+    found: list[str] = []
+    taken = [str(name) for name in rng.permutation(fitting) if rng.random() < words.praised[name]]
+    for name in taken or list(rng.permutation(fitting))[: not named]:
+        if family[name] not in {family[one] for one in found}:
+            found.append(name)
+    return found
+
+
+def _conclusion(picture: MadePicture, rng: np.random.Generator, level: bool) -> str:
+    """Conclude with a level, or for pictures without a score with nothing that is one."""
+    if picture.mos is None or not level:
+        slight = all(one.grade <= SLIGHT for one in picture.degradations)
+        return one_of(_phrases("unscored")["slight" if slight else "severe"], rng)
+    return one_of(_phrases("conclusions"), rng).format(level=SCALE.level(picture.mos))
+
+
+def _phrases(name: str) -> Any:
+    return read_words("wordings", FOLDER)["feedback"][name]
+
+
+class SyntheticWriter:
+    """Writes as `TemplateWriter` does; of problems that only we know about, it writes the conversations itself.
+
+    Of how-questions it keeps as many as there are what-questions.
+
+    Example:
+        >>> from train.data.interpreting import Feedback
+        >>> said = Feedback("a.jpg", (("banding", "banded"),), "Thus, the quality of the image is poor.")
+        >>> [[draft]] = SyntheticWriter().write([Task(said, "conversation", "tools")], Refusals())
+        >>> draft.answer.split(". ")[0] in ("The image is banded", "The image is reduced to few tones")
+        True
+    """
+
+    name = "templates"
+
+    def write(self, tasks: Sequence[Task], refusals: Refusals) -> Iterator[list[Draft]]:
+        """See `Writer.write`; nothing is ever refused."""
+        templates = TemplateWriter(_vocabulary())
+        for task, drafts in zip(tasks, templates.write(tasks, refusals), strict=True):
+            if task.kind == "what_how":
+                yield _as_many(drafts, task)
+                continue
+            own = _conversation(task) if task.kind == "conversation" and task.topic in _KNOWING else None
+            yield drafts if own is None else [own]
+
+
+def _as_many(drafts: list[Draft], task: Task) -> list[Draft]:
+    """Keep one how-question for each what-question, or one: the templates have four times as many."""
+    how = [draft for draft in drafts if draft.kind == "how"]
+    what = [draft for draft in drafts if draft.kind == "what"]
+    rng = random.Random(f"how {task.seed} {task.number} {task.feedback.image}")
+    return what + rng.sample(how, min(len(how), max(1, len(what))))
+
+
+def _conversation(task: Task) -> Draft | None:
+    """A conversation about a problem, if the templates know nothing about one of those that are seen."""
+    problems = [fact for fact in facts(task.feedback, _vocabulary()) if fact.step.problem]
+    if all(fact.step.problem in knowledge() for fact in problems):
+        return None
+    rng = random.Random(f"own {task.seed} {task.topic} {task.number} {task.feedback.image}")
+    fact, topic = rng.choice(problems), task.topic
+    first, second = rng.sample(getattr(wordings().knowledge[fact.step.problem], topic), 2)
+    said = f"The image is {rng.choice(fact.step.asked)}. {told('first', task.topic, first, rng)}"
+    again = told("second", topic, second, rng)
+    return dialogue(topic, said, again, task.feedback.conclusion, rng)
+
+
+def _vocabulary() -> tuple[Attribute, ...]:
+    return tuple(wordings().attributes.values())
+
+
+WRITER = SyntheticWriter()
