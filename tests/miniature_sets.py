@@ -5,7 +5,8 @@
     built["csiq"].mos                             # {"1600.AWGN.1.png": 0.9, ...}: what a reader should find
 
 Names are those of `benchmarks.sets.SETS`, "mine" for a csv of one's own, and "llvisionqa-dev-hf" and
-"llvisionqa-test-hf" for the parquet files of Q-Bench-HF (not built unless named). Sets that share a folder are built
+"llvisionqa-test-hf" for the parquet files of Q-Bench-HF; these, and the sets of `MORE`, of which there is no benchmark,
+are not built unless named. Sets that share a folder are built
 together: "koniq" with "koniq-test", "kadid" with "kadid-test".
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,10 +64,11 @@ class Miniature:
 def build(root: Path, names: Sequence[str] | None = None, pictures: int = 6) -> dict[str, Miniature]:
     """Write miniatures of `pictures` pictures below a root; default: every set, but not the parquet files."""
     wanted = [name for name in BUILDERS if not name.endswith("-hf")] if names is None else list(names)
-    if unknown := [name for name in wanted if name not in BUILDERS]:
-        raise ValueError(f"no such set: {unknown}; there are {list(BUILDERS)}")
+    known = {**BUILDERS, **MORE}
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"no such set: {unknown}; there are {list(known)}")
     built: dict[str, Miniature] = {}
-    for builder in dict.fromkeys(BUILDERS[name] for name in wanted):
+    for builder in dict.fromkeys(known[name] for name in wanted):
         built |= {one.name: one for one in builder(root, pictures)}
     return built
 
@@ -312,6 +315,169 @@ def mine(root: Path, pictures: int) -> list[Miniature]:
     paint(root / "mine", list(mos))
     return [Miniature("mine", root, root / "mine", mos)]
 
+
+def livemd(root: Path, pictures: int) -> list[Miniature]:
+    """Half of the pictures in each part; lower DMOS is better."""
+    folder, mos = root / "LIVEmultidistortiondatabase", {}
+    for part, kind, other in ((1, "blurjpeg", "jpeg"), (2, "blurnoise", "noise")):
+        names = [f"lunch_blur{i % 3 + 1}_{other}{i // 3 + 1}.bmp" for i in range(pictures // 2)]
+        cells, below = np.empty((len(names), 1), dtype=object), folder / f"Part {part}"
+        cells[:, 0] = names
+        dmos = np.linspace(10, 80, len(names))
+        below.mkdir(parents=True)
+        scipy.io.savemat(below / "Imagelists.mat", {"distimgs": cells, "refimgs": cells})
+        scipy.io.savemat(below / "Scores.mat", {"DMOSscores": dmos[None], "DMOSstd": dmos[None]})
+        mos |= {f"Part {part}/{kind}/{name}": 100 - score for name, score in zip(names, dmos, strict=True)}
+    paint(folder, list(mos))
+    return [Miniature("livemd", folder, folder, mos)]
+
+
+def mdid(root: Path, pictures: int) -> list[Miniature]:
+    """All 1600 scores, since places in the list are the names; as many pictures as asked for."""
+    folder, names = root / "MDID", [f"img{ref:02}_{i:02}.bmp" for ref in range(1, 21) for i in range(1, 81)]
+    mos = spread(names, 0, 8, 5)
+    write(folder / "mos.txt", "\n".join(map(str, mos.values())) + "\n")
+    paint(folder / "distortion_images", names[:pictures])
+    return [Miniature("mdid", folder, folder / "distortion_images", mos)]
+
+
+def pipal(root: Path, pictures: int) -> list[Miniature]:
+    """One file for each reference, the pictures in folders that the files do not name."""
+    folder, mos = root / "PIPAL", {}
+    for ref in (1, 55):
+        names = [f"A{ref:04}_0{i % 7}_{i:02}.bmp" for i in range(pictures // 2)]
+        scores = spread(names, 920, 1830, 4)
+        lines = "".join(f"{name},{score}\n" for name, score in scores.items())
+        write(folder / "Train_Label" / f"A{ref:04}.txt", lines)
+        mos |= {f"Distortion_{ref % 4 + 1}/{name}": score for name, score in scores.items()}
+    paint(folder / "Train_Dist", list(mos))
+    return [Miniature("pipal", folder, folder / "Train_Dist", mos)]
+
+
+def flive(root: Path, pictures: int) -> list[Miniature]:
+    """With the files that have its split: the last picture tests, the one before it validates."""
+    folder, names = root / "FLIVE_Database", [f"voc_emotic_ava/JPEG{i}.jpg" for i in range(pictures)]
+    mos = spread(names, 20, 90)
+    write(folder / "database" / "labels_image.csv", table(["name", "mos"], list(mos.items())))
+    header = ["name_image", "mos_image", "is_valid"]
+    padded = [[name, score, name == names[-2]] for name, score in mos.items()]
+    write(folder / "database" / "labels=640_padded.csv", table(header, padded[:-1]))
+    write(folder / "database" / "labels640.csv", table(header, padded[-1:]))
+    paint(folder / "database", names)
+    return [Miniature("flive", folder, folder / "database", mos)]
+
+
+def uhd_iqa(root: Path, pictures: int) -> list[Miniature]:
+    folder, names = root / "UHD-IQA", [f"{i}.jpg" for i in range(pictures)]
+    mos = spread(names, 0.3, 0.9)
+    sets = [("training", "validation", "test")[i % 3] for i in range(pictures)]
+    rows = [[name, 3840, score, one] for (name, score), one in zip(mos.items(), sets, strict=True)]
+    write(folder / "uhd-iqa-metadata.csv", table(["image_name", "orig_width", "quality_mos", "set"], rows))
+    lying = {f"{one}/{name}": score for (name, score), one in zip(mos.items(), sets, strict=True)}
+    paint(folder / "challenge", list(lying))
+    return [Miniature("uhd-iqa", folder, folder / "challenge", lying)]
+
+
+def agiqa1k(root: Path, pictures: int) -> list[Miniature]:
+    """The sheet, with a name that stands twice with two scores, and the csv that disagrees and is not read."""
+    folder, names = root / "AGIQA-1K", [f"deepai_{i}_0_0_0.jpg" for i in range(pictures)]
+    mos = spread(names, 0.2, 4.9)
+    book = openpyxl.Workbook()
+    book.active.append(["Image", "Prompt", "MOS"])
+    for row in [*mos.items(), ("dreamStudio_8_9_1_1.jpg", 0.4), ("dreamStudio_8_9_1_1.jpg", 2.1)]:
+        book.active.append([row[0], "bird, driving aircraft", row[1]])
+    folder.mkdir(parents=True)
+    book.save(folder / "AIGC_MOS_Zscore.xlsx")
+    write(folder / "AIGC_all.csv", table(["Image", "Score"], [[name, 5 - score] for name, score in mos.items()]))
+    paint(folder / "file", names)
+    return [Miniature("agiqa1k", folder, folder / "file", mos)]
+
+
+def aigciqa2023(root: Path, pictures: int) -> list[Miniature]:
+    """All 2400 scores, since places in the list are the names."""
+    folder, names = root / "AIGCIQA2023", [f"{i}.png" for i in range(2400)]
+    mos = spread(names, 20, 75)
+    (folder / "DATA" / "MOS").mkdir(parents=True)
+    scipy.io.savemat(folder / "DATA" / "MOS" / "mosz1.mat", {"MOSz": np.array([list(mos.values())]).T})
+    paint(folder / "Image" / "allimg", names[:pictures])
+    return [Miniature("aigciqa2023", folder, folder / "Image" / "allimg", mos)]
+
+
+def old_excel(rows: Sequence[Sequence[Any]]) -> bytes:
+    """A sheet as Excel 2 wrote it, records of a code, a length and cells: the oldest form that readers of .xls take."""
+    records = [struct.pack("<HHHH", 0x09, 4, 2, 0x10)]
+    for row, cells in enumerate(rows):
+        for column, cell in enumerate(cells):
+            place = struct.pack("<HH3x", row, column)
+            text = cell.encode() if isinstance(cell, str) else b""
+            body = place + (struct.pack("<B", len(text)) + text if text else struct.pack("<d", cell))
+            records.append(struct.pack("<HH", 0x04 if text else 0x03, len(body)) + body)
+    return b"".join([*records, struct.pack("<HH", 0x0A, 0)])
+
+
+def bid(root: Path, pictures: int) -> list[Miniature]:
+    """An old Excel file with numbers as names."""
+    folder, names = root / "BID", [f"DatabaseImage{i + 1:04}.JPG" for i in range(pictures)]
+    mos = spread(names, 0.2, 4.9)
+    header = ("Image Number", "Average Subjective Grade", "Number of Grades")
+    rows = [(float(i), score, 11.0) for i, score in enumerate(mos.values(), start=1)]
+    write(folder / "DatabaseGrades.xls", old_excel([header, *rows]))
+    paint(folder / "ImageDatabase", names)
+    return [Miniature("bid", folder, folder / "ImageDatabase", mos)]
+
+
+def ava(root: Path, pictures: int) -> list[Miniature]:
+    """Votes, not scores; the official list of pictures to test with beside."""
+    folder, votes = root / "AVA_dataset", [[0, 1, 5, 17, 38, 36, 15, 6, 5, 1 + 9 * i] for i in range(pictures)]
+    names = [f"{953619 + i}.jpg" for i in range(pictures)]
+    means = [sum(v * n for v, n in enumerate(one, 1)) / sum(one) for one in votes]
+    lines = [f"{i + 1} {name[:-4]} {' '.join(map(str, votes[i]))} 1 22 1396" for i, name in enumerate(names)]
+    write(folder / "AVA.txt", "\n".join(lines) + "\n")
+    write(folder / "aesthetics_image_lists" / "generic_test.jpgl", f"{names[0][:-4]}\n")
+    paint(folder / "images", names)
+    return [Miniature("ava", folder, folder / "images", dict(zip(names, means, strict=True)))]
+
+
+def cid2013(root: Path, pictures: int) -> list[Miniature]:
+    folder, roman = root / "CID2013", ("I", "II", "III", "IV", "V", "VI")
+    ids = [f"IS_{roman[i % 6]}_C{i % 8 + 1:02}_D{i + 1:02}" for i in range(pictures)]
+    mos = spread([f"IS{i % 6 + 1}/co{i % 8 + 1}/{ids[i]}.jpg" for i in range(pictures)], -9, 88)
+    book = openpyxl.Workbook()
+    sheet = book.create_sheet("CID2013 MOS")
+    sheet.append(["Source_ID", "Image set specific  MOS", "Realigned MOS"])
+    for name, score in zip(ids, mos.values(), strict=True):
+        sheet.append([name, 50, score])
+    folder.mkdir(parents=True)
+    book.save(folder / "CID2013 data - version 12112014.xlsx")
+    paint(folder, list(mos))
+    return [Miniature("cid2013", folder, folder, mos)]
+
+
+def piq23(root: Path, pictures: int) -> list[Miniature]:
+    """Paths with backslashes; the official split by devices is a file of its own."""
+    folder, names = root / "PIQ23", [f"{i}_Indoor_Scene_{i % 2}.jpg" for i in range(pictures)]
+    mos = spread([f"Overall/{name}" for name in names], -7, 4.9)
+    rows = [[name.replace("/", "\\"), score, f"Indoor_Scene_{i % 2}"] for i, (name, score) in enumerate(mos.items())]
+    write(folder / "Scores_Overall.csv", table(["IMAGE PATH", "JOD", "SCENE"], rows))
+    split = [[name, "Test" if i == 0 else "Train"] for i, name in enumerate(names)]
+    write(folder / "Test split" / "Device Split.csv", table(["IMAGE", "SPLIT"], split))
+    paint(folder, list(mos))
+    return [Miniature("piq23", folder, folder, mos)]
+
+
+def gfiqa(root: Path, pictures: int) -> list[Miniature]:
+    folder, names = root / "GFIQA-20k", [f"{831481558 + i}_0.png" for i in range(pictures)]
+    mos = spread(names, 0.01, 0.95)
+    rows = [[name, score, "[0.46 0.40\n 0.43]"] for name, score in mos.items()]
+    write(folder / "mos_val_rating.csv", table(["img_name", "mos", "ratings"], rows))
+    paint(folder / "image", names)
+    return [Miniature("gfiqa", folder, folder / "image", mos)]
+
+
+MORE: Mapping[str, Callable[[Path, int], list[Miniature]]] = {
+    "livemd": livemd, "mdid": mdid, "pipal": pipal, "flive": flive, "uhd-iqa": uhd_iqa, "agiqa1k": agiqa1k,
+    "aigciqa2023": aigciqa2023, "bid": bid, "ava": ava, "cid2013": cid2013, "piq23": piq23, "gfiqa": gfiqa,
+}  # fmt: skip
 
 BUILDERS: Mapping[str, Callable[[Path, int], list[Miniature]]] = {
     "koniq": koniq,

@@ -210,7 +210,7 @@ def load_scores(name: str, root: PathLike, *, refused: list[str] | None = None, 
     """
     _, read = _load(name, root, "scores", refused, sets)
     found = of(read.rows, Manifest)
-    return Manifest(name, found.items, found.root)
+    return Manifest(name, found.items, found.root, found.scale)
 
 
 def load_questions(

@@ -6,7 +6,7 @@ Each way in which a set may lie is a `Place`. Folder names count in any case; th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeAlias
 
@@ -24,12 +24,10 @@ from qsit_metric.evaluation import (
     read_scores,
 )
 from qsit_metric.evaluation.manifest import renamed
-from qsit_metric.evaluation.tables import Source
 
 Rows: TypeAlias = "Manifest | tuple[Question, ...] | tuple[ToDescribe, ...]"
 _GOLDEN = ("golden.json", "lldescribe_golden.json")
 _LISTS = ("test_jsons", "jsons", "labels", ".")
-_SPLIT_NAMES = {"training": "train", "validation": "val", "test": "test"}
 
 
 class Read(NamedTuple):
@@ -137,7 +135,6 @@ def _official(record: BenchmarkSet, folder: Path) -> Place:
 
     def read(refused: list[str] | None) -> Read:
         manifest = read_iqa(record.iqa, folder, refused=refused, differences=[])
-        manifest = _with_splits(manifest, folder) if record.iqa == "koniq" else manifest
         manifest = _part(manifest, record, folder)
         return Read(manifest, manifest.root, tuple(manifest.missing()))
 
@@ -149,21 +146,6 @@ def _part(manifest: Manifest, record: BenchmarkSet, folder: Path) -> Manifest:
         hint = "It is in github.com/subpic/koniq, folder metadata."
         raise EvaluationError.about("folder", str(folder), f"a folder with {KONIQ_SPLITS}, the official split", hint)
     return manifest.subset(record.split) if record.split else manifest
-
-
-def _with_splits(manifest: Manifest, folder: Path) -> Manifest:
-    """KonIQ with its official split (7058, 1000 and 2015 images), if the file that has it lies beside the labels."""
-    path = folder / KONIQ_SPLITS
-    if not path.is_file():
-        return manifest
-    table = Source(path).check_columns(("image_name", "set"))
-    rows = [(one["image_name"], one["set"]) for _, one, _ in table.picked({"image_name": "image_name", "set": "set"})]
-    splits = {image: _SPLIT_NAMES[name] for image, name in rows if name in _SPLIT_NAMES}
-    if without := [item.image for item in manifest.items if item.id not in splits]:
-        found = f"<{len(without)} images without a split, first {without[0]}>"
-        expected = f"training, validation or test for each image in {path}"
-        raise EvaluationError.about("set", found, expected)
-    return Manifest(manifest.name, [replace(item, split=splits[item.id]) for item in manifest.items], manifest.root)
 
 
 def _lists(record: BenchmarkSet, root: Path) -> Iterator[Place]:

@@ -212,20 +212,20 @@ FAST = Effort(
 )
 FAST_ONWARD = replace(FAST, onward=(24, 32, 16))
 TINY = Effort(
-    Amounts(600, 300, 1200, 300, 150, 160, small=True),
-    Lessons(1500, 32, 2e-3, check_every=500),
-    base_epochs=2,
-    pool=(450, 800, 400),
+    Amounts(500, 260, 1000, 240, 150, 160, small=True),
+    Lessons(1000, 32, 2e-3, check_every=500),
+    base_epochs=1,
+    pool=(250, 300, 250),
     fractions=(0.25, 0.5, 0.75, 1.0),
-    proxy_limit=None,
-    epoch_rows=1600,
-    small_rows=1600,
+    proxy_limit=60,
+    epoch_rows=1000,
+    small_rows=1000,
     small_epochs=3,
     epochs=3,
     polish_epochs=0,
     trial_rows=0,
 )
-"""Six minutes on two cores."""
+"""Minutes on two cores."""
 TINY_FAST = replace(FAST, amounts=replace(FAST.amounts, small=True), polish_epochs=0, trial_rows=0)
 TINY_DEVICE = replace(CPU, precision="no")
 """float32: bfloat16 gave so small a tower nothing on a processor."""

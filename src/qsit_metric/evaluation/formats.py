@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import EvaluationError, shorten
 from .manifest import Row, json_row
-from .tables import Column, Source, Table, scalar
+from .tables import Column, Source, Table, is_number, scalar
 
 CSIQ_FOLDERS = ("awgn", "blur", "contrast", "fnoise", "jpeg", "jpeg2000")
 _CSIQ_SHEET = "all_by_image"
@@ -31,6 +31,11 @@ _CSIQ_TOKENS = {
 }  # fmt: skip
 _LIVE_FOLDERS = (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fastfading", 174))
 _LIVEC_TAUGHT = 7  # its first images taught the raters
+_AIGCIQA2023 = 2400
+_CID_SHEET = "CID2013 MOS"
+_CID_NAME = re.compile(r"IS_(I|II|III|IV|V|VI)_C(\d\d)_D\d\d")
+_ROMAN = ("I", "II", "III", "IV", "V", "VI")
+_PIPAL_NAME = re.compile(r"A\d{4}_\d\d_\d\d\.(bmp|png)", re.IGNORECASE)
 _TID_NAME = re.compile(r"i\d\d_\d\d_\d\.(bmp|png)", re.IGNORECASE)
 _NUMBER = r"(?P<score>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _SCORE_FIRST = re.compile(rf"\s*{_NUMBER}(?:\s*[,;]\s*|\s+)(?P<name>\S.*?)\s*")
@@ -207,8 +212,11 @@ def _csiq_excel(source: Source) -> Iterator[Row]:
         yield Row(where, image, cells["dmos"], reason=reason)
 
 
-def _is_csiq(source: Source) -> bool:
-    return source.kind == "xlsx" and any(table.name == _CSIQ_SHEET for table in source.tables)
+def _sheet(name: str) -> Callable[[Source], bool]:
+    return lambda source: source.kind == "xlsx" and any(table.name == name for table in source.tables)
+
+
+_is_csiq = _sheet(_CSIQ_SHEET)
 
 
 def _csiq_name(reference: Any, kind: Any, level: Any) -> tuple[str | None, str]:
@@ -254,6 +262,19 @@ def _matlab_with(*names: str) -> Callable[[Source], bool]:
     return lambda source: source.kind == "matlab" and any(name in source.variables for name in names)
 
 
+def _koniq_sets(source: Source) -> Iterator[Row]:
+    """KonIQ's "koniq10k_distributions_sets.csv": its MOS is the other file's MOS_zscore; it has the official split."""
+    return columns(source.check_columns(("image_name", "MOS", "set")), "image_name", "MOS", "set")
+
+
+def _uhd(source: Source) -> Iterator[Row]:
+    """UHD-IQA's metadata; the split is the column `set`, if there is one, or the images' folder."""
+    table = source.check_columns(("image_name", "quality_mos"))
+    for row in columns(table, "image_name", "quality_mos", "set" if table.has(("set",)) else None):
+        folder = str(row.image).split("/")[0] if "/" in str(row.image) else None
+        yield row if row.split or folder is None else row._replace(split=SPLIT_NAMES.get(folder, folder))
+
+
 def _kadid(source: Source) -> Iterator[Row]:
     """KADID-10k's "dmos.csv"; a column `split` wins over Q-Align's split, whose test part begins with I66."""
     for row in columns(source.check_columns(("dist_img", "dmos")), "dist_img", "dmos"):
@@ -263,6 +284,107 @@ def _kadid(source: Source) -> Iterator[Row]:
 def _kadid_split(reference: Any) -> str:
     found = re.fullmatch(r"[iI](\d+)\.png", str(reference or ""))
     return "test" if found and 66 <= int(found[1]) <= 81 else "train"
+
+
+def _pipal(source: Source) -> Iterator[Row]:
+    """PIPAL's labels: a folder of files, one for each reference, or one of them: lines of a name and an Elo score."""
+    files = sorted(source.path.glob("*.txt")) if source.kind == "folder" else [source.path]
+    for file in files:
+        for row in _lines(Source(file)):
+            yield row._replace(where=f"{file.name}, {row.where}" if len(files) > 1 else row.where)
+
+
+def _is_pipal(source: Source) -> bool:
+    files = sorted(source.path.glob("*.txt")) if source.kind == "folder" else [source.path]
+    return bool(files) and _named_lines(_PIPAL_NAME)(Source(files[0]))
+
+
+def _livemd(source: Source) -> Iterator[Row]:
+    """LIVE Multiply Distorted's two parts: "Scores.mat", and "Imagelists.mat" beside it, in "Part 1" and "Part 2".
+
+    Layout by IQA-PyTorch's `scripts/process_livemd.py` at 01ae427.
+    """
+    for number, kind in ((1, "blurjpeg"), (2, "blurnoise")):
+        part = source.path.parent.with_name(source.path.parent.name[:-1] + str(number))
+        scores = Source(part / source.path.name).variable("DMOSscores")
+        images = Source(part / "Imagelists.mat").variable("distimgs")
+        _check_length(Source(part / "Imagelists.mat"), "distimgs", (images,), len(scores))
+        for place, (image, score) in enumerate(zip(images, scores, strict=True)):
+            yield Row(f"{part.name}, row {place}", f"{part.name}/{kind}/{image}", score)
+
+
+def _aigciqa2023(source: Source) -> Iterator[Row]:
+    """AIGCIQA2023's "mosz1.mat" (quality): 2400 scores of 0.png, 1.png ...; 6 models, 100 prompts, 4 pictures of each.
+
+    The order is that of the readers that are passed on; the archive itself was not at hand.
+    """
+    scores = source.variable("MOSz")
+    _check_length(source, "MOSz", (scores,), _AIGCIQA2023)
+    for place, score in enumerate(scores):
+        yield Row(f"row {place}", f"{place}.png", score, group=f"prompt {place % 400 // 4}")
+
+
+def _bid(source: Source) -> Iterator[Row]:
+    """BID's "DatabaseGrades.xls": numbers as names, "DatabaseImage0001.JPG" on the disk."""
+    columns_ = ("Image Number", "Average Subjective Grade")
+    for row in columns(source.check_columns(columns_), *columns_):
+        number = f"{row.image:04.0f}" if isinstance(row.image, (int, float)) else str(row.image or "")
+        yield row._replace(image=f"DatabaseImage{number}.JPG" if number else None, id=number or None)
+
+
+def _cid2013(source: Source) -> Iterator[Row]:
+    """CID2013's Excel file, sheet "CID2013 MOS": realigned scores, on one scale for its six sets; some are negative.
+
+    `Source_ID` "IS_I_C01_D01" is the picture IS1/co1/IS_I_C01_D01.jpg, of the scene C01.
+    """
+    names = ("Source_ID", "Realigned MOS")
+    for row in columns(source.check_columns(names, _CID_SHEET), *names):
+        found = _CID_NAME.fullmatch(str(row.image))
+        if found is None:
+            yield row._replace(reason=f"{row.image!r} is no name such as IS_I_C01_D01")
+        else:
+            number = _ROMAN.index(found[1]) + 1
+            image = f"IS{number}/co{int(found[2])}/{found[0]}.jpg"
+            yield row._replace(image=image, id=found[0], group=f"IS{number} C{found[2]}")
+
+
+def _ava(source: Source) -> Iterator[Row]:
+    """AVA's "AVA.txt": number, image, counts of votes for 1 to 10, two tags, challenge; the score is the mean vote."""
+    for place, line in enumerate(source.text.splitlines(), start=1):
+        parts = line.split()
+        if not parts:
+            continue
+        votes = [int(part) for part in parts[2:12] if part.isdigit()]
+        if len(votes) < 10 or not sum(votes):
+            yield Row(f"line {place}", reason=f"{shorten(line)} has no ten counts of votes")
+        else:
+            mean = sum(score * count for score, count in enumerate(votes, start=1)) / sum(votes)
+            yield Row(f"line {place}", f"{parts[1]}.jpg", mean)
+
+
+def _is_ava(source: Source) -> bool:
+    first = source.text.split("\n", 1)[0].split() if source.kind == "text" else []
+    return len(first) >= 12 and all(part.isdigit() for part in first[:12])
+
+
+def _mdid(source: Source) -> Iterator[Row]:
+    """MDID's "mos.txt": 1600 scores, 80 versions of each of 20 references in the order of their names."""
+    scores = source.text.split()
+    _check_length(source, "scores", (scores,), 20 * 80)
+    for place, score in enumerate(scores):
+        yield Row(f"line {place + 1}", f"img{place // 80 + 1:02}_{place % 80 + 1:02}.bmp", score)
+
+
+def _is_mdid(source: Source) -> bool:
+    return source.kind == "text" and len(parts := source.text.split()) == 20 * 80 and all(map(is_number, parts))
+
+
+def _piq23(source: Source) -> Iterator[Row]:
+    """PIQ23's "Scores_Overall.csv" (or _Details, _Exposure): just-objectionable differences; higher is better."""
+    table = source.check_columns(("IMAGE PATH", "JOD"))
+    group = "SCENE" if table.has(("SCENE",)) else None
+    for row in columns(table, "IMAGE PATH", "JOD", group=group):
+        yield row._replace(split=row.split.lower() if row.split else row.split)
 
 
 def _pyiqa(name: str, mos: str) -> Format:
@@ -290,6 +412,8 @@ _FORMATS = (
         "AllImages_release", "AllMOS_release",
     ),
     Format("live", "LIVE's dmos_realigned.mat", _matlab_with("dmos_new"), _live, mos="dmos_new", best=100.0),
+    Format("livemd", "LIVE MD's Scores.mat", _matlab_with("DMOSscores"), _livemd, mos="DMOSscores", best=100.0),
+    Format("aigciqa2023", "AIGCIQA2023's mosz1.mat", _matlab_with("MOSz"), _aigciqa2023, mos="MOSz"),
     Format("csiq", "CSIQ's Excel file", _is_csiq, _csiq, mos="dmos", best=1.0),
     Format("conversations", "JSON list with `conversations`", _is_conversations, _listed, mos=FROM_ID, told=None),
     Format(
@@ -298,13 +422,27 @@ _FORMATS = (
     ),
     _table("spaq", "Image name", "MOS", title="SPAQ's Excel file"),
     _table("koniq", "image_name", "MOS_zscore"),
+    Format("koniq-sets", "KonIQ's file of sets", _has("image_name", "MOS", "set"), _koniq_sets, "image_name", "MOS"),
+    Format("uhd", "UHD-IQA's metadata", _has("image_name", "quality_mos"), _uhd, "image_name", "quality_mos"),
+    _table("agiqa1k", "Image", "MOS", "Prompt"),
+    Format("piq23", "table with IMAGE PATH, JOD", _has("IMAGE PATH", "JOD"), _piq23, "IMAGE PATH", "JOD"),
+    _table("pipal-elo", "dist_name", "elo_score"),
+    Format("cid2013", "CID2013's Excel file", _sheet(_CID_SHEET), _cid2013, "Source_ID", "Realigned MOS"),
+    Format(
+        "bid", "BID's DatabaseGrades.xls", _has("Image Number", "Average Subjective Grade"), _bid,
+        "Image Number", "Average Subjective Grade",
+    ),
     _table("agiqa", "name", "mos_quality"),
     Format("kadid", "table with dist_img, dmos", _has("dist_img", "ref_img", "dmos"), _kadid, "dist_img", "dmos"),
     _table("csv", "image", "mos", told=None),
+    _table("flive", "name", "mos"),
     _pyiqa("pyiqa", "mos"),
     _pyiqa("pyiqa-dmos", "dmos"),
     _table("scores", "path", "score", "level", title="what `qsit score` writes"),
     Format("tid2013", "lines of score and TID's file names", _named_lines(_TID_NAME), _lines),
+    Format("pipal", "lines of PIPAL's file names and Elo scores, or a folder of such files", _is_pipal, _pipal),
+    Format("mdid", "MDID's mos.txt", _is_mdid, _mdid),
+    Format("ava", "AVA.txt", _is_ava, _ava),
     Format("lines", "lines of score and name, either first", _is_lines, _lines, told=False),
 )  # fmt: skip
 

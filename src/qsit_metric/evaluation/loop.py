@@ -40,6 +40,7 @@ class Evaluation:
         manifest: SHA-256 of the manifest.
         exif: Whether the EXIF orientation was applied; None if the metric reads the files itself.
         made: What made the scores (`QSiT.info`), or the name of the metric.
+        labels: What people's scores are, such as "MOS_zscore, 3.91..88.39"; of KonIQ-10k there are two scales.
     """
 
     name: str
@@ -50,12 +51,14 @@ class Evaluation:
     manifest: str
     exif: bool | None
     made: Mapping[str, str | None]
+    labels: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain fields for result files."""
         return {
             "name": self.name, "n": self.n, "n_failed": len(self.failed), "correlations": self.correlations.as_dict(),
-            "manifest": self.manifest, "exif": self.exif, "made": dict(self.made), "images": self._rows(),
+            "manifest": self.manifest, "labels": self.labels, "exif": self.exif, "made": dict(self.made),
+            "images": self._rows(),
         }  # fmt: skip
 
     def save(self, path: PathLike) -> None:
@@ -120,7 +123,7 @@ def evaluate(
     found = correlate([float(score) for _, score in scored], [item.mos for item, _ in scored])
     applied = exif if is_qsit(metric) else None
     good, bad = tuple(scored), tuple(failed)
-    return Evaluation(manifest.name, len(good), found, good, bad, manifest.sha256, applied, made)
+    return Evaluation(manifest.name, len(good), found, good, bad, manifest.sha256, applied, made, manifest.scale)
 
 
 def write_results(path: PathLike, fields: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -76,6 +76,7 @@ class Manifest:
         name: Name of the data set, for reports.
         items: The items, in order.
         root: Folder of the images; it is not part of the file or of the hash.
+        scale: What the scores are, such as "MOS_zscore, 3.91..88.39", for reports; not part of them either.
 
     Raises:
         EvaluationError: No items, or an image with two different scores.
@@ -89,11 +90,13 @@ class Manifest:
     name: str
     items: tuple[Item, ...]
     root: Path = field(compare=False)
+    scale: str = field(compare=False)
 
-    def __init__(self, name: str, items: Sequence[Item], root: PathLike) -> None:
+    def __init__(self, name: str, items: Sequence[Item], root: PathLike, scale: str = "") -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "items", tuple(items))
         object.__setattr__(self, "root", Path(root))
+        object.__setattr__(self, "scale", scale)
         if not self.items:
             raise EvaluationError.about("items", "<no items>", "at least one image with its score")
         odd = _contradictory(self.items)
@@ -116,11 +119,11 @@ class Manifest:
         if not picked:
             known = ", ".join(sorted({repr(item.split) for item in self.items}))
             raise EvaluationError.about("split", split, f"one of {known}")
-        return Manifest(f"{self.name}-{split}", picked, self.root)
+        return Manifest(f"{self.name}-{split}", picked, self.root, self.scale)
 
     def at(self, root: PathLike) -> Manifest:
         """The same items below another folder."""
-        return Manifest(self.name, self.items, root)
+        return Manifest(self.name, self.items, root, self.scale)
 
     def missing(self) -> list[str]:
         """The images that are not there, each once, in order."""
@@ -328,4 +331,4 @@ def _contradictory(items: Iterable[Item]) -> dict[str, str]:
 def renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
     """The manifest with some images under another path; ids stay as the label file has them."""
     items = [replace(item, image=names.get(item.image, item.image)) for item in manifest.items]
-    return Manifest(manifest.name, items, manifest.root)
+    return Manifest(manifest.name, items, manifest.root, manifest.scale)

@@ -84,8 +84,8 @@ def read_scores(
         form = _own(source, form, image, mos, split, group)
     elif form is None:
         raise _unknown(source)
-    items = read_items(form, source, refused, lower_is_better, place)
-    return _found(Manifest(name or source.path.stem, items, place))
+    items, scale = read_items(form, source, refused, lower_is_better, place)
+    return _found(Manifest(name or source.path.stem, items, place, scale))
 
 
 def format_of(path: PathLike) -> Format | None:
@@ -154,8 +154,8 @@ def _matlab_rows(source: Source, image: str, mos: str) -> Iterator[Row]:
 
 def read_items(
     form: Format, source: Source, refused: list[str] | None, lower: bool | None, root: Path
-) -> tuple[Item, ...]:
-    """The items of a file of a format.
+) -> tuple[tuple[Item, ...], str]:
+    """The items of a file of a format, and what their scores are.
 
     Args:
         form: The format.
@@ -170,10 +170,12 @@ def read_items(
     """
     rows = [_tidy(row, root) for row in _decimal_points(list(form.rows(source)))]
     best = _best(form, source, rows, lower)
-    turned = best is not None
-    rows = _levels(source, rows, turned)
+    rows = _levels(source, rows, best is not None)
     shown = [str(one) for one in (form.image, form.mos)]
-    return usable_items(source.path, rows, image=shown[0], mos=shown[1], best=best, refused=refused)
+    items = usable_items(source.path, rows, image=shown[0], mos=shown[1], best=best, refused=refused)
+    scores = [item.mos for item in items]
+    turned = "" if best is None else f"{best:g} - " if best else "-"
+    return items, f"{turned}{shown[1]}, {min(scores):g}..{max(scores):g}" if scores else ""
 
 
 def _best(form: Format, source: Source, rows: Sequence[Row], lower: bool | None) -> float | None:

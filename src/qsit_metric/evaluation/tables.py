@@ -22,7 +22,10 @@ from .manifest import missing_package
 Column: TypeAlias = "str | int"
 
 _HEAD = 65536
-_KINDS = ((b"PK\x03\x04", "xlsx"), (b"\xd0\xcf\x11\xe0", "xls"), (b"MATLAB", "matlab"), (b"\x89HDF", "matlab"))
+_KINDS = (
+    (b"PK\x03\x04", "xlsx"), (b"\xd0\xcf\x11\xe0", "xls"), (b"\x09\0\x04\0", "xls"), (b"MATLAB", "matlab"),
+    (b"\x89HDF", "matlab"),
+)  # fmt: skip
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
@@ -149,7 +152,9 @@ class Source:
 
     @cached_property
     def kind(self) -> str:
-        """What the file is: "xlsx", "xls", "matlab", "json" (JSON Lines, too) or "text"."""
+        """What the file is: "xlsx", "xls", "matlab", "json" (JSON Lines, too), "text", or "folder"."""
+        if self.path.is_dir():
+            return "folder"
         for mark, kind in _KINDS:
             if self.content.startswith(mark):
                 return kind
