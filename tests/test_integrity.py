@@ -14,7 +14,7 @@ import pytest
 from checkpoints import safetensors, write_json, write_sharded, write_whole
 from qsit_metric import QSiT
 from qsit_metric.errors import CheckpointError
-from qsit_metric.hub import check, fingerprint
+from qsit_metric.hub import check, fingerprint, resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -327,3 +327,12 @@ def test_an_adapter_is_named_with_the_step_to_merge_it(tmp_path):
     (tmp_path / "adapter_config.json").write_text("[")
     with pytest.raises(CheckpointError, match=r"not an adapter\. Merge it"):
         QSiT(tmp_path)
+
+
+def test_a_runs_folder_stands_for_its_best_model_else_its_last(whole, tmp_path):
+    run = tmp_path / "run"
+    (run / "models").mkdir(parents=True)
+    for name in ("last", "best"):
+        shutil.copytree(whole, run / "models" / name)
+        (run / name).symlink_to(run / "models" / name)
+        assert resolve(run).folder == (run / "models" / name).resolve()

@@ -4,7 +4,8 @@ A name is one of, in this order:
 
 1. a name of the catalog ("q-sit-mini"), optionally "@revision". It wins over a folder of the same name, so that a
    script means the same wherever it runs; the folder is "./q-sit-mini";
-2. a folder: anything that exists on disk, a `Path`, or text that starts with "./", "../", "/" or "~";
+2. a folder: anything that exists on disk, a `Path`, or text that starts with "./", "../", "/" or "~"; of a training
+   run it is the run's `best`, else its `last`;
 3. a repository of the Hub: "owner/repo" or "owner/repo@revision".
 
 Whatever comes back was verified (see `check`). A model is never replaced by another one: what cannot be had is an
@@ -177,8 +178,16 @@ def _local(text: str, revision: str | None, weights: bool) -> Checkpoint:
     hint = "Copy or save the checkpoint again."
     if os.path.isdir(folder / "snapshots"):  # noqa: PTH112 - unlike `Path.is_dir`, it never raises
         hint = "This is a repository of a Hub cache: pass one of the folders below its `snapshots`."
+    folder = _of_run(folder)
     verify(folder, hint=hint, weights=weights)
     return Checkpoint(folder.resolve(), text)
+
+
+def _of_run(folder: Path) -> Path:
+    """The model of a training run's folder: its `best`, before its `last`; another folder is itself."""
+    if (folder / "config.json").exists():
+        return folder
+    return next((folder / name for name in ("best", "last") if (folder / name / "config.json").is_file()), folder)
 
 
 def _from_hub(request: Request, record: ModelRecord | None, *, offline: bool) -> Checkpoint:
