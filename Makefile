@@ -20,6 +20,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/ready: constraints.txt pyproject.toml
+	@echo "Installing into $(VENV)/, once, some minutes: torch, transformers and what the tests need, as pinned in constraints.txt"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev,train,heic,jxl,raw,onnx,ray,serve,served]'
 	@touch $@

@@ -94,7 +94,7 @@ class Tab:
         self._events.append(method)
         fetched = found.get("params", {}).get("request", {}).get("url", "")
         if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            self.said.append(json.dumps(found["params"])[:500])
+            self.said.append(json.dumps(found["params"]))
         elif method == "Network.requestWillBeSent" and not fetched.startswith(("file:", "data:")):
             self.said.append(f"fetched {fetched}")
         return found

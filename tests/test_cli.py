@@ -759,6 +759,44 @@ def test_a_stopped_or_failing_run_keeps_its_answers(tmp_path, pictures, talking,
     assert "2 added, 1 were there already" in qsit("ask", *pictures, "Noisy?", "-o", output).stderr
 
 
+# ---- evaluate
+
+
+def test_evaluate_says_how_well_scores_agree_with_people(tmp_path, quick):
+    pictures = make_pictures(tmp_path / "in", 6)
+    labels, scatter, output = tmp_path / "labels.csv", tmp_path / "scatter.svg", tmp_path / "out.csv"
+    lines = [f"{Path(path).name};{20 * quick(path):.6f}" for path in pictures]
+    labels.write_text("\n".join(["img_name;people", *lines, "gone.png;3"]))
+    arguments = [
+        "evaluate",
+        labels,
+        "--image-column",
+        "img_name",
+        "--mos-column",
+        "people",
+        "--folder",
+        tmp_path / "in",
+    ]
+    result = qsit(*arguments, "--scatter", scatter, "-o", output, code=1)
+    table = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()[2:5]}
+    assert table["SRCC"] == ["1.0000", "1.0000", "to", "1.0000"]
+    assert {name: values[0] for name, values in table.items()} == dict.fromkeys(("SRCC", "PLCC", "KRCC"), "1.0000")
+    assert "failed: gone.png" in result.stderr
+    assert scatter.read_text().count("<circle") == 6
+    assert len(rows(output.read_text())) == 7
+    found = json.loads(qsit(*arguments, "--json", code=1).stdout)
+    assert (found["n"], found["n_failed"], found["exif"]) == (6, 1, True)
+    assert found["intervals"]["srcc"] == pytest.approx([1.0, 1.0])
+    assert "a name that ends in .svg" in qsit("evaluate", labels, "--scatter", "x.png", code=2).stderr
+
+
+def test_help_shows_no_types_where_they_say_nothing():
+    text = qsit("score", "--help", env={"COLUMNS": "200"}).stdout
+    assert "bool" not in text
+    assert "list[" not in text
+    assert "table|csv|jsonl" in text
+
+
 # ---- models and download
 
 

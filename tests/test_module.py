@@ -236,3 +236,25 @@ def test_list_models_as_pyiqa_calls_it(arguments, names):
 def test_list_models_refuses_another_mode():
     with pytest.raises(InputError, match="`metric_mode`: got 'RR', expected 'NR' or 'FR'"):
         qsit_metric.list_models(metric_mode="RR")
+
+
+def test_one_picture_and_grey_ones_are_batches_too(tied):
+    x = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
+    grey = x[:1]
+    expected = tied(torch.stack([x, grey.expand(3, -1, -1)])).tolist()
+    assert [tied(x).tolist(), tied(grey).tolist(), tied(grey[None]).tolist()] == [
+        pytest.approx(one, abs=1e-5) for one in (expected[:1], expected[1:], expected[1:])
+    ]
+    module = create_metric(tied, device="cpu")
+    assert [module(x).tolist(), module(grey).tolist()] == [
+        pytest.approx(one, abs=1e-5) for one in (expected[:1], expected[1:])
+    ]
+    with pytest.raises(InputError, match="3|1"):
+        tied(x[:2])
+
+
+def test_a_metric_answers_what_a_module_would(tied):
+    assert tied.eval() is tied
+    assert list(tied.parameters()) == []
+    assert tied.float() is tied
+    assert tied.info["dtype"] == "float32"

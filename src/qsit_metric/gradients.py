@@ -42,7 +42,7 @@ def level_logits(
     """
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3:
         shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
-        raise InputError.about("x", shown, "a tensor (N, 3, H, W)", "Files and lists go to `metric.score`.")
+        raise InputError.about("x", shown, "a tensor (N, 3|1, H, W)", "Files and lists go to `metric.score`.")
     grad, steady = x.requires_grad and torch.is_grad_enabled(), _Steady()
     if grad and not backend.differentiable:
         raise BackendError.about("x", "<a tensor that requires grad>", f"no gradient with {backend.name}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,22 @@ class Loaded:
         with guarded():
             self.backend.to(device, kind)
         return self
+
+    def half(self) -> Self:
+        """Compute in float16; the same as `to(dtype="float16")`."""
+        return self.to(dtype="float16")
+
+    def float(self) -> Self:
+        """Compute in float32; the same as `to(dtype="float32")`."""
+        return self.to(dtype="float32")
+
+    def eval(self) -> Self:
+        """Nothing to do: a metric always evaluates. For code that treats it as a module; returns the metric."""
+        return self
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """None: a metric has nothing to train. For code that treats it as a module."""
+        return iter(())
 
     @property
     def budget(self) -> Budget:

@@ -199,7 +199,8 @@ class QSiT(Loaded):
         """Score a batch of tensors; differentiable in `x` if `x` requires grad.
 
         Args:
-            x: (N, 3, H, W) RGB in [0, 1], floating point (or uint8, not differentiable). Values are rounded to 8 bits,
+            x: (N, 3, H, W) RGB, or (N, 1, H, W) grey, in [0, 1]; one picture may come as (3, H, W) or (1, H, W).
+                Floating point (or uint8, not differentiable). Values are rounded to 8 bits,
                 as a saved picture would be; the gradient passes the rounding.
 
         Returns:
@@ -213,7 +214,7 @@ class QSiT(Loaded):
             >>> y = metric(x)  # doctest: +SKIP
             >>> (-y.sum()).backward()  # doctest: +SKIP
         """
-        return levels.expect(level_logits(x, self.backend, self.recipe.scoring(), self.budget))[1]
+        return levels.expect(level_logits(_batch(x), self.backend, self.recipe.scoring(), self.budget))[1]
 
     @overload
     def ask(
@@ -469,6 +470,14 @@ def opened(
             yield error
             continue
         yield view
+
+
+def _batch(x: Any) -> Any:
+    """One picture as a batch of one, grey ones as RGB; what is neither is left to who checks it."""
+    if isinstance(x, torch.Tensor) and x.ndim == 3 and x.shape[0] in (1, 3):
+        x = x[None]
+    grey = isinstance(x, torch.Tensor) and x.ndim == 4 and x.shape[1] == 1
+    return x.expand(-1, 3, -1, -1) if grey else x
 
 
 def _raising(stream: Iterable[Score | QSiTError]) -> Iterator[Score]:

@@ -11,6 +11,7 @@ from .._version import __version__
 from .ask import ask, describe
 from .command import Command, Group, guarded, with_options
 from .doctor import doctor
+from .evaluate import evaluate
 from .map import map_
 from .models import download, models
 from .options import ModelOptions
@@ -51,6 +52,7 @@ app.command(cls=_WITH_MODEL, epilog=_SCORE_CODES)(score)
 app.command(cls=_WITH_MODEL)(ask)
 app.command(cls=_WITH_MODEL)(describe)
 app.command("map", cls=_WITH_MODEL, epilog=_MAP_CODES)(map_)
+app.command(cls=_WITH_MODEL)(evaluate)
 app.command(cls=Command)(models)
 app.command(cls=Command)(download)
 app.command("serve-template", cls=_WITH_MODEL)(serve_template)

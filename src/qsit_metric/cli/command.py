@@ -32,7 +32,15 @@ class Debugging:
 
 
 class _Helped:
-    """Help whose loss (a full disk) is one line, too."""
+    """Help that shows no types where they tell a person nothing, and whose loss (a full disk) is one line, too."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters. Of a switch, and of what is named by what it is (PATHS), no type is shown."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in found:
+            if getattr(one, "is_flag", False) or one.param_type_name == "argument":
+                vars(one)["display_type_rich"] = lambda ctx: None
+        return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         def show() -> None:

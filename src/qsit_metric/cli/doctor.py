@@ -76,7 +76,7 @@ Asked = Annotated[
 
 
 def doctor(ctx: typer.Context, against: Against = None, server: Asked = None, as_json: Json = False) -> int:
-    """Show what is installed here and test it; uses no network, and loads a model only if one is given or shipped.
+    """Show what is installed here and test it with --model, else with the model of the package; uses no network.
 
     With --server it asks that server, and no one else.
     """

@@ -280,8 +280,12 @@ class _Run:
         return todo
 
     def _fresh(self, metric: QSiT, paths: Sequence[str]) -> None:
+        from ..batching import Budget
+
         # Lines on a terminal would be torn apart by a bar.
         quiet = self._stream is not None and not self._order and console.watched(sys.stdout)
+        if not quiet and console.watched(sys.stderr) and metric.device.type == "cpu":
+            metric.budget = Budget(1, 1)  # there a batch saves a tenth of the time, and the bar would move by leaps
         stamps: dict[str, Future[Stamp | None]] = {}
         with (
             ThreadPoolExecutor(1) as pool,

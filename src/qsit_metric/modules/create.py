@@ -105,8 +105,8 @@ class MetricModule(QSiTModule):
         """Score a batch of tensors, a file or a picture.
 
         Args:
-            target: Tensor (B, 3, H, W) RGB or (B, 1, H, W) grey in [0, 1]; or a path, URL, bytes, PIL image, array, or
-                a list of these.
+            target: Tensor (B, 3, H, W) RGB or (B, 1, H, W) grey in [0, 1], or one picture without B;
+                or a path, URL, bytes, PIL image, array, or a list of these.
             ref: Not used: the metric has no reference.
 
         Returns:
@@ -124,9 +124,10 @@ class MetricModule(QSiTModule):
             return reduced(weighted, self.loss_reduction)
 
     def _tensors(self, x: Tensor) -> Tensor:
+        if x.ndim == 3 and x.shape[0] in (1, 3):
+            x = x[None]
         if x.ndim != 4 or x.shape[1] not in (1, 3):
-            hint = "One picture is `x[None]`."
-            raise InputError.about("target", f"<tensor of shape {tuple(x.shape)}>", "a tensor (B, 3|1, H, W)", hint)
+            raise InputError.about("target", f"<tensor of shape {tuple(x.shape)}>", "a tensor ([B,] 3|1, H, W)")
         if self.check_input_range and x.is_floating_point() and x.numel():
             low, high = (float(value) for value in x.detach().aminmax())
             if not (low > -_TOLERANCE and high < 1 + _TOLERANCE):

@@ -99,7 +99,7 @@ class QSiTLoss(nn.Module):
 
         Args:
             x: (N, 3, H, W) RGB with N of 1 or more, floating point, any memory format, meant for [0, 1]. Values outside
-                are judged as the nearer end, and their gradient passes, so that a network can come back.
+                count as 0 or 1, and their gradient passes, so that a network can come back.
 
         Returns:
             A float32 scalar, or (N,) with reduction "none", on the device of `x`: 0 (excellent) to `weight` for the
