@@ -245,6 +245,14 @@ def hush() -> None:
         packages.hush()
 
 
+_CLOSING: list[str] = []
+
+
+def at_the_end(line: str) -> None:
+    """Have a command say something when everything else is said."""
+    _CLOSING.append(line)
+
+
 @contextlib.contextmanager
 def prepared(debug: bool) -> Iterator[None]:
     """Set logging and warnings up for one command, and put them back.
@@ -255,6 +263,7 @@ def prepared(debug: bool) -> Iterator[None]:
         console.cache_clear()
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    _CLOSING.clear()
     handler, before = _Lines(), (LOGGER.level, LOGGER.propagate)
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.DEBUG if debug else logging.WARNING)
@@ -265,6 +274,8 @@ def prepared(debug: bool) -> Iterator[None]:
                 warnings.simplefilter("ignore")
             yield
     finally:
+        while _CLOSING:
+            say(_CLOSING.pop(0), "yellow")
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(before[0])  # not `.level =`: loggers remember what is enabled until setLevel says otherwise
         LOGGER.propagate = before[1]

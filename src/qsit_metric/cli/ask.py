@@ -17,7 +17,7 @@ from ..files import to_json
 from .answers import FORMATS, Asked, Told, answer_file
 from .command import FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key, sorted_out
-from .options import JsonLines, MaxNewTokens, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
+from .options import AnyFile, JsonLines, MaxNewTokens, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import Format, ResultFile, is_same, provenance, take_stamp
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def ask(
     ] = None,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     choices: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,7 +99,7 @@ def ask(
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(answer_file(output, overwrite=overwrite)) if output else None
-        paths = expand(pictures, recursive=recursive, null=null)
+        paths = expand(pictures, recursive=recursive, null=null, any_file=any_file)
         asked = Asked.of(choices or (), method, max_new_tokens)
         asking = _Asking(options.load(), questions, asked, answers, form, file, exif=not options.no_exif)
         return asking.run(paths, trust_names, output)
@@ -110,6 +111,7 @@ def describe(
     *,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     max_new_tokens: MaxNewTokens = 200,
     shown: Shown = None,
     as_json: JsonLines = False,
@@ -127,7 +129,7 @@ def describe(
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(answer_file(output, overwrite=overwrite)) if output else None
-        pictures = expand(paths, recursive=recursive, null=null)
+        pictures = expand(paths, recursive=recursive, null=null, any_file=any_file)
         asked = Asked(method="describe", max_new_tokens=max_new_tokens)
         asking = _Asking(options.load(), [DESCRIBE], asked, answers, form, file, exif=not options.no_exif)
         asking.describing = True

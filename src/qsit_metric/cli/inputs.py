@@ -7,6 +7,7 @@ import glob
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from .. import console
 from ..errors import InputError
 
 
-def expand(given: Sequence[str], *, recursive: bool, null: bool = False) -> list[str]:
+def expand(given: Sequence[str], *, recursive: bool, null: bool = False, any_file: bool = False) -> list[str]:
     """List the pictures that were asked for, in order, each once.
 
     Args:
         given: Files, folders, patterns and URLs as written; "-" stands for a list of them on stdin, one a line.
         recursive: Take folders with everything below them.
         null: The list on stdin ends each name with a NUL instead of a new line.
+        any_file: Take every file of a folder, whatever its name ends in.
 
     Returns:
-        Paths and URLs. What does not exist is among them: scoring it tells what is wrong.
+        Paths and URLs. What does not exist is among them: scoring it tells what is wrong. What was left out of folders
+        is said at the end of the command.
 
     Raises:
         InputError: There is not a single picture, or a list that cannot be read.
@@ -31,13 +34,16 @@ def expand(given: Sequence[str], *, recursive: bool, null: bool = False) -> list
     if null and "-" not in given:
         raise InputError.about("--null", " ".join(given), "a list on stdin", "Write - among the paths.")
     found: dict[str, str] = {}
+    folders = _Folders(recursive, any_file)
     for entry in _entries(given, null):
-        paths = list(_pictures(entry, recursive))
+        paths = list(_pictures(entry, folders))
         if not paths:
             hint = "" if recursive or not _is_folder(entry) else " (-r looks into its folders)"
             console.LOGGER.warning("no pictures in %r%s", entry, hint)
         for path in paths:
             found.setdefault(key(path), path)
+    if left := folders.left():
+        console.at_the_end(left)
     if not found:
         raise InputError.about(
             "PATHS", " ".join(given), "at least one picture", "Pass files, folders, patterns or URLs."
@@ -118,19 +124,19 @@ def _no_list(what: str, hint: str) -> InputError:
     return InputError.about("-", f"<the list on stdin: {what}>", "one path or URL a line, in UTF-8 or UTF-16", hint)
 
 
-def _pictures(entry: str, recursive: bool) -> Iterable[str]:
+def _pictures(entry: str, folders: _Folders) -> Iterable[str]:
     if is_url(entry):
         return [entry]
     # A quoted "~/photos/*.jpg" was not expanded by the shell; Path.expanduser fails on "~draft.jpg", this does not.
     place = entry if os.path.lexists(entry) else os.path.expanduser(entry)  # noqa: PTH111
     if _is_folder(place):
-        return _in_folder(place, recursive)
+        return folders.pictures(place)
     # A file that is really called "a[1].png" is meant literally.
     if not glob.has_magic(place) or os.path.lexists(place):
         return [entry]
     matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-    folders = (_in_folder(match, recursive) if _is_folder(match) else [match] for match in matches)
-    return [path for paths in folders for path in paths]
+    found = (folders.pictures(match) if _is_folder(match) else [match] for match in matches)
+    return [path for paths in found for path in paths]
 
 
 def _is_there(entry: str) -> bool:
@@ -153,15 +159,58 @@ def _is_folder(path: str) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir fails on what is too long to be a name
 
 
-def _in_folder(folder: str, recursive: bool) -> list[str]:
-    # Names that start with a dot are skipped: macOS leaves "._photo.jpg" beside every photo on foreign disks.
-    from ..pixels.read import SUFFIXES
+class _Folders:
+    """Looks for pictures in folders, and counts what it leaves there."""
 
-    found: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        pictures = (
-            name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    def __init__(self, recursive: bool, any_file: bool) -> None:
+        self._recursive, self._any = recursive, any_file
+        self._files: Counter[str] = Counter()
+        self._folders: Counter[str] = Counter()
+
+    def pictures(self, folder: str) -> list[str]:
+        """The pictures of a folder, in order."""
+        from ..pixels.read import SUFFIXES
+
+        found: list[str] = []
+        for parent, folders, names in os.walk(folder, onerror=self._refused):
+            # Names that start with a dot are skipped: macOS leaves "._photo.jpg" beside every photo on foreign disks.
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            self._skip(parent, folders)
+            for name in sorted(name for name in names if not name.startswith(".")):
+                suffix = Path(name).suffix.lower()
+                if self._any or suffix in SUFFIXES:
+                    found.append(str(Path(parent, name)))
+                else:
+                    self._files[suffix or "without a suffix"] += 1
+        return found
+
+    def _skip(self, parent: str, folders: list[str]) -> None:
+        if not self._recursive:
+            self._folders["folder in it (-r takes it)"] += len(folders)
+            folders.clear()
+        self._folders["linked folder"] += sum(Path(parent, name).is_symlink() for name in folders)
+
+    def _refused(self, error: OSError) -> None:
+        self._folders["folder that may not be read"] += 1
+
+    def left(self) -> str:
+        """What was left out, in one line.
+
+        Example:
+            >>> folders = _Folders(True, False)
+            >>> folders._files.update({".txt": 8, "without a suffix": 3}), folders._folders.update({"linked folder": 1})
+            (None, None)
+            >>> folders.left()
+            'not taken: 11 files (8 .txt, 3 without a suffix; --any takes them), 1 linked folder'
+        """
+        ranked = sorted(self._files.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{count} {console.printable(kind)}" for kind, count in ranked)
+        total = sum(self._files.values())
+        files = [f"{total} file{'' if total == 1 else 's'} ({kinds}; --any takes them)"] if kinds else []
+        folders = (
+            f"{count} {kind if count == 1 else kind.replace('folder', 'folders', 1).replace('takes it', 'takes them')}"
+            for kind, count in self._folders.items()
+            if count
         )
-        found.extend(str(Path(parent, name)) for name in pictures)
-    return found
+        parts = [*files, *folders]
+        return f"not taken: {', '.join(parts)}" if parts else ""

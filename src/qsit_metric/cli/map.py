@@ -16,7 +16,7 @@ from ..files import to_json
 from . import map_files
 from .command import FAILED, about, options_of
 from .inputs import expand, key
-from .options import JsonLines, ModelOptions, Null, Paths, Recursive, TrustNames
+from .options import AnyFile, JsonLines, ModelOptions, Null, Paths, Recursive, TrustNames
 from .scores import is_same, provenance, stamp_fields, stamp_of, take_stamp
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def map_(
     paths: Paths,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -71,7 +72,7 @@ def map_(
 
     # One by one, so that each map is there as soon as it is computed.
     options, wanted = options_of(ctx, ModelOptions), MapRequest(method, window, stride, overlap)
-    found = expand(paths, recursive=recursive, null=null)
+    found = expand(paths, recursive=recursive, null=null, any_file=any_file)
     pictures = [path for path in found if path in paths or not map_files.is_map(path)]
     files = map_files.targets(pictures, paths, output, shown)
     metric = options.load()

@@ -34,6 +34,9 @@ Paths = Annotated[
     typer.Argument(metavar="PATHS", help="Files, folders, patterns, http(s) URLs; - reads a list from stdin."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take folders with all their folders.")]
+AnyFile = Annotated[
+    bool, typer.Option("--any", help="Take every file of a folder as a picture, whatever its name ends in.")
+]
 Null = Annotated[
     bool, typer.Option("--null", "-0", help="The list on stdin ends names with NUL, as `find -print0` writes it.")
 ]

@@ -21,7 +21,7 @@ from ..journal import check_same
 from . import report
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
-from .options import ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
+from .options import AnyFile, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import (
     FORMATS,
     Format,
@@ -48,6 +48,7 @@ def score(
     paths: Paths,
     recursive: Recursive = False,
     null: Null = False,
+    any_file: AnyFile = False,
     shown: Annotated[
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="What stdout gets (default: table on a terminal, else csv)."),
@@ -111,7 +112,7 @@ def score(
         return _again(options, paths, output, _Shown(form, order, page, maps, fail_under))
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(ScoreFile(output, overwrite=overwrite)) if output else None
-        pictures = expand(paths, recursive=recursive, null=null)
+        pictures = expand(paths, recursive=recursive, null=null, any_file=any_file)
         metric = options.load()
         wanted = _Shown(form, order, page, maps, fail_under)
         run = _Run(provenance(metric, exif=not options.no_exif), wanted, file)

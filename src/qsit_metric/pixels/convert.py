@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from .deep import Deep
     from .reading import Reading
 
 _CHANNELS = (1, 3, 4)
@@ -54,6 +55,34 @@ def pil_to_rgb(image: Image.Image, source: str, reading: Reading, notes: list[st
     else:
         rgb = _converted(image)
     return on_background(to_srgb(image, rgb, reading, notes), alpha_of(image), reading, notes)
+
+
+def deep_to_rgb(deep: Deep, source: str, reading: Reading, notes: list[str]) -> Image.Image:
+    """Turn the numbers of a file that has more than 8 bits per channel into RGB, as its 8-bit twin would be.
+
+    Args:
+        deep: Integers or floats in [0, 1] of the mode "L", "LA", "RGB", "RGBA", "RGBX" or "CMYK".
+        source: Its name in messages.
+        reading: How it is read.
+        notes: Takes what the reader of a score should know.
+
+    Returns:
+        A new image.
+
+    Raises:
+        ImageError: Values outside the range of their type.
+    """
+    values, mode = deep.values, deep.mode
+    colours = values[..., :-1] if mode in ("LA", "RGBA") else values[..., :3] if mode == "RGBX" else values
+    parts = [_quantised(colours, source, reading, notes)]
+    if mode in ("LA", "RGBA"):
+        alpha = values[..., -1:]
+        full = _white(alpha, reading) if alpha.max() <= _white(alpha, reading) else _white(alpha, None)
+        parts.append(np.rint(alpha * 255).astype(np.uint8) if full == 1 else _bytes(alpha, full))
+    stored = np.concatenate(parts, axis=-1)
+    image = Image.fromarray(stored[..., 0] if stored.shape[-1] == 1 else stored, mode if mode != "RGBX" else "RGB")
+    image.info = dict(deep.info)
+    return pil_to_rgb(image, source, reading, notes)
 
 
 def array_to_rgb(array: NDArray[Any], source: str, reading: Reading, notes: list[str]) -> Image.Image:
@@ -146,13 +175,22 @@ def check_unit(low: float, high: float, source: str) -> None:
     if low >= 0 and high <= 1:
         return
     found = next(hint for fits, hint in _GUESSES if fits(low, high))
-    raise unusable(source, f"values in [0, 1], not {low!r}..{high!r}", found)
+    raise unusable(source, f"values in [0, 1], not {_shown(low)}..{_shown(high)}", found)
+
+
+def _shown(value: float) -> str:
+    """A value with few digits, but as many as show on which side of 0 and 1 it is."""
+    short = (float(f"{value:.{digits}g}") for digits in range(5, 18))
+    return repr(next((one for one in short if (one < 0, one > 1) == (value < 0, value > 1)), value))
 
 
 _GUESSES: tuple[tuple[Callable[[float, float], bool], str], ...] = (
     (lambda low, high: not math.isfinite(low + high), "It holds NaN or infinite values: look at what produced it."),
-    (lambda low, high: low > -0.1 and high < 1.1, "If that is overshoot, clamp it to 0..1."),
-    (lambda low, high: low >= -1 and high <= 1, "It looks like -1..1: pass (x + 1) / 2."),
+    (
+        lambda low, high: low > -0.3 and high < 1.3,
+        "If that is overshoot, clamp it to 0..1, as after each bicubic resize: np.clip(x, 0, 1), x.clamp(0, 1).",
+    ),
+    (lambda low, high: low >= -1.3 and high < 1.3, "It looks like -1..1: pass (x + 1) / 2, clamped to 0..1."),
     (lambda low, high: low >= 0 and high <= 255, "It looks like 0..255: divide by 255 or pass uint8."),
     (lambda low, high: low >= 0 and high <= 65535, "It looks like 0..65535: divide by 65535 or pass uint16."),
     (lambda low, high: True, "If a mean and a standard deviation were applied, undo them."),

@@ -7,6 +7,7 @@ used, and nothing is written to disk.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import queue
@@ -18,7 +19,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
+from urllib.request import url2pathname
 
 from .._version import __version__
 from ..errors import ImageError
@@ -33,10 +35,6 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|(data):", re.IGNORECASE)
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 64 * 1024
 _SHOWN = 110
-# Under these Pillow finds a thumbnail the size of a postage stamp and calls it a TIFF: a score of that would be a lie.
-_CAMERA_RAW = frozenset(
-    {".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".sr2", ".srw"}
-)
 
 
 def unusable(source: str, expected: str, hint: str = "") -> ImageError:
@@ -61,6 +59,51 @@ def scheme(text: str) -> str | None:
     return (found[1] or found[2]).lower() if found else None
 
 
+def file_of(uri: str) -> str:
+    """The path that a `file:` URI means.
+
+    Raises:
+        ImageError: It names another machine.
+
+    Example:
+        >>> file_of("file:///photos/my%20cat.jpg")
+        '/photos/my cat.jpg'
+    """
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise unusable(uri, "a file URI of this machine (file:///path)", "Pass the path.")
+    return url2pathname(parts.path)
+
+
+def data_of(uri: str, source: str) -> bytes:
+    """The bytes that a `data:` URI carries (RFC 2397).
+
+    Args:
+        uri: All of it.
+        source: Its name in messages.
+
+    Raises:
+        ImageError: It has no comma, or is no base64.
+
+    Example:
+        >>> data_of("data:text/plain;base64,YWJj", "<example>"), data_of("data:,a%20b", "<example>")
+        (b'abc', b'a b')
+    """
+    head, comma, body = uri.partition(",")
+    try:
+        content = unquote_to_bytes(body)
+        if head.lower().endswith(";base64"):
+            bare = content.translate(None, b" \t\r\n").rstrip(b"=")
+            content = base64.b64decode(
+                bare + b"=" * (-len(bare) % 4), altchars=b"-_" if b"-" in bare or b"_" in bare else None, validate=True
+            )
+    except ValueError as error:
+        raise unusable(source, "a data URI with base64 behind its comma", f"It cannot be decoded: {error}.") from error
+    if not comma:
+        raise unusable(source, "a data URI with a comma before its data", "data:image/png;base64,... is one.")
+    return content
+
+
 def open_path(given: str) -> BinaryIO:
     """Open a picture file for reading.
 
@@ -71,7 +114,7 @@ def open_path(given: str) -> BinaryIO:
         The open file.
 
     Raises:
-        ImageError: There is no such file, it is a directory, a pipe or a camera raw file, or it may not be read.
+        ImageError: There is no such file, it is a directory or a pipe, or it may not be read.
 
     Example:
         >>> open_path("no/such/photo.jpg")  # doctest: +ELLIPSIS
@@ -160,9 +203,6 @@ def _regular_file(given: str) -> Path:
         raise unusable(given, "an existing file", f"Check the spelling{where}.")
     if not path.is_file():  # reading a pipe or a device could wait for ever
         raise unusable(given, "a regular file", "Read the pipe or device yourself and pass the bytes.")
-    if path.suffix.lower() in _CAMERA_RAW:
-        hint = "Develop it (rawpy, darktable ...) and pass the array or an export as TIFF, PNG or JPEG."
-        raise unusable(given, "a developed picture, not a camera raw file", hint)
     return path
 
 

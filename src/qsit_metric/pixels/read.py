@@ -23,7 +23,8 @@ from PIL import Image, ImageSequence
 from ..errors import InputError, QSiTError
 from .convert import array_to_rgb, tensor_to_rgb
 from .decode import decode, finish, joined
-from .fetch import download, open_path, read_stream, scheme, unusable
+from .fetch import data_of, download, file_of, open_path, read_stream, scheme, unusable
+from .formats import RAW_SUFFIXES
 from .reading import Reading
 
 if TYPE_CHECKING:
@@ -35,17 +36,18 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
-        "avif", "bmp", "dib", "gif", "heic", "heif", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "png",
-        "pnm", "ppm", "tga", "tif", "tiff", "webp",
+        "apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "heic", "heics", "heif", "hif", "icns", "ico", "j2c",
+        "j2k", "jfi", "jfif", "jif", "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jps", "jpx", "jxl", "mpo", "pbm",
+        "pcx", "pfm", "pgm", "png", "pnm", "ppm", "psd", "qoi", "sgi", "tga", "tif", "tiff", "webp",
     )
-)  # fmt: skip
-"""Endings, in lower case, of the files in a folder that count as pictures. HEIC is among them although Pillow alone
-cannot read it: an error that says so is better than a photo that is silently left out."""
+) | RAW_SUFFIXES  # fmt: skip
+"""Endings, in lower case, of the files in a folder that count as pictures. Some need a plugin: an error that says which
+is better than a photo that is silently left out."""
 
-_Encoded: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
+_Encoded: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | bytes | bytearray | memoryview | IO[bytes]"
 ImageLike: TypeAlias = "_Encoded | Image.Image | np.ndarray[Any, Any] | torch.Tensor"
-"""A path or http(s) URL, an encoded picture in memory or in a binary stream, a PIL image, an array with channels last,
-or a tensor with channels first."""
+"""A path or URL (http, https, file, data), a dict {"bytes", "path"} as in `datasets`, an encoded picture in memory or
+in a binary stream, a PIL image, an array with channels last, or a tensor with channels first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,8 @@ def load(image: ImageLike, reading: Reading | None = None, **options: Unpack[Rea
     stays a tensor there. Of an animation or multi-page file the first frame is taken, with a note and a logged warning.
 
     Args:
-        image: A path, an http(s) URL, an encoded picture (bytes or binary stream), a PIL image, an array (H, W),
+        image: A path, a URL (http, https, file or data), an encoded picture (bytes or binary stream), a dict of bytes
+            and path as Hugging Face's `datasets` has them, a PIL image, an array (H, W),
             (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (C, H, W) or (1, C, H, W).
         reading: How it is read; the default is `Reading()`.
         options: Fields of the reading that are other than there: `exif`, `bits`, `background`, `icc`, `max_pixels`.
@@ -188,6 +191,26 @@ class _Kind(NamedTuple):
     rescue: str = ""
 
 
+def _is_data(value: object) -> bool:
+    return isinstance(value, str) and value[:5].lower() == "data:"
+
+
+def _is_record(value: object) -> bool:
+    """Whether it is a picture as Hugging Face's `datasets` hands it over undecoded."""
+    if not isinstance(value, Mapping) or not {"bytes", "path"} & set(value) or set(value) - {"bytes", "path"}:
+        return False
+    return value.get("bytes") is not None or value.get("path") is not None
+
+
+def _describe_record(value: Any) -> str:
+    return os.fsdecode(value["path"]) if value.get("path") else f"<bytes, {memoryview(value['bytes']).nbytes}>"
+
+
+def _read_record(value: Any, source: str, rules: Reading) -> Picture:
+    content = value.get("bytes")
+    return _read_place(value["path"], source, rules) if content is None else _read_bytes(content, source, rules)
+
+
 def _is_tensor(value: object) -> bool:
     torch = sys.modules.get("torch")  # who passes a tensor has imported it
     return isinstance(value, getattr(torch, "Tensor", ()))
@@ -229,8 +252,9 @@ def _describe_pil(value: Image.Image) -> str:
 
 def _read_place(given: Any, source: str, rules: Reading) -> Picture:
     # Only a str can be a URL: pathlib folds the two slashes into one.
-    remote = isinstance(given, str) and scheme(given)
-    return _decoded(download(source) if remote else open_path(source), source, rules)
+    kind = scheme(given) if isinstance(given, str) else None
+    local = file_of(source) if kind == "file" else source
+    return _decoded(download(source) if kind and kind != "file" else open_path(local), source, rules)
 
 
 def _read_bytes(content: Any, source: str, rules: Reading) -> Picture:
@@ -269,7 +293,10 @@ def _lock(value: object) -> threading.RLock:
     return _LOCKS[hash((id(value),)) % len(_LOCKS)]  # a bare address is always a multiple of 16
 
 
-_ACCEPTED = "a path, an http(s) URL, bytes, a binary file object, a PIL image, a NumPy array or a torch tensor"
+_ACCEPTED = (
+    "a path, an http(s) URL, bytes, a binary file object, a dict of bytes and path, a PIL image, a NumPy array "
+    "or a torch tensor"
+)
 _CAUSES = (
     (
         Image.DecompressionBombError,
@@ -281,6 +308,14 @@ _DECODABLE = "a picture that can be decoded"
 _AGAIN = "If it is damaged or cut off, fetch or export it again."
 _OPEN = "If its file is closed or damaged, load it earlier or pass the path."
 _KINDS = (
+    _Kind(
+        _is_data,
+        lambda x: f"<{x[:64].partition(',')[0].partition(';')[0]}, {len(x)} characters>",
+        lambda uri, source, rules: _decoded(io.BytesIO(data_of(uri, source)), source, rules),
+        _DECODABLE,
+        _AGAIN,
+    ),
+    _Kind(_is_record, _describe_record, _read_record, _DECODABLE, _AGAIN),
     _Kind(lambda x: isinstance(x, (str, os.PathLike)), os.fsdecode, _read_place, _DECODABLE, _AGAIN),
     _Kind(
         lambda x: isinstance(x, (bytes, bytearray, memoryview)),
