@@ -8,8 +8,10 @@ network is off. Commands of other programs are read as they would be, not run. S
 from __future__ import annotations
 
 import importlib
+import io
 import re
 import socket
+import tarfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,6 +69,7 @@ def reader(cache, tmp_path, monkeypatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / name)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    _shards(tmp_path)
     (tmp_path / "q-sit-mini").symlink_to(catalog.embedded_folder(catalog.find("q-sit-nano")))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(LlavaOnevisionBackend, "generate", _briefly)
@@ -74,6 +77,20 @@ def reader(cache, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(socket, "getaddrinfo", _no_network)
     return tmp_path
+
+
+def _shards(folder: Path) -> None:
+    """A tar, a table and a list of the pictures."""
+    content = (folder / "photo.jpg").read_bytes()
+    with tarfile.open(folder / "shards.tar", "w") as tar:
+        for name, one in {"0001.jpg": content, "0001.txt": b"a caption"}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(one)
+            tar.addfile(member, io.BytesIO(one))
+    (folder / "list.txt").write_text("photo.jpg\nother.jpg\n")
+    (folder / "parts").mkdir()
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pytest.importorskip("pyarrow").table({"image": [content]}), folder / "parts" / "train.parquet")
 
 
 def _briefly(backend, requests, limit, generate=LlavaOnevisionBackend.generate):

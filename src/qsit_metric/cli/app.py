@@ -17,6 +17,7 @@ from .models import download, models
 from .options import ModelOptions
 from .score import score
 from .serve_template import serve_template
+from .sharded import ShardOptions
 
 app = typer.Typer(
     name="qsit",
@@ -48,8 +49,8 @@ def root(
     """Score photographs as people would, and ask about their quality in words."""
 
 
-app.command(cls=_WITH_MODEL, epilog=_SCORE_CODES)(score)
-app.command(cls=_WITH_MODEL)(ask)
+app.command(cls=with_options(ModelOptions, ShardOptions), epilog=_SCORE_CODES)(score)
+app.command(cls=with_options(ModelOptions, ShardOptions))(ask)
 app.command(cls=_WITH_MODEL)(describe)
 app.command("map", cls=_WITH_MODEL, epilog=_MAP_CODES)(map_)
 app.command(cls=_WITH_MODEL)(evaluate)

@@ -14,11 +14,13 @@ from rich.text import Text
 from .. import console
 from ..errors import ImageError, InputError, QSiTError
 from ..files import to_json
+from . import sharded
 from .answers import FORMATS, Asked, Told, answer_file
 from .command import FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key, sorted_out
 from .options import AnyFile, JsonLines, MaxNewTokens, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
 from .scores import Format, ResultFile, is_same, provenance, take_stamp
+from .sharded import ShardOptions
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -89,6 +91,11 @@ def ask(
     if not pictures:
         raise InputError.about("PICTURES", " ".join(given), "at least one picture that exists", "Check the spelling.")
     options, form = options_of(ctx, ModelOptions), _format(shown, as_json, output)
+    shards = options_of(ctx, ShardOptions)
+    if shards.asked(pictures, output, recursive=recursive):
+        job = sharded.Job(output, "jsonl" if form == "json" else form, overwrite=overwrite, trust_names=trust_names)
+        asking_all = tuple(dict.fromkeys(questions)), tuple(choices or ()), method
+        return sharded.ask(pictures, asking_all, job, shards, options, recursive=recursive, null=null)
 
     def answers(metric: QSiT, path: str, wanted: Sequence[str]) -> list[Answer]:
         found: list[Answer] = metric.ask(

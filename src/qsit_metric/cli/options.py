@@ -155,32 +155,28 @@ class ModelOptions:
         _picture_option("--max-pixels", metavar="N", help="Most pixels of a picture (default: 178,956,970)."),
     ] = None
 
-    def load(self) -> QSiT:
-        """Build the metric; only here torch is imported."""
-        name = self.model or DEFAULT
-        if console.watched(sys.stderr):
-            console.say(f"Loading {console.printable(name)} ...", "dim")
-        from ..metric import QSiT
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of `QSiT`."""
         from ..pixels import MAX_PIXELS
 
+        names = ("device", "dtype", "backend", "recipe", "revision", "cache_dir", "token", "bits", "background", "icc")
+        return {
+            "model": self.model or DEFAULT,
+            **{name: getattr(self, name) for name in names},
+            "local_files_only": self.offline,
+            "exif": not self.no_exif,
+            "max_pixels": MAX_PIXELS if self.max_pixels is None else self.max_pixels,
+        }
+
+    def load(self) -> QSiT:
+        """Build the metric; only here torch is imported."""
+        if console.watched(sys.stderr):
+            console.say(f"Loading {console.printable(self.model or DEFAULT)} ...", "dim")
+        from ..metric import QSiT
+
         console.hush()
-        return QSiT(
-            name,
-            device=self.device,
-            dtype=self.dtype,
-            backend=self.backend,
-            recipe=self.recipe,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            token=self.token,
-            local_files_only=self.offline,
-            server=self.server(),
-            exif=not self.no_exif,
-            bits=self.bits,
-            background=self.background,
-            icc=self.icc,
-            max_pixels=MAX_PIXELS if self.max_pixels is None else self.max_pixels,
-        )
+        return QSiT(**self.arguments, server=self.server())
 
     def local(self) -> ModelOptions:
         """The same without what was said of a server."""

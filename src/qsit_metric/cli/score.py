@@ -18,7 +18,7 @@ from .. import console
 from ..errors import InputError, QSiTError, counted
 from ..files import Files, Stamp, look
 from ..journal import check_same
-from . import report
+from . import report, sharded
 from .command import BELOW, FAILED, INTERRUPTED, about, options_of
 from .inputs import expand, key
 from .options import AnyFile, ModelOptions, Null, Overwrite, Paths, Recursive, TrustNames
@@ -34,6 +34,7 @@ from .scores import (
     provenance,
     take_stamp,
 )
+from .sharded import ShardOptions
 
 if TYPE_CHECKING:
     from ..metric import QSiT
@@ -107,7 +108,13 @@ def score(
         raise InputError.about("--maps", maps, "a page that shows them", "Add --report.")
     if page:
         report.check(page)
-    options = options_of(ctx, ModelOptions)
+    options, shards = options_of(ctx, ModelOptions), options_of(ctx, ShardOptions)
+    if shards.asked(paths, output, recursive=recursive):
+        if order or page:
+            expected, hint = "plain files and one process", "Show the file of results when it is there."
+            raise InputError.about("--report" if page else "--sort", str(page or order.by), expected, hint)
+        job = sharded.Job(output, form, overwrite=overwrite, trust_names=trust_names, fail_under=fail_under)
+        return sharded.score(paths, job, shards, options, recursive=recursive, null=null)
     if any(map(is_finished, paths)):
         return _again(options, paths, output, _Shown(form, order, page, maps, fail_under))
     with contextlib.ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -35,12 +36,16 @@ _ANOTHER = "Use another file."
 
 def provenance(metric: QSiT, *, exif: bool) -> dict[str, Any]:
     """What made a score, for result files."""
-    info = metric.info
+    return made_by({**metric.info, "reading": metric.reading.recorded()}, exif=exif)
+
+
+def made_by(info: Mapping[str, Any], *, exif: bool) -> dict[str, Any]:
+    """The same of a model that is elsewhere, from its `QSiT.info` and, as "reading", what its reading records."""
     names = ("model", "repo", "revision", "recipe", "dtype")
     return {
         **{name: info[name] for name in names},
         "exif": exif,
-        **metric.reading.recorded(),
+        **info["reading"],
         "qsit_metric": info["qsit_metric"],
     }
 
@@ -195,7 +200,8 @@ class Jsonl:
         """Read whole lines; errors as in `Record.read`."""
         for text in filter(None, map(bytes.strip, content.split(b"\n"))):
             fields = json.loads(text)
-            yield Record.read(fields, fields["probs"])
+            if not fields.get("error"):
+                yield Record.read(fields, fields["probs"])
 
 
 class Csv:
@@ -227,13 +233,16 @@ class Csv:
         """Read whole rows; errors as in `Record.read`, and csv.Error."""
         rows = csv.reader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""), strict=True)
         names = next(rows, [])
-        self._last = _LAST if names[-len(_STAMP) :] == list(_STAMP) else _LAST[: -len(_STAMP)]
-        levels = names[len(_FIRST) : -len(self._last)]
-        if names != [*_FIRST, *levels, *self._last] or not levels:
+        end = names.index("note") if "note" in names else 0
+        levels, self._last = names[len(_FIRST) : end], tuple(names[end:])
+        # Files of before rows had stamps end earlier; those of shards have more columns.
+        known = self._last[: len(_LAST)] in (_LAST, _LAST[: -len(_STAMP)])
+        if names[: len(_FIRST)] != list(_FIRST) or not levels or not known:
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
             fields = dict(zip(names, map(unescaped, row), strict=True))
-            yield Record.read(fields, {level: fields[level] for level in levels})
+            if not fields.get("error"):  # a picture of a shard that failed has a row, and no score
+                yield Record.read(fields, {level: fields[level] for level in levels})
 
 
 FORMATS: Mapping[str, Callable[[], Format[Record]]] = {"csv": Csv, "jsonl": Jsonl}
@@ -369,6 +378,17 @@ class ScoreFile(ResultFile[Record]):
 def is_finished(path: str) -> bool:
     """Whether a path is by its name a file of results, and no picture."""
     return Path(path).suffix.lower() in {f".{name}" for name in FORMATS} and not is_url(path)
+
+
+def is_of_scores(path: Path) -> bool:
+    """Whether a file begins as one of scores does; a table of pictures has the same suffix."""
+    start = FORMATS[path.suffix.lower().removeprefix(".")]().start
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1 << 16).removeprefix(codecs.BOM_UTF8)
+    except OSError:
+        return False
+    return line.startswith(start) and b"score" in line
 
 
 def finished(path: Path) -> list[Line[Record]]:
