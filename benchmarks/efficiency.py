@@ -3,6 +3,7 @@
     python -m benchmarks.efficiency                                    # mini, bfloat16, CPU
     python -m benchmarks.efficiency --device cuda --dtype float16 --shape 7b
     python -m benchmarks.efficiency --against ../other --shape mini --dtype float32    # against another checkout
+    python -m benchmarks.efficiency --quick-run 0.8b    # the general backend against Q-ReAlign's published lines
 
 Both flows run in one process in turn; memory is measured in a process for each. `ratio` says how many times better than
 the authors' flow ours is (less time, less memory, more pictures a second). Results land in a CSV after every task.
@@ -38,6 +39,8 @@ from benchmarks.cost.models import (
     save_checkpoint,
     stored_geometry,
 )
+from benchmarks.cost.quick_run import SHAPES as QUICK_SHAPES
+from benchmarks.cost.quick_run import InParts, QuickRun, build
 from benchmarks.cost.report import RESULTS, Report, Row, compared, conditions, measured, timed
 from benchmarks.options import app_of, listed, sides
 from qsit_metric import console
@@ -48,6 +51,7 @@ PIXEL_TARGETS = {"1024x768": 5.0, "4000x3000": 4.0}
 TARGETS = {"score": 1 / 1.05, "session": 3.5, "memory": 1.0}  # for models of a real size
 BFLOAT16_TARGETS = {"score": 2.0, "session": 6.0}  # on processors that multiply bfloat16
 CUDA_TARGETS = {"session": 4.0, "throughput": 5.0, "memory": 1.0}
+QUICK_TARGETS = {"throughput": {"cpu": 2.0, "cuda": 3.0}, "session": {"cpu": 3.0, "cuda": 3.0}}
 RIVAL = {"q-sit-nano": 1.5}  # pictures a second to those of another checkout; other models are not to be slower
 _PIXEL_REPEATS = 7  # times those of the other tasks: a picture takes milliseconds
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -210,6 +214,39 @@ def compared_with(
     return [*compared(rates), *compared(peaks)]
 
 
+def quick_run(shape: str, device: str, dtype: str, size: str, batch: int, repeats: int) -> Iterator[list[Row]]:
+    """Pictures a second in batches, then a score with four questions, beside Q-ReAlign's published lines."""
+    place = torch.device(device)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = build(shape, DTYPES[dtype], place, Path(folder))
+    theirs, ours = QuickRun(*parts), InParts(*parts)
+    pictures = [photo(*sides(size), seed=number) for number in range(batch)]
+    few = pictures[: max(1, batch // 7)]
+    rounds = interleaved(
+        {theirs.name: lambda: theirs.many(few), ours.name: lambda: ours.many(pictures, batch)}, repeats, place
+    )
+    counts = {theirs.name: len(few), ours.name: len(pictures)}
+    rows = [
+        measured("quick run, throughput", size, name, [count / t for t in rounds.times[name]], unit="images/s")
+        for name, count in counts.items()
+    ]
+    rows[1].batch, rows[1].gap = batch, apart(rounds.first[theirs.name], rounds.first[ours.name][: len(few)])
+    yield _quick_goal(rows, rounds.others, "throughput", shape, place)
+    sessions = interleaved(
+        {theirs.name: lambda: theirs.session(pictures[0]), ours.name: lambda: ours.session(pictures[0])}, repeats, place
+    )
+    rows = timed("quick run, session", size, sessions)
+    agree(rows[1], sessions.first[theirs.name], sessions.first[ours.name])
+    yield _quick_goal(rows, sessions.others, "session", shape, place)
+
+
+def _quick_goal(rows: list[Row], others: float | None, kind: str, shape: str, place: torch.device) -> list[Row]:
+    for row in rows:
+        row.others = others
+    rows[1].target = None if shape == "tiny" else QUICK_TARGETS[kind].get(place.type)
+    return compared(rows)
+
+
 def _rates(size: str, name: str, count: int, rounds: Rounds[list[float]]) -> Row:
     """Pictures a second, and how far the scores of the first pictures are from the authors'."""
     row = measured("throughput", size, name, [count / t for t in rounds.times[name]], unit="images/s")
@@ -240,6 +277,7 @@ def _jpegs(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
 _BATCHES = {"cuda": "1,2,4,8,16,32"}
 _IMAGES = {"cuda": 64}
 _MIXED = 32
+_QUICK_BATCH = 14  # the batch of their own figure on an H200
 
 
 def main(
@@ -258,6 +296,14 @@ def main(
         Path | None,
         typer.Option(help="Another checkout: compare photographs of many sizes with it, and nothing else."),
     ] = None,
+    quick: Annotated[
+        str | None,
+        typer.Option(
+            "--quick-run",
+            help=f"One of {', '.join(QUICK_SHAPES)}: the general backend beside Q-ReAlign's published lines on a "
+            "random model of that shape, at the first of --sizes, and nothing else.",
+        ),
+    ] = None,
     python: Annotated[str, typer.Option(help="Interpreter of the other checkout.")] = sys.executable,
     models: Annotated[
         str, typer.Option(help="Of that comparison: names, folders, or shapes (random weights).")
@@ -273,6 +319,17 @@ def main(
         report = Report(path, conditions(place, dtype, ", ".join(named)))
         for model in named:
             report.add(compared_with(rival, model, str(place), dtype, images or _MIXED, repeats, threads))
+        report.show()
+        return
+    if quick is not None:
+        shape = _one_of(quick, QUICK_SHAPES, "--quick-run")
+        report = Report(
+            output or RESULTS / f"efficiency-quick-run-{place.type}-{shape}-{dtype}.csv",
+            conditions(place, dtype, shape),
+        )
+        at_once = int(listed(batches or str(_QUICK_BATCH))[0])
+        for rows in quick_run(shape, str(place), dtype, listed(sizes)[0], at_once, repeats):
+            report.add(rows)
         report.show()
         return
     settings = Settings(

@@ -1,7 +1,8 @@
 """Tiny random checkpoints, made with transformers itself and loadable without torchvision; one seed.
 
-Two families: LLaVA 1.5 (one crop for each picture, whatever its size) and Idefics3 (several tiles, more for larger
-pictures), both behind the golden tokenizer and chat template.
+LLaVA 1.5 (one crop for each picture, whatever its size) and Idefics3 (several tiles, more for larger pictures) behind
+the golden tokenizer and chat template; the Qwen families (patches of a picture of its own proportions) and InternVL
+(tiles and the squeezed whole) behind the golden tokenizer with their own image tokens and turns.
 """
 
 from __future__ import annotations
@@ -67,6 +68,168 @@ def tiny_idefics(folder: Path) -> Path:
     pixels = image_processor("Idefics3", **sizes)
     processor = Idefics3Processor(pixels, tokenizer, image_seq_len=4, chat_template=golden_template())
     return _save(Idefics3ForConditionalGeneration, config, processor, folder)
+
+
+# As the families' own templates begin and end a turn and place a picture; none of their prose.
+QWEN_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{% if add_vision_id %}Picture 1: {% endif %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+INTERN_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+
+
+def tiny_qwen3_5(folder: Path) -> Path:
+    """A Qwen3.5 model: three layers of linear attention and one of full attention; the head is tied."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    tokenizer = _qwen_tokenizer()
+    text = {
+        **_qwen_text(tokenizer, tied=True),
+        "num_hidden_layers": 4,
+        "head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "rope_parameters": {**_MROPE, "mrope_interleaved": True, "partial_rotary_factor": 0.5},
+    }
+    config = Qwen3_5Config(
+        text_config=text,
+        vision_config=_qwen_vision(patch=16),
+        tie_word_embeddings=True,
+        **_qwen_ids(tokenizer),
+    )
+    return _save(Qwen3_5ForConditionalGeneration, config, qwen_processor("Qwen3VL", tokenizer, patch=16), folder)
+
+
+def tiny_qwen3_vl(folder: Path) -> Path:
+    """A Qwen3-VL model, whose vision tower feeds the first decoder layers too."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    tokenizer = _qwen_tokenizer()
+    rope = {**_MROPE, "mrope_interleaved": True}
+    text = {**_qwen_text(tokenizer, tied=False), "head_dim": 8, "rope_parameters": rope, "rope_scaling": rope}
+    vision = {**_qwen_vision(patch=16), "deepstack_visual_indexes": [0]}
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **_qwen_ids(tokenizer))
+    return _save(Qwen3VLForConditionalGeneration, config, qwen_processor("Qwen3VL", tokenizer, patch=16), folder)
+
+
+def tiny_qwen2_5_vl(folder: Path) -> Path:
+    """A Qwen2.5-VL model, whose vision tower looks through windows in all layers but one."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    tokenizer = _qwen_tokenizer()
+    text = {**_qwen_text(tokenizer, tied=False), "rope_parameters": _MROPE, "rope_scaling": _MROPE}
+    text["hidden_size"] = 32
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "out_hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "patch_size": PATCH,
+        "window_size": 4 * PATCH,
+        "fullatt_block_indexes": [1],
+    }
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **_qwen_ids(tokenizer))
+    processor = qwen_processor("Qwen2_5_VL", tokenizer, patch=PATCH)
+    return _save(Qwen2_5_VLForConditionalGeneration, config, processor, folder)
+
+
+def tiny_internvl(folder: Path) -> Path:
+    """An InternVL model: up to four tiles of 4 tokens and the squeezed whole."""
+    from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor, InternVLVisionConfig
+
+    from qsit_metric.backends.processors import pictures_only
+
+    tokenizer = golden_tokenizer()
+    roles = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    tokenizer.add_tokens([*roles.values(), "<video>"], special_tokens=True)
+    for role, token in {**roles, "video_token": "<video>"}.items():
+        setattr(tokenizer, role, token)
+        setattr(tokenizer, f"{role}_id", tokenizer.convert_tokens_to_ids(token))
+        tokenizer.init_kwargs[role] = token
+    vision = InternVLVisionConfig(
+        **_SIZES,
+        num_hidden_layers=2,
+        image_size=[SIDE, SIDE],
+        patch_size=[PATCH, PATCH],
+        use_absolute_position_embeddings=True,
+    )
+    config = InternVLConfig(
+        vision_config=vision,
+        text_config=_text(len(tokenizer), tied=False),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+        downsample_ratio=0.5,
+        tie_word_embeddings=False,
+    )
+    side = {"height": SIDE, "width": SIDE}
+    pixels = image_processor("GotOcr2", size=side, crop_to_patches=True, max_patches=4)
+    processor = pictures_only(InternVLProcessor)(
+        image_processor=pixels, tokenizer=tokenizer, image_seq_length=4, chat_template=INTERN_TEMPLATE
+    )
+    return _save(InternVLForConditionalGeneration, config, processor, folder)
+
+
+def qwen_processor(family: str, tokenizer: Any, patch: int) -> Any:
+    """A processor of a Qwen family without its video half; between 4 and 64 merged patches for a picture."""
+    import transformers
+
+    from qsit_metric.backends.processors import pictures_only
+
+    area = (2 * patch) ** 2
+    pixels = image_processor(
+        "Qwen2VL", size={"shortest_edge": 4 * area, "longest_edge": 64 * area}, patch_size=patch, merge_size=2
+    )
+    cls = pictures_only(getattr(transformers, f"{family}Processor"))
+    return cls(image_processor=pixels, tokenizer=tokenizer, chat_template=QWEN_TEMPLATE)
+
+
+def _qwen_tokenizer() -> Any:
+    tokenizer = golden_tokenizer()
+    added = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer.add_tokens(added, special_tokens=True)
+    return tokenizer
+
+
+def _qwen_ids(tokenizer: Any) -> dict[str, int]:
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+
+
+def _qwen_text(tokenizer: Any, *, tied: bool) -> dict[str, Any]:
+    return {
+        **_SIZES,
+        "vocab_size": len(tokenizer),
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": tied,
+        "eos_token_id": 460,
+        "pad_token_id": 461,
+    }
+
+
+def _qwen_vision(patch: int) -> dict[str, Any]:
+    return {
+        "depth": 2,
+        "hidden_size": 32,
+        "out_hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "patch_size": patch,
+        "num_position_embeddings": 64,
+    }
 
 
 def image_processor(family: str, **settings: Any) -> Any:

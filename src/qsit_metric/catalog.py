@@ -14,7 +14,6 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from .errors import InputError
 
@@ -33,11 +32,12 @@ class ModelRecord:
         repo: `owner/name` on the Hub, or None for a checkpoint that is not published there.
         revision: Branch, tag or commit that the name stands for.
         backend: Name of the engine that runs it.
-        recipe: The wording its scores were calibrated with: the authors' README or the training data ("train").
+        recipe: Name of the wording its scores were calibrated with, or of the one that is asked zero-shot.
         licence: Licence of the weights; "unknown" until the publisher's own statement was read.
         paper: arXiv identifier.
         description: One line for `qsit models`.
         embedded: Folder below `weights/` that holds the files when they ship with the package.
+        folder: Folder inside the repository that holds the checkpoint; empty for its root.
 
     Example:
         >>> record = find("q-sit-mini")
@@ -48,12 +48,13 @@ class ModelRecord:
     name: str
     repo: str | None
     backend: str
-    recipe: Literal["authors", "train"]
+    recipe: str
     paper: str
     description: str
     revision: str = "main"
     licence: str = "unknown"
     embedded: str | None = None
+    folder: str = ""
 
 
 _RECORDS: tuple[ModelRecord, ...] = (
@@ -84,6 +85,52 @@ _RECORDS: tuple[ModelRecord, ...] = (
         embedded="q-sit-nano",
     ),
     ModelRecord(
+        name="q-realign-mini",
+        repo="q-future/Q-ReAlign-Mini-0.8B",
+        backend="transformers",
+        recipe="q-realign",
+        paper="",
+        description="Q-ReAlign Mini: scores quality and (recipe aesthetics) aesthetics; Qwen3.5, transformers >=5.2",
+        licence="Apache-2.0",
+    ),
+    ModelRecord(
+        name="q-realign-lite",
+        repo="q-future/Q-ReAlign-Lite-4B",
+        backend="transformers",
+        recipe="q-realign",
+        paper="",
+        description="Q-ReAlign Lite: as Mini, Qwen3.5 4B",
+        licence="Apache-2.0",
+    ),
+    ModelRecord(
+        name="q-realign-pro",
+        repo="q-future/Q-ReAlign-Pro-9B",
+        backend="transformers",
+        recipe="q-realign",
+        paper="",
+        description="Q-ReAlign Pro: as Mini, Qwen3.5 9B",
+        licence="Apache-2.0",
+    ),
+    ModelRecord(
+        name="visualquality-r1",
+        repo="TianheWu/VisualQuality-R1-7B",
+        backend="transformers",
+        recipe="visualquality-r1",
+        paper="arXiv:2505.14460",
+        description="VisualQuality-R1: writes its score (recipe visualquality-r1-thinking: reasons first); 7B",
+        licence="MIT",
+    ),
+    ModelRecord(
+        name="q-insight",
+        repo="ByteDance/Q-Insight",
+        folder="score_degradation",
+        backend="transformers",
+        recipe="q-insight",
+        paper="arXiv:2503.22679",
+        description="Q-Insight: reasons, then writes its score; Qwen2.5-VL 7B",
+        licence="Apache-2.0",
+    ),
+    ModelRecord(
         name="llava-onevision-0.5b",
         repo="llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
         backend="llava_onevision",
@@ -99,7 +146,45 @@ _RECORDS: tuple[ModelRecord, ...] = (
         paper="arXiv:2408.03326",
         description="the base of Q-SiT, not taught to score (zero-shot)",
     ),
+    ModelRecord(
+        name="qwen3-vl-4b",
+        repo="Qwen/Qwen3-VL-4B-Instruct",
+        backend="transformers",
+        recipe="authors",
+        paper="arXiv:2511.21631",
+        description="Qwen3-VL 4B, not taught to score (zero-shot)",
+    ),
+    ModelRecord(
+        name="internvl3-1b",
+        repo="OpenGVLab/InternVL3-1B-hf",
+        backend="transformers",
+        recipe="authors",
+        paper="arXiv:2504.10479",
+        description="InternVL3 1B, not taught to score (zero-shot)",
+    ),
+    ModelRecord(
+        name="internvl3-8b",
+        repo="OpenGVLab/InternVL3-8B-hf",
+        backend="transformers",
+        recipe="authors",
+        paper="arXiv:2504.10479",
+        description="InternVL3 8B, not taught to score (zero-shot)",
+    ),
 )
+
+# Models that people ask for and that bring code of their own, which is never run here.
+_OWN_CODE = "It needs remote code (its own {model} classes), which is never run here."
+_REFUSED = {
+    "deqa-score": _OWN_CODE.format(model="mPLUG-Owl2"),
+    "zhiyuanyou/DeQA-Score-Mix3": _OWN_CODE.format(model="mPLUG-Owl2"),
+    "q-align": _OWN_CODE.format(model="mPLUG-Owl2"),
+    "q-future/one-align": _OWN_CODE.format(model="mPLUG-Owl2"),
+    **{
+        f"OpenGVLab/InternVL3-{size}": _OWN_CODE.format(model="InternVL")
+        + f" OpenGVLab/InternVL3-{size}-hf is the same model in transformers' own format."
+        for size in ("1B", "2B", "8B", "9B", "14B", "38B", "78B")
+    },
+}
 
 
 def find(name: str) -> ModelRecord | None:
@@ -118,6 +203,21 @@ def find(name: str) -> ModelRecord | None:
         True
     """
     return next((record for record in _RECORDS if name in (record.name, record.repo)), None)
+
+
+def refusal(name: str) -> str | None:
+    """Why a model that is known does not run here; None for all others.
+
+    Args:
+        name: A name that people use for it, or its Hub repository.
+
+    Example:
+        >>> refusal("deqa-score")
+        'It needs remote code (its own mPLUG-Owl2 classes), which is never run here.'
+        >>> refusal("q-sit") is None
+        True
+    """
+    return _REFUSED.get(name)
 
 
 def list_models(

@@ -37,9 +37,12 @@ def level_logits(
         (N, K) float32 (float64 if that is the model's type) on the device of `x`.
 
     Raises:
-        InputError: Wrong rank or channels, values outside [0, 1], NaN or infinite.
+        InputError: Wrong rank or channels, values outside [0, 1], NaN or infinite; or a prompt without level words.
         BackendError: A gradient was asked of a backend that has none, or the model failed.
     """
+    if not prompt.words:
+        hint = "Use `metric.score`: the number is read from what the model writes, which has no logits and no gradient."
+        raise InputError.about("recipe", "<a recipe with a written score>", "one that reads level words", hint)
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3:
         shown = f"<tensor of shape {tuple(x.shape)}>" if isinstance(x, torch.Tensor) else x
         raise InputError.about("x", shown, "a tensor (N, 3|1, H, W)", "Files and lists go to `metric.score`.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 
 from . import levels
-from .backends.base import Backend, Encoded, LoadOptions, Prepared
+from .backends.base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .backends.server import Server
 from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, run_batches
 from .descriptions import Composed, describer
@@ -48,7 +48,8 @@ class QSiT(Loaded):
         dtype: "float32", "bfloat16", "float16", "int8", "int4", a torch dtype or a transformers quantization config;
             default: float16 on cuda, float32 elsewhere.
         backend: Engine name; default: the catalog's, or the one that fits the checkpoint's config.
-        recipe: "authors", "train" or a `Recipe`; default: the one that the checkpoint was calibrated with.
+        recipe: A recipe's name ("authors", "train", "aesthetics" ...) or a `Recipe`; default: the one that the
+            checkpoint was calibrated with.
         revision: Branch, tag or commit on the Hub.
         cache_dir: Where downloads are kept; default: the Hub client's cache.
         token: Hub token for private or gated checkpoints.
@@ -185,15 +186,27 @@ class QSiT(Loaded):
     def _scored(
         self, images: Iterable[Any], reading: Reading, timing: Timing | None = None
     ) -> Iterator[Score | QSiTError]:
-        def run(prepared: list[Prepared]) -> list[Score]:
+        def run(prepared: list[Prepared]) -> Sequence[Score | QSiTError]:
             return self._scores(self.backend.encode(prepared), [item.note for item in prepared])
 
         return run_batches(self.backend, images, run, self.budget, reading=reading, timing=timing)
 
-    def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> list[Score]:
+    def _scores(self, images: Sequence[Encoded], notes: Sequence[str | None]) -> Sequence[Score | QSiTError]:
         prompt = self.recipe.scoring()
+        if self.recipe.form != "levels":
+            replies = self.backend.generate([(image, prompt) for image in images], self.recipe.max_new_tokens)
+            return [self._written(reply, note) for reply, note in zip(replies, notes, strict=True)]
         rows = self.backend.logits([(image, prompt) for image in images])
         return scores(rows, level_names(self.recipe.words), notes)
+
+    def _written(self, reply: Reply, note: str | None) -> Score | QSiTError:
+        """The score that the model wrote; a reply without one is that image's error."""
+        value = self.recipe.written(reply.text)
+        if value is not None:
+            return Score(value, {}, note=note)
+        cut = "" if reply.finished else f"It was cut at {len(reply.tokens)} tokens: a recipe may allow more. "
+        expected = f"a score from 1 to 5, as recipe {self.recipe.name!r} asks for it"
+        return BackendError.about("answer", reply.text, expected, f"{cut}Is this the model for that recipe?")
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Score a batch of tensors; differentiable in `x` if `x` requires grad.
@@ -385,7 +398,10 @@ class View:
         """
         image = self._image()
         with self._lock, computing(self._metric.device):
-            return self._metric._scores([image], [self.note])[0]
+            found = self._metric._scores([image], [self.note])[0]
+        if isinstance(found, QSiTError):
+            raise found
+        return found
 
     def ask(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .levels import expect, finite, unit
+from .levels import LEVELS, expect, finite, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +15,8 @@ class Score(float):
     """A score on the paper's 1..5 MOS scale, higher is better; it behaves as the plain number.
 
     Attributes:
-        probs: Probability of each level, worst first; sums to 1.
-        logits: The level words' logits as the model gave them, in the same order.
+        probs: Probability of each level, worst first; sums to 1. Empty for a score that the model wrote as a number.
+        logits: The level words' logits as the model gave them, in the same order; empty likewise.
         note: What the reader should know about this picture ("first of 12 frames"), or None.
 
     Two scores are equal if their fields are; a score equals a plain number if the values do. JSON writes the number.
@@ -45,7 +45,9 @@ class Score(float):
 
     @property
     def level(self) -> str:
-        """The most probable level (not the one nearest to the score)."""
+        """The most probable level (not the one nearest to the score, except for a score that was written)."""
+        if not self.probs:
+            return LEVELS[min(max(int(self + 0.5), 1), len(LEVELS)) - 1]
         return max(self.probs, key=self.probs.__getitem__)
 
     @property

@@ -9,13 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from ..errors import CheckpointError
 from ..levels import finite
-from ..model.reading import Prefix
 from .base import Reply
 from .files import read_json
 from .tokenizer import Tokenizer
@@ -26,6 +25,13 @@ _IGNORED = (
     "bad_words_ids", "begin_suppress_tokens", "exponential_decay_length_penalty",
     "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "sequence_bias", "suppress_tokens",
 )  # fmt: skip
+
+
+class Growing(Protocol):
+    """Kept images behind which questions are read: `model.reading.Prefix`, `continuing.Kept`."""
+
+    def extend(self, pieces: Sequence[tuple[int, int, Sequence[int]]]) -> torch.Tensor:
+        """Read more tokens of some questions: (row, question, ids) each -> their last hidden states."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class GreedyDecoder:
         generation.warn()
 
     def run(
-        self, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], prompts: Sequence[list[int]]
+        self, prefix: Growing, rows: Sequence[int], suffixes: Sequence[Sequence[int]], prompts: Sequence[list[int]]
     ) -> list[Reply]:
         """Answer every question.
 
@@ -154,8 +160,27 @@ class GreedyDecoder:
         return Reply(self._tokenizer.decode(tokens).strip(), tuple(tokens), ended)
 
 
+def word_logits(
+    head: Any, dtype: torch.dtype, hidden: torch.Tensor, words: Sequence[Sequence[int]]
+) -> list[torch.Tensor]:
+    """Logits of each row's own words, float32 (float64 stays).
+
+    Args:
+        head: The output layer, from hidden states to logits.
+        dtype: Floating-point type of the model.
+        hidden: (rows, hidden).
+        words: Token ids that are asked for, of each row.
+    """
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    if head.weight.dtype != dtype or hasattr(head, "_hf_hook"):
+        every = head(hidden).to(wide)  # quantised or offloaded: the weight itself cannot be read
+        return [row[list(ids)] for row, ids in zip(every, words, strict=True)]
+    rows = (head.weight[list(ids)].to(hidden.device, wide) for ids in words)
+    return [weight @ state for weight, state in zip(rows, hidden.to(wide), strict=True)]
+
+
 def answer_likelihoods(
-    head: Any, prefix: Prefix, rows: Sequence[int], suffixes: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+    head: Any, prefix: Growing, rows: Sequence[int], suffixes: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> torch.Tensor:
     """Log-probability of each answer, the sum over its tokens.
 

@@ -77,7 +77,8 @@ class Dialogue:
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.question}]}]
         if prompt.system is not None:
             turns.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt.system}]})
-        return render(prompt.template or self.template, turns, self.tokenizer.named)
+        switches = dict.fromkeys(prompt.switches, True)
+        return render(prompt.template or self.template, turns, {**self.tokenizer.named, **switches})
 
     def _check_question(self, question: str) -> None:
         try:

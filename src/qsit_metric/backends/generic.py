@@ -1,19 +1,24 @@
 """Any image-text-to-text model of transformers, through its own processor and chat template.
 
-Made for comparison (the zero-shot rows of the tables: Qwen2.5-VL, InternVL, LLaVA, SmolVLM ...), not for speed: every
-prompt reads its image anew. Pixels are the processor's affair here, so a score depends on the releases of transformers
-and Pillow, and on whether torchvision is installed; the backend `llava_onevision` knows no such dependence.
+Two ways of reading:
+
+- families that are known (`families`): a picture is made ready by itself, in threads; its tokens are put between the
+  text before and after it; whole prompts of any lengths are one batch; a picture that gets several questions, or that
+  is kept open, is read once. Where the steps of the image processor are ours to the bit, the score has a gradient;
+- every other family: each prompt with its picture through the processor, anew.
+
+Pixels are the processor's affair in both, so a score depends on the releases of transformers and Pillow; the backend
+`llava_onevision` knows no such dependence.
 
 Deviations from `processor.apply_chat_template(..., tokenize=True)`: the answer prefix is appended to the rendered text,
-and questions must not contain the tokens of the chat format.
+and questions must not contain the tokens of the chat format. The logits of half-precision models are computed in
+float32 for the words that are asked for.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import re
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -21,13 +26,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import torch
 from PIL import Image
 
-from ..errors import BackendError, CheckpointError, DependencyError, QSiTError
+from ..errors import BackendError, CheckpointError
 from ..packages import check_transformers
 from ..prompts import Prompt, Recipe
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
-from .dialogue import Dialogue
+from .continuing import Engine, Kept, Text
+from .decoding import Generation, GreedyDecoder, answer_likelihoods, word_logits
+from .dialogue import Dialogue, Ids
+from .families import check_release, family_of, refuse_remote_code
 from .placement import move
 from .pretrained import first_line, load_model
+from .processors import Pixels, Reader, image_of, load_processor, refused
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,8 +47,10 @@ _log = logging.getLogger("qsit_metric")
 _UNKNOWN_TOKENS = 1024  # the cost of a picture whose processor does not tell
 _TOKENS_PER_TILE = 256  # processors count tiles in ways of their own, or not at all
 _TOKENS_AT_ONCE = 8192  # image tokens in one pass when few pictures get many questions
+_QUESTIONS_AT_ONCE = 16  # behind one picture: each has a copy of what is kept
 _MARKERS = ("image_token", "boi_token", "start_image_token")
-_MISSING = re.compile(r"requires the (\w+) library|`(\w+)` to be installed|No module named '(\w+)|`(\w+)` is required")
+_PROBED = Prompt(" \n Is it?", "It is ")  # a question whose beginning must not melt into what stands before it
+_CLOSED = "`view`: it was closed, its memory is freed. Open the image again with `metric.open`."
 _Request: TypeAlias = tuple[Encoded, Prompt]
 
 
@@ -51,21 +62,29 @@ class TransformersBackend(Backend):
         processor: Its processor; not changed.
         template: Chat template in Jinja that overrides the processor's.
         recipe: The scoring recipe that it was calibrated with, or None.
+
+    Attributes:
+        family: What is known of the model's family, or None if each prompt is read with its picture anew.
+        differentiable: Whether the image processor's steps are ours to the bit, so that scores have a gradient.
     """
 
     name: ClassVar[str] = "transformers"
-    differentiable: ClassVar[bool] = False
 
     def __init__(self, model: Any, processor: Any, template: str | None = None, recipe: Recipe | None = None) -> None:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
         self.recipe = recipe
         self._chat = _Chat(processor, template)
+        self.family = family_of(getattr(model.config, "model_type", None))
+        self._reader = self._part_reader()
+        self._engine = Engine(model) if self._reader else None
+        self.differentiable = self._reader is not None and self._reader.exact  # type: ignore[misc]
 
     @classmethod
     def load(cls, folder: Path, options: LoadOptions) -> Self:
         """See `Backend.load`."""
         check_transformers()
+        check_release(folder)
         from transformers import AutoModelForImageTextToText
 
         config = load_config(folder)
@@ -87,25 +106,146 @@ class TransformersBackend(Backend):
         """See `Backend.to`."""
         move(self.model, device, dtype)
 
+    @property
+    def rounding(self) -> bool:
+        """Whether pictures are rounded to 8 bits; False is for finite-difference tests."""
+        return self._reader is None or self._reader.rounding
+
+    @rounding.setter
+    def rounding(self, rounding: bool) -> None:
+        if self._reader is not None:
+            self._reader.rounding = rounding
+
     def facts(self) -> dict[str, str]:
         """See `Backend.facts`."""
         return {"image_processor": type(self.processor.image_processor).__name__}
 
     def prepare(self, picture: Picture) -> Prepared:
-        """See `Backend.prepare`. The cost is an estimate; processors need not tell it."""
+        """See `Backend.prepare`. For families that are not read in parts the cost is an estimate."""
+        if self._reader is not None:
+            pixels = self._reader(picture.pixels if self._reader.exact else image_of(picture.pixels))
+            return Prepared(pixels, -(-len(pixels.ids) // _TOKENS_PER_TILE), len(pixels.ids))
         try:
             found = self.processor._get_num_multimodal_tokens(image_sizes=[(picture.height, picture.width)])
             tokens = max(int(found.num_image_tokens[0]), 1)
         except Exception:  # noqa: BLE001  # private and not everywhere: an estimate must not cost the picture
             tokens = _UNKNOWN_TOKENS
-        return Prepared(_image(picture.pixels), -(-tokens // _TOKENS_PER_TILE), tokens)
+        return Prepared(image_of(picture.pixels), -(-tokens // _TOKENS_PER_TILE), tokens)
 
     def encode(self, pictures: Sequence[Prepared]) -> list[Encoded]:
-        """See `Backend.encode`. Nothing can be shared between prompts in general, so the picture itself is kept."""
+        """See `Backend.encode`. The picture is read with its first prompt; what is kept of it then is in `shared`."""
         return [Encoded(picture.data, picture.tokens) for picture in pictures]
 
     def logits(self, requests: Sequence[_Request]) -> list[torch.Tensor]:
-        """See `Backend.logits`, except that an image is read once for each of its prompts."""
+        """See `Backend.logits`, except that a family that is not read in parts reads an image for each prompt."""
+        if self._engine is None:
+            return self._logits_anew(requests)
+        ids = [self._chat.ids(prompt) for _, prompt in requests]
+        alone = len({id(image) for image, _ in requests}) == len(requests)
+        if alone and not any(image.keep for image, _ in requests):
+            texts = [
+                Text.around(i.before, _pixels(image), i.after) for (image, _), i in zip(requests, ids, strict=True)
+            ]
+            return self._words(self._engine.last(texts), ids)
+        found: dict[int, torch.Tensor] = {}
+        with torch.no_grad():
+            for kept, numbers in self._kept(requests, ids):
+                hidden = kept.ask([ids[n].after for n in numbers])
+                found |= dict(zip(numbers, self._words(hidden, [ids[n] for n in numbers]), strict=True))
+        return [found[number] for number in range(len(requests))]
+
+    def generate(self, requests: Sequence[_Request], max_new_tokens: int) -> list[Reply]:
+        """See `Backend.generate`. Greedy, as `generate(do_sample=False)` of transformers with one beam."""
+        if self._engine is None:
+            return self._generate_anew(requests, max_new_tokens)
+        ids = [self._chat.ids(prompt) for _, prompt in requests]
+        head, tokenizer = self.model.get_output_embeddings(), self._chat.tokenizer
+        found: dict[int, Reply] = {}
+        with torch.no_grad():
+            for kept, numbers in self._kept(requests, ids):
+                prompts = [list(Text.around(ids[n].before, _pixels(requests[n][0]), ids[n].after).ids) for n in numbers]
+                decoder = GreedyDecoder(head, tokenizer, self._generation(), max_new_tokens)
+                with kept.questions():
+                    replies = decoder.run(kept, [0] * len(numbers), [ids[n].after for n in numbers], prompts)
+                found |= dict(zip(numbers, replies, strict=True))
+        return [found[number] for number in range(len(requests))]
+
+    def likelihoods(self, requests: Sequence[_Request], answers: Sequence[str]) -> list[torch.Tensor]:
+        """See `Backend.likelihoods`; for families that are read in parts."""
+        if self._engine is None:
+            return super().likelihoods(requests, answers)
+        texts = [self._chat.answer(answer) for answer in answers]
+        expanded = [request for request in requests for _ in texts]
+        ids = [self._chat.ids(prompt) for _, prompt in expanded]
+        found = torch.zeros(len(expanded))
+        with torch.no_grad():
+            for kept, numbers in self._kept(expanded, ids):
+                suffixes, wanted = [ids[n].after for n in numbers], [texts[n % len(texts)] for n in numbers]
+                with kept.questions():
+                    head = self.model.get_output_embeddings()
+                    found[numbers] = answer_likelihoods(head, kept, [0] * len(numbers), suffixes, wanted)
+        return list(found.reshape(len(requests), len(texts)))
+
+    def check(self, prompt: Prompt) -> None:
+        """See `Backend.check`."""
+        self._chat.ask(prompt)
+
+    def _part_reader(self) -> Reader | None:
+        """What makes pictures ready by themselves; None where text and picture must go through the processor as one."""
+        if self.family is None or not hasattr(self.model, "model"):
+            return None
+        try:
+            reader = Reader(self.processor, self.family)
+            return reader if self._fits(reader) else None
+        except BackendError as error:
+            _log.debug("%s is asked for each prompt: %s", type(self.processor).__name__, error)
+            return None
+
+    def _fits(self, reader: Reader) -> bool:
+        """Whether a prompt put together here has the ids that the processor gives it."""
+        self._chat.marker = reader.marker
+        image = Image.new("RGB", (40, 30))
+        try:
+            text = self._chat.ask(_PROBED)[0]
+            ids = self._chat.ids(_PROBED)
+        except CheckpointError:  # no template of its own: those of the recipes are of the same tokens
+            return True
+        whole = Text.around(ids.before, reader(image), ids.after).ids
+        return bool(whole == tuple(self._process([text], [image])["input_ids"][0].tolist()))
+
+    def _kept(self, requests: Sequence[_Request], ids: Sequence[Ids]) -> Iterator[tuple[Kept, list[int]]]:
+        """Pictures that were read once, and the numbers of the requests behind each."""
+        groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for number, ((image, _), item) in enumerate(zip(requests, ids, strict=True)):
+            groups.setdefault((id(image), item.before), []).append(number)
+        for (_, before), numbers in groups.items():
+            kept = self._once(requests[numbers[0]][0], before)
+            for start in range(0, len(numbers), _QUESTIONS_AT_ONCE):
+                yield kept, numbers[start : start + _QUESTIONS_AT_ONCE]
+
+    def _once(self, image: Encoded, before: tuple[int, ...]) -> Kept:
+        """A picture behind its text; kept in the image if later prompts will follow."""
+        pixels = _pixels(image)
+        key = before, str(self.device), self.dtype
+        kept: Kept | None = image.shared.get(key)
+        if kept is None:
+            kept = Kept(self._engine or Engine(self.model), Text.around(before, pixels, ()))
+            if image.keep:
+                image.shared[key] = kept
+        return kept
+
+    def _words(self, hidden: torch.Tensor, ids: Sequence[Ids]) -> list[torch.Tensor]:
+        return word_logits(self.model.get_output_embeddings(), self.dtype, hidden, [item.words for item in ids])
+
+    def _generation(self) -> Generation:
+        """What ends an answer, and the checkpoint's rules against repetition."""
+        settings = self.model.generation_config
+        stop = self._ends()["eos_token_id"] or []
+        found = Generation.of(settings)
+        return Generation(frozenset(stop), found.repetition_penalty, found.no_repeat_ngram_size, found.ignored)
+
+    def _logits_anew(self, requests: Sequence[_Request]) -> list[torch.Tensor]:
+        """Logits with each prompt's picture through the processor."""
         rows: list[torch.Tensor] = []
         for part in self._parts(requests):
             words = [self._chat.ask(prompt)[1] for _, prompt in part]
@@ -113,8 +253,8 @@ class TransformersBackend(Backend):
             rows += [row[list(ids)] for row, ids in zip(last, words, strict=True)]
         return rows
 
-    def generate(self, requests: Sequence[_Request], max_new_tokens: int) -> list[Reply]:
-        """See `Backend.generate`. `generate(do_sample=False)` of transformers, with one beam."""
+    def _generate_anew(self, requests: Sequence[_Request], max_new_tokens: int) -> list[Reply]:
+        """Text by `generate` of transformers."""
         settings = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": False, **self._ends()}
         settings |= dict.fromkeys(("temperature", "top_p", "top_k"))  # else transformers warns that they do nothing
         replies: list[Reply] = []
@@ -125,10 +265,6 @@ class TransformersBackend(Backend):
                 start = inputs["input_ids"].shape[1]
                 replies += [self._reply(tokens, settings["eos_token_id"]) for tokens in whole[:, start:].tolist()]
         return replies
-
-    def check(self, prompt: Prompt) -> None:
-        """See `Backend.check`."""
-        self._chat.ask(prompt)
 
     def _parts(self, requests: Sequence[_Request], alone: bool = False) -> Iterator[Sequence[_Request]]:
         """Cut requests into passes: many questions about few pictures may be more than the pictures' batch allows."""
@@ -144,7 +280,7 @@ class TransformersBackend(Backend):
         texts = [self._chat.ask(prompt)[0] for _, prompt in requests]
         images: list[Image.Image] = [image.data for image, _ in requests]
         if any(image is None for image in images):
-            raise BackendError("`view`: it was closed, its memory is freed. Open the image again with `metric.open`.")
+            raise BackendError(_CLOSED)
         batch = self._batch(texts, images) if len(requests) > 1 else None
         if batch is not None:
             yield self._placed(batch)
@@ -153,8 +289,7 @@ class TransformersBackend(Backend):
             try:
                 alone = self._process([text], [image])
             except Exception as error:  # a processor may fail in any way
-                shown = f"<{image.width}x{image.height}>"
-                raise BackendError.about("image", shown, "one that its processor takes", first_line(error)) from error
+                raise refused(image.size, error) from error
             yield self._placed(alone)
 
     def _batch(self, texts: list[str], images: list[Image.Image]) -> Any:
@@ -218,9 +353,10 @@ class _Chat(Dialogue):
     """
 
     def __init__(self, processor: Any, template: str | None) -> None:
-        tokenizer = processor.tokenizer
+        tokenizer = self._theirs = processor.tokenizer
         own = template or getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
         super().__init__(tokenizer, own.get("default", "") if isinstance(own, dict) else own or "")
+        self.marker = ""
         names = {getattr(owner, name, None) for owner in (processor, tokenizer) for name in _MARKERS}
         self._markers = sorted(str(name) for name in names if name)
         # Other added tokens may be plain text: some tokenizers add two spaces or an empty line.
@@ -245,6 +381,17 @@ class _Chat(Dialogue):
             raise CheckpointError.about("chat template", f"<{placed} images placed>", "exactly one image")
         return text + prompt.answer_prefix, self._first_tokens(prompt.words)
 
+    def _encode(self, prompt: Prompt) -> Ids:
+        """Ids before and after the image token; a first token that the tokenizer adds stands before."""
+        text, words = self.ask(prompt)
+        before, found, after = text.partition(self.marker)
+        if not found:
+            raise CheckpointError.about("chat template", f"<no {self.marker}>", "exactly one image")
+        bos = self._theirs.bos_token
+        special = not (bool(bos) and text.startswith(bos))
+        first = self._theirs(before, add_special_tokens=special)["input_ids"] if before or special else []
+        return Ids(tuple(first), self._tokens(after), words)
+
 
 def load_config(folder: Path) -> Any:
     """The model's config.
@@ -257,6 +404,7 @@ def load_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # validators of transformers 5 raise types of their own
+        refuse_remote_code(folder)
         hint = first_line(error)
         raise CheckpointError.about("model", str(folder), "a config.json that transformers knows", hint) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or getattr(config, "is_encoder_decoder", False):
@@ -264,41 +412,7 @@ def load_config(folder: Path) -> Any:
     return config
 
 
-def load_processor(folder: Path) -> Any:
-    """The processor that belongs to the checkpoint.
-
-    Raises:
-        DependencyError: It needs a package that is not installed.
-        CheckpointError: It cannot be built, or does not read both images and text.
-    """
-    from transformers import AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare exceptions
-        raise _explained(error, folder) from error
-    if not all(hasattr(processor, part) for part in ("tokenizer", "image_processor")):
-        got = f"<a {type(processor).__name__} in {folder}>"
-        raise CheckpointError.about("model", got, "a processor of images and text", "Is processor_config.json there?")
-    return processor
-
-
-def _explained(error: BaseException, folder: Path) -> QSiTError:
-    """Why a processor cannot be built; a missing package is told in several ways by transformers."""
-    names = [name for found in _MISSING.findall("".join(traceback.format_exception(error, limit=0))) for name in found]
-    names = [name.lower() for name in names if name]  # the deepest cause comes first
-    if not names and not isinstance(error, ImportError):
-        return CheckpointError.about("model", str(folder), "a processor that can be built", first_line(error))
-    package = names[0] if names else "a package"
-    hint = f"Run `pip install {package}`." if names else first_line(error)
-    hint += " For LLaVA-OneVision checkpoints, backend='llava_onevision' does without."
-    return DependencyError.about("model", str(folder), f"{package} to be installed, which its processor needs", hint)
-
-
-def _image(pixels: Image.Image | torch.Tensor) -> Image.Image:
-    """A PIL image of whatever a picture carries."""
-    if isinstance(pixels, Image.Image):
-        return pixels
-    if pixels.requires_grad:
-        raise BackendError.about("x", "<a tensor that requires grad>", "no gradient with the transformers backend")
-    return Image.fromarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
+def _pixels(image: Encoded) -> Pixels:
+    if not isinstance(image.data, Pixels):
+        raise BackendError(_CLOSED)
+    return image.data

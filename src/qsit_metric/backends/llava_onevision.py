@@ -28,7 +28,7 @@ from ..prompts import Prompt, Recipe
 from . import placement
 from .base import Backend, Encoded, LoadOptions, Prepared, Reply
 from .checkpoint import load_geometry, load_tokenizer
-from .decoding import Generation, GreedyDecoder, answer_likelihoods
+from .decoding import Generation, GreedyDecoder, answer_likelihoods, word_logits
 from .dialogue import IMAGE, Dialogue, Ids
 from .features import image_features
 from .tokenizer import Tokenizer
@@ -222,14 +222,7 @@ class LlavaOnevisionBackend(Backend):
         return hidden
 
     def _words(self, hidden: torch.Tensor, ids: Sequence[Ids]) -> list[torch.Tensor]:
-        """Logits of each row's own words, float32 (float64 stays)."""
-        head = self.model.lm_head
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        if head.weight.dtype != self.dtype or hasattr(head, "_hf_hook"):
-            every = head(hidden).to(wide)  # quantised or offloaded: the weight itself cannot be read
-            return [row[list(item.words)] for row, item in zip(every, ids, strict=True)]
-        rows = (head.weight[list(item.words)].to(hidden.device, wide) for item in ids)
-        return [weight @ state for weight, state in zip(rows, hidden.to(wide), strict=True)]
+        return word_logits(self.model.lm_head, self.dtype, hidden, [item.words for item in ids])
 
     def _passes(
         self, requests: Sequence[tuple[Encoded, Prompt]], ids: Sequence[Ids]

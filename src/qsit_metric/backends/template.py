@@ -45,13 +45,13 @@ def load_template(folder: Path) -> str:
     return template
 
 
-def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, str]) -> str:
+def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
     """Write a conversation as text, up to where the answer begins.
 
     Args:
         template: A chat template in Jinja.
         messages: Turns with `role` and `content`.
-        variables: What the template may read beside them: special tokens by role ("eos_token").
+        variables: What the template may read beside them: special tokens by role ("eos_token"), and switches.
 
     Raises:
         CheckpointError: The template fails.

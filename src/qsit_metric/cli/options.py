@@ -97,7 +97,9 @@ class ModelOptions:
     recipe: Annotated[
         str | None,
         _model_option(
-            "--recipe", metavar="NAME", help="Wording of the scoring question: authors or train (default: the model's)."
+            "--recipe",
+            metavar="NAME",
+            help="Wording of the scoring question: authors, train, q-realign, aesthetics ... (default: the model's).",
         ),
     ] = None
     revision: Revision = None

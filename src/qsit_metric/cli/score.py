@@ -392,16 +392,18 @@ def show(records: Sequence[Record]) -> None:
     ascii_only = console.out().options.ascii_only
     levels = list(records[0].probs) if records else ["worst", "best"]
     notes = ["note"] if any(record.note for record in records) else []
-    columns = ["path", ">score", "level", f"{levels[0]}-{levels[-1]}", *notes]
-    rows = (_row(record, ascii_only)[: len(columns)] for record in records)
+    bars = [f"{levels[0]}-{levels[-1]}"] if levels else []  # none for scores that a model wrote
+    columns = ["path", ">score", "level", *bars, *notes]
+    rows = (_row(record, ascii_only, bool(bars))[: len(columns)] for record in records)
     console.out().print(console.table(columns, rows, folded=("path", "note")))
 
 
-def _row(record: Record, ascii_only: bool) -> list[object]:
+def _row(record: Record, ascii_only: bool, with_bars: bool) -> list[object]:
     style = _STYLES.get(record.level, "")
-    bars = console.bars(list(record.probs.values()), ascii_only=ascii_only)
+    bars = [console.bars(list(record.probs.values()), ascii_only=ascii_only)] if with_bars else []
     score = Text(f"{record.score:.2f}", style="bold")
-    return [record.path, score, Text(record.level, style=style), Text(bars, style=style), record.note or ""]
+    level = Text(record.level, style=style)
+    return [record.path, score, level, *(Text(bar, style=style) for bar in bars), record.note or ""]
 
 
 def summary(records: Sequence[Record], failed: int) -> str:

@@ -237,7 +237,7 @@ class Csv:
         levels, self._last = names[len(_FIRST) : end], tuple(names[end:])
         # Files of before rows had stamps end earlier; those of shards have more columns.
         known = self._last[: len(_LAST)] in (_LAST, _LAST[: -len(_STAMP)])
-        if names[: len(_FIRST)] != list(_FIRST) or not levels or not known:
+        if names[: len(_FIRST)] != list(_FIRST) or not known:
             raise ValueError("the first line is not the header of a file of scores")
         for row in filter(None, rows):
             fields = dict(zip(names, map(unescaped, row), strict=True))

@@ -38,6 +38,7 @@ class Request:
         cache: The Hub cache that holds it.
         token: Passed on to the Hub client; never shown.
         kind: Whose repository it is: the Hub keeps data sets under other addresses and the cache in other folders.
+        inside: Folder of the repository that the checkpoint stands in; empty for its root.
         weights: Whether a model's weights are needed, or its small files only.
     """
 
@@ -47,6 +48,7 @@ class Request:
     cache: Path
     token: str | bool | None = field(default=None, repr=False)
     kind: Literal["model", "dataset"] = "model"
+    inside: str = ""
     weights: bool = True
 
     @property
@@ -77,9 +79,13 @@ class Request:
         """The address of the repository's page."""
         return f"{self.endpoint}/{'' if self.kind == 'model' else 'datasets/'}{self.repo}"
 
+    def inside_repo(self, name: str) -> str:
+        """A file of the checkpoint by its name in the repository."""
+        return f"{self.inside}/{name}" if self.inside else name
+
     def snapshot(self, sha: str) -> Path:
-        """The folder of one commit."""
-        return self.store / "snapshots" / sha
+        """The folder of one commit, or the one inside it that the checkpoint stands in."""
+        return self.store / "snapshots" / sha / self.inside
 
 
 @dataclass(frozen=True)
@@ -162,14 +168,14 @@ def _stored(record: ModelRecord, cache: Path) -> Stored:
         return Stored(record, "embedded", _size(folder), folder)
     if record.repo is None:
         return Stored(record, "absent")
-    request = Request(record.name, record.repo, record.revision, cache)
+    request = Request(record.name, record.repo, record.revision, cache, inside=record.folder)
     size = _size(request.store)
     if sha := cached_commit(request):
         state: Literal["complete", "partial"] = "partial" if problems(request.snapshot(sha)) else "complete"
         return Stored(record, state, size, request.snapshot(sha), sha)
     for snapshot in sorted(request.store.glob("snapshots/*")):
-        if _SHA.fullmatch(snapshot.name) and not problems(snapshot):
-            return Stored(record, "pinned", size, snapshot, snapshot.name)
+        if _SHA.fullmatch(snapshot.name) and not problems(snapshot / record.folder):
+            return Stored(record, "pinned", size, snapshot / record.folder, snapshot.name)
     return Stored(record, "partial", size, request.store) if size else Stored(record, "absent")
 
 

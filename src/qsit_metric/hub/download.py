@@ -57,7 +57,8 @@ class Listed:
 class Listing:
     """A commit of a repository: its sha, its files, and the licence that its card states, if any.
 
-    Of a model only the files at its root are listed: nothing nested is ever needed.
+    Of a model only the files of the folder that it stands in are listed, by their names there: nothing nested is
+    needed.
     """
 
     sha: str
@@ -99,13 +100,18 @@ def ask(request: Request) -> Listing:
     )
     if not info.sha or info.siblings is None:
         raise ValueError("the answer has no sha or no list of files")
+    start = f"{request.inside}/" if request.inside else ""
     files = {
-        entry.rfilename: Listed(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        entry.rfilename.removeprefix(start): Listed(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
         for entry in info.siblings
-        if request.kind == "dataset" or not {"/", "\\"} & set(entry.rfilename)
+        if request.kind == "dataset" or _stands_in(start, entry.rfilename)
     }
     licence = next((tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")), "")
     return Listing(info.sha, files, licence)
+
+
+def _stands_in(start: str, name: str) -> bool:
+    return name.startswith(start) and not {"/", "\\"} & set(name.removeprefix(start))
 
 
 def fetch(request: Request, listing: Listing) -> Path:
@@ -281,7 +287,7 @@ def _go_on(request: Request, sha: str, name: str, size: int, part: Path, blob: P
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils._headers import build_hf_headers
 
-    url = hf_hub_url(request.repo, name, repo_type=request.kind, revision=sha)
+    url = hf_hub_url(request.repo, request.inside_repo(name), repo_type=request.kind, revision=sha)
     headers = build_hf_headers(token=request.token, library_name="qsit-metric", library_version=__version__)
     place = get_hf_file_metadata(url, headers=headers)
     if not part.exists() and _by_xet(place):
@@ -320,7 +326,7 @@ def _download(request: Request, sha: str, names: list[str], *, force: bool = Fal
             revision=sha,
             cache_dir=request.cache,
             token=request.token,
-            allow_patterns=[glob.escape(name) for name in names],
+            allow_patterns=[glob.escape(request.inside_repo(name)) for name in names],
             force_download=force,
             library_name="qsit-metric",
             library_version=__version__,

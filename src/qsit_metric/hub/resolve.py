@@ -122,7 +122,8 @@ def resolve(
     record = record or catalog.find(repo)
     asked = f"{name}@{wanted}" if wanted else name
     wanted = wanted or (record.revision if record else "main")
-    request = Request(asked, repo, wanted, cache_folder(cache_dir), token, weights=weights)
+    inside = record.folder if record else ""
+    request = Request(asked, repo, wanted, cache_folder(cache_dir), token, inside=inside, weights=weights)
     return _from_hub(request, record, offline=local_files_only)
 
 
@@ -146,6 +147,9 @@ def _one_revision(written: str | None, argument: str | None) -> str | None:
 
 
 def _repository(name: str, record: ModelRecord | None, wanted: str | None) -> str:
+    if reason := catalog.refusal(name):
+        hint = "Nothing was fetched. `qsit models` lists what runs."
+        raise CheckpointError.about("model", name, "weights that run without code of their own", f"{reason} {hint}")
     if record is not None and record.repo is not None:
         return record.repo
     if record is not None and catalog.embedded_folder(record):
