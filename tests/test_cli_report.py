@@ -157,6 +157,8 @@ const said = () => document.getElementById("summary").textContent;
 const choose = (id, value) => { const one = document.getElementById(id); one.value = value; one.dispatchEvent(new Event("change")); };
 const found = { first: names().slice(0, 2), drawn: [names().length], summary: [said()] };
 found.image = await new Promise((done) => { const i = document.querySelector("#list img"); i.decode().then(() => done(i.naturalWidth)); });
+found.inside = [...document.querySelectorAll("#list .row")].every((row) => [...row.children].every((part) =>
+  part.getBoundingClientRect().bottom <= row.getBoundingClientRect().bottom + 1));
 found.bars = document.querySelectorAll("#histogram rect").length;
 for (const share of [0.25, 0.5, 1]) {
   window.scrollTo(0, share * document.documentElement.scrollHeight);
@@ -193,6 +195,7 @@ def test_ten_thousand_pictures_in_a_real_browser(tmp_path, size):
     assert max(found["drawn"]) < 40, "only what is seen is in the page"
     assert found["image"] == 8
     assert found["bars"] == 32
+    assert found["inside"], "no part of a row hangs out of it"
     assert found["wide"], "nothing is cut off at the side"
     assert found["folder"]
     assert found["nothing"]
