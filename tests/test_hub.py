@@ -160,6 +160,22 @@ def tiny(tmp_path, server):
     return folder
 
 
+def test_small_files_without_weights(start, server, tiny):
+    """For a model that a server has; a whole copy of before stays what the branch is, and what is lacking is fetched."""
+    child = start()
+    found = child.resolve("owner/tiny", weights=False)
+    assert fetched(server) == set(TEXTS)
+    assert not (found.folder / WEIGHTS).exists()
+    assert child.resolve("owner/tiny", weights=False, local_files_only=True).revision == server.sha
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS}.* is missing"):
+        child.resolve("owner/tiny", local_files_only=True)
+    assert (child.resolve("owner/tiny").folder / WEIGHTS).is_file()
+    write_json(tiny / "config.json", TEXTS["config.json"] | {"newer": True})
+    newer = server.publish("owner/tiny", tiny)
+    assert child.resolve("owner/tiny", weights=False).revision == newer
+    assert child.resolve("owner/tiny", local_files_only=True).revision == server.sha
+
+
 def dead(server: HubServer) -> str:
     """An address where nobody listens."""
     with HubServer() as gone:

@@ -46,7 +46,7 @@ def test_import_is_fast():
 def test_public_names():
     assert qsit_metric.list_models()
     assert qsit_metric.__all__ == [
-        "Answer", "Budget", "QSiT", "QSiTError", "QSiTLoss", "QualityMap", "Recipe", "Score", "View", "__version__",
+        "Answer", "Budget", "QSiT", "QSiTError", "QSiTLoss", "QualityMap", "Recipe", "Score", "Server", "View", "__version__",
         "create_metric", "list_models",
     ]  # fmt: skip
     assert set(qsit_metric.__all__) <= set(dir(qsit_metric))

@@ -211,7 +211,7 @@ def test_it_is_listed_and_a_slip_of_the_pen_is_told(found):
     assert {"brightness", "llava_onevision", "transformers"} <= set(found.names)
     for kind, message in (found.near, found.far):
         assert kind == "UnknownNameError"
-        assert "absent, brightness, broken, llava_onevision, nothing, transformers" in message
+        assert "absent, brightness, broken, llava_onevision, nothing, served, transformers" in message
     assert "Did you mean 'brightness'?" in found.near[1]
     assert GROUP in found.far[1]
 

@@ -1,4 +1,5 @@
 from ._version import __version__ as __version__
+from .backends.server import Server as Server
 from .batching import Budget as Budget
 from .catalog import list_models as list_models
 from .errors import QSiTError as QSiTError

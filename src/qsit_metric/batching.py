@@ -47,19 +47,20 @@ class Budget:
                 raise InputError.about("budget", (self.tiles, self.tokens), "at least one tile and one token")
 
     @classmethod
-    def for_device(cls, device: torch.device, patches: int = _PATCHES) -> Budget:
+    def for_device(cls, device: torch.device, patches: int = _PATCHES, parallel: int = 1) -> Budget:
         """Make the default for a kind of device.
 
         Args:
             device: Where the model is.
             patches: Patches of one of its tiles.
+            parallel: Batches that are worked on at a time.
 
         Example:
             >>> Budget.for_device(torch.device("cpu")), Budget.for_device(torch.device("cpu"), 64).tiles
             (Budget(tiles=16, tokens=8192), 182)
         """
         tiles, tokens = _BUDGETS.get(device.type, _BUDGETS["cpu"])
-        return cls(max(1, tiles * _PATCHES // patches), tokens)
+        return cls(max(1, tiles * _PATCHES // patches) * parallel, tokens * parallel)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from .backends.base import Backend, LoadOptions
 from .backends.files import read_json
 from .backends.placement import check_device, check_dtype, float_type, quantization
 from .backends.registry import backend_class
+from .backends.server import Link, Server, is_address
 from .batching import Budget, computing, guarded
 from .errors import DependencyError, InputError
 from .hub import Checkpoint, fingerprint, resolve
@@ -86,7 +87,8 @@ class Loaded:
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._origin['model']!r}, device='{self.device}', dtype='{self.info['dtype']}')"
+        info = self.info
+        return f"{type(self).__name__}({self._origin['model']!r}, device='{info['device']}', dtype='{info['dtype']}')"
 
     def to(self, device: Any = None, dtype: str | torch.dtype | None = None) -> Self:
         """Move the model to another device or floating-point type, in place; returns the metric.
@@ -143,7 +145,7 @@ class Loaded:
     @property
     def budget(self) -> Budget:
         """Tiles and tokens of one batch; the default for the device and the model's tiles until it is set."""
-        return self._budget or Budget.for_device(self.device, self.backend.patches)
+        return self._budget or Budget.for_device(self.device, self.backend.patches, self.backend.parallel)
 
     @budget.setter
     def budget(self, budget: Budget) -> None:
@@ -173,6 +175,7 @@ def load_backend(
     cache_dir: str | Path | None,
     token: str | bool | None,
     local_files_only: bool,
+    server: Server | None = None,
 ) -> tuple[Backend, dict[str, str | None], Recipe | None]:
     """Load a model by name; arguments as for `QSiT`.
 
@@ -182,6 +185,14 @@ def load_backend(
         The backend, where it came from (for result files), and the recipe that it was calibrated with.
     """
     chosen = backend_class(backend) if backend else None
+    if isinstance(model, str) and is_address(model):
+        link = _linked(model, server or Server(), options, backend)
+        found = _checkpoint_of(link, revision, cache_dir, token, local_files_only)
+        return _served(link, found)
+    if server is not None:
+        raise InputError.about(
+            "server", server, "no server for a model that is loaded here", "Pass its address as the model."
+        )
     placed = _defaults(options)
     checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
     engine = chosen or backend_class(_fitting(checkpoint))
@@ -196,8 +207,50 @@ def load_backend(
     origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": revision}
     if quantized := quantization(placed.dtype):
         origin["dtype"] = quantized
-    record = checkpoint.record
-    return loaded, origin, loaded.recipe or (recipe_named(record.recipe) if record else None)
+    return loaded, origin, loaded.recipe or checkpoint.recipe()
+
+
+def _linked(address: str, server: Server, options: LoadOptions, backend: str | None) -> Link:
+    """The way to a server, once it is clear that nothing was asked for that only a model on this machine has."""
+    for name, value, least in (("dtype", options.dtype, None), ("device", options.device, "cpu")):
+        if value is not None and str(value) != least:
+            raise InputError.about(name, value, f"no {name} with a server, which has its own")
+    if backend not in (None, "served"):
+        raise InputError.about("backend", backend, "'served', as the model is an address")
+    return Link(address, server)
+
+
+def _checkpoint_of(
+    link: Link, revision: str | None, cache_dir: str | Path | None, token: str | bool | None, local_files_only: bool
+) -> Checkpoint:
+    """The small files of the checkpoint that the caller named, or that the server says it serves."""
+    from .backends.served import Served
+
+    name = link.server.checkpoint
+    if name is None:
+        served = Served.ask(link)
+        name = served.checkpoint()
+        if name is None:
+            shown = f"<{served.model!r}, loaded from {served.root!r}>"
+            hint = "Name it: Server(checkpoint='q-sit-mini'), --checkpoint q-sit-mini."
+            raise InputError.about("served model", shown, "a checkpoint that is known here", hint)
+    return resolve(
+        name,
+        revision=revision,
+        cache_dir=cache_dir,
+        token=token,
+        local_files_only=local_files_only,
+        weights=False,
+    )
+
+
+def _served(link: Link, checkpoint: Checkpoint) -> tuple[Backend, dict[str, str | None], Recipe | None]:
+    """The backend `served` and where its answers come from; the way stands where a type does, as it moves scores."""
+    loaded = backend_class("served").load(checkpoint.folder, LoadOptions(link=link))
+    revision = checkpoint.revision or fingerprint(checkpoint.folder)
+    made = {"device": link.url, "dtype": f"served, {loaded.facts()['way']}"}
+    origin = {"model": checkpoint.name, "repo": checkpoint.repo, "revision": revision, **made}
+    return loaded, origin, loaded.recipe or checkpoint.recipe()
 
 
 def _advise(backend: Backend, name: str) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from . import levels
 from .backends.base import Backend, Encoded, LoadOptions, Prepared, Reply
+from .backends.server import Server
 from .batching import Errors, Timing, ahead, check_errors, computing, gather, prepare, run_batches
 from .descriptions import Composed, describer
 from .errors import BackendError, InputError, QSiTError
@@ -41,7 +42,7 @@ class QSiT(Loaded):
 
     Args:
         model: A catalog name (`qsit models` lists them), a Hub repository `owner/repo[@revision]`, a local checkpoint
-            folder, or a loaded `Backend`.
+            folder, the address of a vLLM server (`http://host:8000`), or a loaded `Backend`.
         device: "cuda", "cuda:1", "cpu", "mps", "auto" (spread over all devices by accelerate) or a device map;
             default: cuda if there is one, else cpu.
         dtype: "float32", "bfloat16", "float16", "int8", "int4", a torch dtype or a transformers quantization config;
@@ -52,7 +53,8 @@ class QSiT(Loaded):
         revision: Branch, tag or commit on the Hub.
         cache_dir: Where downloads are kept; default: the Hub client's cache.
         token: Hub token for private or gated checkpoints.
-        local_files_only: Never use the network.
+        local_files_only: Never use the network, except for a server that `model` names.
+        server: How that server is asked: whose checkpoint it has, its key, the way, limits.
         compile: Compile the network with `torch.compile`, for all sizes, before the first score; for many pictures on a
             GPU. The log (`qsit_metric`, level INFO) says how long it took. Scores are the same to 1e-5 in float32;
             gradients take the ordinary way. Where torch finds no compiler, the log says so and nothing is compiled.
@@ -100,6 +102,7 @@ class QSiT(Loaded):
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
+        server: Server | None = None,
         compile: bool = False,
         **reading: Unpack[ReadOptions],
     ) -> None:
@@ -108,15 +111,15 @@ class QSiT(Loaded):
         if not isinstance(asked, (Recipe, NoneType)):
             raise InputError.about("recipe", recipe, "a recipe's name or a Recipe")
         if isinstance(model, Backend):
-            if (device, dtype, backend, revision) != (None,) * 4:
+            if (device, dtype, backend, revision, server) != (None,) * 5:
                 raise InputError.about(
-                    "model", f"<a {model.name} backend>", "no device, dtype, backend or revision with it"
+                    "model", f"<a {model.name} backend>", "no device, dtype, backend, revision or server with it"
                 )
             origin: dict[str, str | None] = {"model": "<in memory>"}
             engine, default = model, model.recipe
         else:
             engine, origin, default = load_backend(
-                model, LoadOptions(device, dtype), backend, revision, cache_dir, token, local_files_only
+                model, LoadOptions(device, dtype), backend, revision, cache_dir, token, local_files_only, server
             )
         super().__init__(engine, origin, asked or default or AUTHORS)
         if compile:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..pixels import Picture
     from ..prompts import Prompt, Recipe
+    from .server import Link
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,13 @@ class LoadOptions:
         dtype: A floating-point type by name or as a torch dtype; "int8" or "int4" (layers of bitsandbytes); or a
             quantization config of transformers, of which the fast path takes a `BitsAndBytesConfig`.
         template: Chat template that overrides the checkpoint's own.
+        link: The way to a model server, for a backend that asks one; then device and dtype mean nothing.
     """
 
     device: Any = "cpu"
     dtype: Any = "float32"
     template: str | None = None
+    link: Link | None = None
 
 
 class Backend(ABC):
@@ -103,6 +106,7 @@ class Backend(ABC):
         recipe: The recipe that the checkpoint carries, or None.
         patches: Patches of one tile, by which the default size of a batch is scaled.
         tile: Side in pixels of a square picture that it sees at its own resolution, for windows and crops.
+        parallel: Batches of the usual size that it works on at a time, by which the default size is multiplied.
     """
 
     name: ClassVar[str]
@@ -112,6 +116,7 @@ class Backend(ABC):
     recipe: Recipe | None = None
     patches: int = 27 * 27
     tile: int = 384
+    parallel: int = 1
 
     @classmethod
     @abstractmethod

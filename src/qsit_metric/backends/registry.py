@@ -1,4 +1,4 @@
-"""Where backends are found by name: entry points of the group `qsit_metric.backends`, our own two among them."""
+"""Where backends are found by name: entry points of the group `qsit_metric.backends`, our own among them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .base import Backend
 GROUP = "qsit_metric.backends"
 _BUILT_IN = {
     "llava_onevision": "qsit_metric.backends.llava_onevision:LlavaOnevisionBackend",
+    "served": "qsit_metric.backends.served:ServedBackend",
     "transformers": "qsit_metric.backends.generic:TransformersBackend",
 }
 
@@ -18,7 +19,7 @@ _BUILT_IN = {
 def backends() -> dict[str, EntryPoint]:
     """Every known backend, not yet imported.
 
-    The built-in two need no entry point, so a source tree on the path works without being installed, and nobody else
+    The built-in ones need no entry point, so a source tree on the path works without being installed, and nobody else
     can take their names.
     """
     found = {name: EntryPoint(name, target, GROUP) for name, target in _BUILT_IN.items()}

@@ -1,4 +1,7 @@
-"""`qsit doctor`: what is installed here, what is on the disk, and whether it works. It never uses the network."""
+"""`qsit doctor`: what is installed here, what is on the disk, and whether it works.
+
+It uses no network, except for a model server that it is to look at.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import dataclasses
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -15,6 +20,7 @@ from rich.text import Text
 
 from .. import console
 from .._version import __version__
+from ..errors import BackendError, CheckpointError, HubError
 from ..files import to_json
 from ..packages import installed
 from .command import FAILED, options_of
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _PACKAGES = (
-    "torch", "tokenizers", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate"
+    "torch", "tokenizers", "transformers", "huggingface_hub", "pillow", "numpy", "safetensors", "accelerate", "httpx2"
 )  # fmt: skip
 _SETTINGS = re.compile(r"HF_|HUGGING_?FACE_|TRANSFORMERS_|QSIT_|CUDA_VISIBLE_DEVICES$")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
@@ -48,6 +54,10 @@ _TOLERANCE_HALF = 2e-2
 _APART = {"float32": 1e-3}
 _APART_HALF = 0.25
 
+# The server's floating-point type is not known here, and by chat it resizes pictures in its own way.
+_SERVED: Mapping[Literal["exact", "chat"], float] = {"exact": 0.03, "chat": 0.05}
+_NOT_OFFERED = "not possible: "
+
 _VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("skipped", "yellow")}
 
 
@@ -55,14 +65,25 @@ Against = Annotated[
     Literal["transformers"] | None,
     typer.Option("--against", help="Load the weights with transformers too, and compare the level logits of both."),
 ]
+Asked = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Say what a vLLM server can do, and compare a known picture with --model, if its weights are here.",
+    ),
+]
 
 
-def doctor(ctx: typer.Context, against: Against = None, as_json: Json = False) -> int:
-    """Show what is installed here and test it with --model, else with the model of the package; uses no network."""
+def doctor(ctx: typer.Context, against: Against = None, server: Asked = None, as_json: Json = False) -> int:
+    """Show what is installed here and test it with --model, else with the model of the package; uses no network.
+
+    With --server it asks that server, and no one else.
+    """
     from .. import catalog
     from ..hub.cache import cache_folder, on_disk
 
-    options = options_of(ctx, ModelOptions)
+    options = asked = options_of(ctx, ModelOptions)
     model = options.model or next(iter(catalog.embedded_names()), None)
     options = dataclasses.replace(options, offline=True, model=model)
     stored = on_disk(options.cache_dir)
@@ -75,6 +96,7 @@ def doctor(ctx: typer.Context, against: Against = None, as_json: Json = False) -
         "models": [facts(one) for one in stored],
     }
     tried = checks(options) + ([_tried("against transformers", lambda: comparing(options))] if against else [])
+    tried += serving(asked, server) if server else []
     failed = any(check.ok is False for check in tried)
     if as_json:
         results = [dataclasses.asdict(check) for check in tried]
@@ -179,7 +201,7 @@ def checks(options: ModelOptions) -> list[Check]:
     return [*found, _tried("scoring", lambda: scoring(options))]
 
 
-def _tried(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
+def _tried(name: str, check: Callable[[], tuple[bool | None, str]]) -> Check:
     try:
         return Check(name, *check())
     except Exception as error:  # noqa: BLE001  # whatever breaks an installation is what this command is to report
@@ -254,3 +276,39 @@ def scoring(options: ModelOptions) -> tuple[bool, str]:
     limit = _TOLERANCE.get(str(metric.info["dtype"]), _TOLERANCE_HALF)
     about = f"{metric!r} scores {alone:.4f} alone, {difference:.1e} off in a batch (allowed: {limit:g})"
     return difference <= limit, about
+
+
+# ---- a model server
+
+
+def serving(options: ModelOptions, url: str) -> list[Check]:
+    """Try the ways to ask a server; one that it does not offer is no failure as long as another works."""
+    ways = [way for way in _SERVED if options.way in (way, "auto")]
+    found = [_tried(f"server, {way}", partial(_served, options, url, way)) for way in ways]
+    works = any(check.ok is not False for check in found)
+    idle = [works and check.detail.startswith(_NOT_OFFERED) for check in found]
+    return [dataclasses.replace(one, ok=None) if skip else one for one, skip in zip(found, idle, strict=True)]
+
+
+def _served(options: ModelOptions, url: str, way: Literal["exact", "chat"]) -> tuple[bool | None, str]:
+    """A server must have what its way needs, our prompts, our tiles, and the probabilities of the same weights."""
+    named = options.checkpoint or options.model
+    plain = dataclasses.replace(options, device=None, dtype=None, backend=None)
+    try:
+        served = dataclasses.replace(plain, model=url, checkpoint=named, way=way).load()
+    except (BackendError, CheckpointError) as error:
+        return False, f"{_NOT_OFFERED if error.argument == 'server' else ''}{error}"
+    image, started = picture(500, 300, 2), time.perf_counter()
+    there, info = served.score(image), served.info
+    about = (
+        f"{info['served_model']} on vLLM {info['vllm']} as {info['model']}: prompts and tiles are ours; "
+        f"it scores {there:.4f} in {time.perf_counter() - started:.1f} s"
+    )
+    try:
+        here = dataclasses.replace(options.local(), model=info["model"], offline=True).load()
+    except (CheckpointError, HubError):
+        return None, f"{about}; nothing to compare with: no weights of {info['model']} here"
+    ours = here.score(image)
+    apart, limit = max(abs(value - ours.probs[level]) for level, value in there.probs.items()), _SERVED[way]
+    compared = f"{here!r} scores {ours:.4f}, probabilities differ by {apart:.1e} (allowed: {limit:g})"
+    return apart <= limit, f"{about}; {compared}"

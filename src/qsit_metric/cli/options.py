@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .. import console
 
 if TYPE_CHECKING:
+    from ..backends.server import Server
     from ..metric import QSiT
 
 DEFAULT = "q-sit-mini"
@@ -18,6 +19,10 @@ DEFAULT = "q-sit-mini"
 
 def _model_option(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, rich_help_panel="Model", **settings)
+
+
+def _server_option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Model server", **settings)
 
 
 def _picture_option(*names: str, **settings: Any) -> Any:
@@ -70,7 +75,8 @@ class ModelOptions:
             "-m",
             metavar="NAME",
             envvar="QSIT_MODEL",
-            help=f"A name that `qsit models` lists, OWNER/REPO, also with @REVISION, or a folder (default: {DEFAULT}).",
+            help="A name that `qsit models` lists, OWNER/REPO, also with @REVISION, a folder, or the address of a vLLM "
+            f"server (default: {DEFAULT}).",
         ),
     ] = None
     device: Annotated[
@@ -109,6 +115,34 @@ class ModelOptions:
     no_exif: Annotated[
         bool, _picture_option("--no-exif", help="Ignore the EXIF orientation, as the authors' code does.")
     ] = False
+    checkpoint: Annotated[
+        str | None,
+        _server_option(
+            "--checkpoint",
+            metavar="NAME",
+            help="The checkpoint that the server has, of which only small files are read (default: what it says).",
+        ),
+    ] = None
+    served_model: Annotated[
+        str | None,
+        _server_option("--served-model", metavar="NAME", help="Its name on a server that has several models."),
+    ] = None
+    server_key: Annotated[
+        str | None,
+        _server_option(
+            "--server-key", metavar="KEY", help="The server's key. QSIT_SERVER_KEY keeps it out of the process list."
+        ),
+    ] = None
+    way: Annotated[
+        Literal["auto", "exact", "chat"],
+        _server_option("--way", help="Send token ids and pixels, or a PNG in a chat; auto: exact where it can."),
+    ] = "auto"
+    concurrency: Annotated[
+        int, _server_option("--concurrency", metavar="N", min=1, help="Requests that are under way at a time.")
+    ] = 16
+    timeout: Annotated[
+        float, _server_option("--timeout", metavar="SECONDS", min=0.001, help="Time that one request may take.")
+    ] = 120.0
     bits: Annotated[
         int | None,
         _picture_option(
@@ -150,7 +184,27 @@ class ModelOptions:
         from ..metric import QSiT
 
         console.hush()
-        metric = QSiT(**self.arguments)
+        metric = QSiT(**self.arguments, server=self.server())
         if self.compile and (took := metric.compile()) is not None:
             console.say(f"Compiled in {took:.0f} s", "dim")
         return metric
+
+    def local(self) -> ModelOptions:
+        """The same without what was said of a server."""
+        said = ("checkpoint", "served_model", "server_key", "way", "concurrency", "timeout")
+        unsaid: dict[str, Any] = {field.name: field.default for field in fields(self) if field.name in said}
+        return replace(self, **unsaid)
+
+    def server(self) -> Server | None:
+        """How a server is asked; None if the model is none and nothing was said of one."""
+        from ..backends.server import Server, is_address
+
+        found = Server(
+            checkpoint=self.checkpoint,
+            key=self.server_key,
+            way=self.way,
+            model=self.served_model,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+        )
+        return None if found == Server() and not is_address(self.model) else found

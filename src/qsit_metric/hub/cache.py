@@ -39,6 +39,7 @@ class Request:
         token: Passed on to the Hub client; never shown.
         kind: Whose repository it is: the Hub keeps data sets under other addresses and the cache in other folders.
         inside: Folder of the repository that the checkpoint stands in; empty for its root.
+        weights: Whether a model's weights are needed, or its small files only.
     """
 
     asked: str
@@ -48,6 +49,7 @@ class Request:
     token: str | bool | None = field(default=None, repr=False)
     kind: Literal["model", "dataset"] = "model"
     inside: str = ""
+    weights: bool = True
 
     @property
     def argument(self) -> str:

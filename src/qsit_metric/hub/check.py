@@ -68,12 +68,13 @@ class _Defect(Exception):
     """One thing that is wrong with a checkpoint, in words."""
 
 
-def verify(folder: Path, *, hint: str = "") -> None:
+def verify(folder: Path, *, hint: str = "", weights: bool = True) -> None:
     """Refuse a checkpoint folder unless it is complete.
 
     Args:
         folder: A folder in the transformers layout: config, tokenizer, preprocessor, safetensors weights.
         hint: The next step for the reader of the message, for example which cache folder to delete.
+        weights: Whether weights are needed, too.
 
     Raises:
         CheckpointError: Something is missing, truncated, inconsistent or a pickle; every such file is named.
@@ -84,7 +85,7 @@ def verify(folder: Path, *, hint: str = "") -> None:
             ...
         qsit_metric.errors.CheckpointError: `model`: got 'nowhere', expected a whole safetensors checkpoint, but ...
     """
-    found = problems(folder)
+    found = problems(folder, weights=weights)
     if not found:
         return
     if is_adapter(path.name for path in folder.glob("*")):
@@ -94,8 +95,10 @@ def verify(folder: Path, *, hint: str = "") -> None:
     raise CheckpointError.about("model", str(folder), "a whole safetensors checkpoint, but " + "; ".join(found), hint)
 
 
-def problems(folder: Path) -> list[str]:
+def problems(folder: Path, *, weights: bool = True) -> list[str]:
     """List what is wrong with a checkpoint folder, one phrase per defect; an empty list means that it is whole.
+
+    Without `weights` only the small files are looked at.
 
     Example:
         >>> problems(Path("no/such/folder"))
@@ -108,7 +111,8 @@ def problems(folder: Path) -> list[str]:
         names = {entry.name for entry in folder.iterdir() if entry.is_file()}
         links = [entry.name for entry in sorted(folder.iterdir()) if entry.is_symlink() and not entry.exists()]
         gone = [f"{name} is a link to a file that is not there (copy with `cp -rL`)" for name in links]
-        return [*_half_written(names), *_texts(folder, names), *_weights(folder, names), *gone]
+        found = [*_half_written(names), *_texts(folder, names), *_weights(folder, names), *gone]
+        return found if weights else list(_texts(folder, names))
     except OSError as error:
         return [f"it cannot be read ({error.strerror or error})"]
 

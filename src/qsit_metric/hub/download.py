@@ -129,6 +129,8 @@ def fetch(request: Request, listing: Listing) -> Path:
     folder = request.snapshot(listing.sha)
     texts, weights = choose(request, listing.files)
     _bring(request, listing, texts)
+    if not request.weights:
+        return folder
     if weights == check.INDEX:
         shards = sorted(set(check.read_shards(folder / weights).values()))
         if lacking := [shard for shard in shards if shard not in listing.files]:
@@ -212,7 +214,7 @@ def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
 
     Returns:
         The small files (config, tokenizer, processor, templates; the index where there are shards) and the file the
-        weights start from.
+        weights start from, empty if there are none and none are needed.
 
     Raises:
         CheckpointError: Something needed is not there, or the weights are pickles only.
@@ -220,7 +222,7 @@ def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
     names = set(names)
     weights = check.weight_names(names)
     lacking = check.missing_names(names)
-    if weights is None:
+    if weights is None and request.weights:
         found = check.pickles(names)
         lacking.append(
             f"only pickled weights are there ({', '.join(found)})" if found else f"{check.SINGLE} is missing"
@@ -228,10 +230,10 @@ def choose(request: Request, names: Iterable[str]) -> tuple[list[str], str]:
     if check.is_adapter(names):
         expected = f"a checkpoint; {request.repo} is an adapter"
         raise CheckpointError.about("model", request.asked, expected, check.ADAPTER_HINT)
-    if weights is None or lacking:
+    if lacking:
         raise _unfit(request, lacking)
     texts = {name for name in names if _TEXT.fullmatch(name) and not name.endswith(".index.json")}
-    return sorted(texts | ({weights} - {check.SINGLE})), weights
+    return sorted(texts | ({weights} if weights == check.INDEX else set())), weights or ""
 
 
 def _unfit(request: Request, lacking: list[str]) -> CheckpointError:

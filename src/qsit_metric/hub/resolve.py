@@ -25,6 +25,7 @@ from pathlib import Path
 from .. import catalog
 from ..catalog import ModelRecord
 from ..errors import CheckpointError, InputError, QSiTError, UnknownNameError
+from ..prompts import Recipe, recipe_named
 from . import download
 from .cache import Request, Stored, cache_folder, cached_commit, on_disk, remember
 from .check import problems, verify
@@ -55,6 +56,14 @@ class Checkpoint:
     revision: str | None = None
     record: ModelRecord | None = None
 
+    def recipe(self) -> Recipe | None:
+        """The recipe that it was calibrated with, as the folder or the catalog says; None if neither does.
+
+        Raises:
+            CheckpointError: The folder has a recipe that is none.
+        """
+        return Recipe.load(self.folder) or (recipe_named(self.record.recipe) if self.record else None)
+
 
 def resolve(
     model: str | os.PathLike[str],
@@ -63,6 +72,7 @@ def resolve(
     cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
     local_files_only: bool = False,
+    weights: bool = True,
 ) -> Checkpoint:
     """Turn a model's name into a verified folder, fetching it from the Hub once if need be.
 
@@ -76,6 +86,7 @@ def resolve(
         cache_dir: Hub cache to use instead of HF_HUB_CACHE.
         token: Hub token; None takes HF_TOKEN or the saved login, False sends none.
         local_files_only: Never touch the network.
+        weights: False asks for the small files only (config, tokenizer, processor, templates): a server has the rest.
 
     Returns:
         The verified checkpoint.
@@ -102,7 +113,7 @@ def resolve(
     name, at, asked_revision = text.partition("@")
     record = catalog.find(name) if isinstance(model, str) and "/" not in name else None
     if record is None and (not isinstance(model, str) or _is_path(text)):
-        return _local(text, revision)
+        return _local(text, revision, weights)
     wanted = _one_revision(asked_revision if at else None, revision)
     if record is not None and wanted is None and (folder := catalog.embedded_folder(record)):
         verify(folder, hint="Reinstall the package.")
@@ -112,7 +123,7 @@ def resolve(
     asked = f"{name}@{wanted}" if wanted else name
     wanted = wanted or (record.revision if record else "main")
     inside = record.folder if record else ""
-    request = Request(asked, repo, wanted, cache_folder(cache_dir), token, inside=inside)
+    request = Request(asked, repo, wanted, cache_folder(cache_dir), token, inside=inside, weights=weights)
     return _from_hub(request, record, offline=local_files_only)
 
 
@@ -155,7 +166,7 @@ def _repository(name: str, record: ModelRecord | None, wanted: str | None) -> st
     raise UnknownNameError.about("model", name, known, hint)
 
 
-def _local(text: str, revision: str | None) -> Checkpoint:
+def _local(text: str, revision: str | None, weights: bool) -> Checkpoint:
     if revision is not None:
         raise InputError.about("revision", revision, f"no revision for a folder ({text})")
     folder = Path(text)
@@ -172,7 +183,7 @@ def _local(text: str, revision: str | None) -> Checkpoint:
     if os.path.isdir(folder / "snapshots"):  # noqa: PTH112 - unlike `Path.is_dir`, it never raises
         hint = "This is a repository of a Hub cache: pass one of the folders below its `snapshots`."
     folder = _of_run(folder)
-    verify(folder, hint=hint)
+    verify(folder, hint=hint, weights=weights)
     return Checkpoint(folder.resolve(), text)
 
 
@@ -196,7 +207,7 @@ def _from_cache_or_hub(request: Request, record: ModelRecord | None, *, offline:
     from huggingface_hub import constants
 
     sha = cached_commit(request)
-    whole = sha is not None and not problems(request.snapshot(sha))
+    whole = sha is not None and not problems(request.snapshot(sha), weights=request.weights)
     if request.is_commit and whole:
         return _checkpoint(request, record, request.revision)
     if offline or constants.HF_HUB_OFFLINE:
@@ -210,15 +221,17 @@ def _from_cache_or_hub(request: Request, record: ModelRecord | None, *, offline:
             return _checkpoint(request, record, sha)
         raise explain(request, error, cached=_about_copy(request, sha, whole)) from error
     folder = download.fetch(request, listing)
-    verify(folder, hint=_delete_hint(request))
-    remember(request, listing.sha)
+    verify(folder, hint=_delete_hint(request), weights=request.weights)
+    if request.weights or sha is None:  # else the branch stays at the copy that has weights
+        remember(request, listing.sha)
     return _checkpoint(request, record, listing.sha)
 
 
 def _from_cache(request: Request, record: ModelRecord | None, sha: str | None) -> Checkpoint:
     if sha is None:
         raise download.off(request)
-    verify(request.snapshot(sha), hint=f"Run `qsit download {request.asked}` with a network. {_delete_hint(request)}")
+    hint = f"Run `qsit download {request.asked}` with a network. {_delete_hint(request)}"
+    verify(request.snapshot(sha), hint=hint, weights=request.weights)
     return _checkpoint(request, record, sha)
 
 
@@ -231,7 +244,9 @@ def _about_copy(request: Request, sha: str | None, whole: bool) -> str:
         return ""
     if whole:
         return "A complete copy is in the cache; `local_files_only=True` uses it."
-    return f"The copy in the cache is not complete: {'; '.join(problems(request.snapshot(sha)))}."
+    return (
+        f"The copy in the cache is not complete: {'; '.join(problems(request.snapshot(sha), weights=request.weights))}."
+    )
 
 
 def _delete_hint(request: Request) -> str:
