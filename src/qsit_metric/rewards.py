@@ -50,8 +50,8 @@ class Reward:
     Example:
         >>> from PIL import Image
         >>> reward = Reward("q-sit-nano", scale="mos")
-        >>> [1 <= value <= 5 for value in reward([Image.new("RGB", (64, 48)), Image.new("RGB", (32, 32), "white")])]
-        [True, True]
+        >>> all(1 <= value <= 5 for value in reward([Image.new("RGB", (64, 48)), Image.new("RGB", (32, 32), "white")]))
+        True
     """
 
     def __init__(self, model: str | Path | QSiT = "q-sit-mini", *, scale: Scale = "unit", **options: Any) -> None:
