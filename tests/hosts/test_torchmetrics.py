@@ -119,6 +119,13 @@ def test_one_model_for_all_copies(loads):
     assert len(loads) == 4  # two metrics, and two again from the pickle
 
 
+@pytest.mark.parametrize(("reduction", "value"), [("mean", [float("nan")]), ("sum", [0.0]), ("none", [])])
+def test_a_metric_that_saw_nothing_warns_as_all_of_them_do(reduction, value):
+    with pytest.warns(UserWarning, match="QSiTScore was called before the ``update``"):
+        found = QSiTScore(Brightness(), reduction).compute()
+    assert found.reshape(-1).tolist() == pytest.approx(value, nan_ok=True)
+
+
 @pytest.mark.parametrize("first", [(), (GREY,)])
 def test_two_models_stay_apart_in_a_collection(first):
     """torchmetrics merges metrics whose states are equal after the first batch, here of nothing or of a grey picture."""

@@ -93,7 +93,7 @@ class QSiTScore(Metric):  # type: ignore[misc]
     def compute(self) -> Tensor:
         """The reduced scores of all batches: () for "mean" and "sum", (N,) for "none"."""
         if self.reduction == "none":
-            return dim_zero_cat(self.scores)  # type: ignore[no-any-return]
+            return dim_zero_cat(self.scores) if len(self.scores) else torch.zeros(0, device=self.device)
         return self.sum_scores / self.total if self.reduction == "mean" else self.sum_scores
 
     def persistent(self, mode: bool = False) -> None:
