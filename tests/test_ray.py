@@ -86,10 +86,10 @@ def test_an_address_where_nobody_answers_is_told_at_once(tmp_path):
     begun = time.monotonic()
     result = qsit("score", IMAGES / NAMES[0], "-m", TIED, "-o", tmp_path / "o", "--ray-address", "127.0.0.1:9", code=2)
     assert "`--ray-address`: got '127.0.0.1:9', expected a Ray cluster that answers" in result.stderr
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 120  # Ray alone waits for five minutes
 
 
-# ---- a cluster
+# ---- a cluster, whose start alone takes Ray some twenty seconds of two cores
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,7 @@ def told(out: Path) -> list[dict]:
     return pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
 
 
+@pytest.mark.long
 def test_the_command_gives_the_golden_scores_in_a_file_and_in_parts(cluster, data, tmp_path):  # noqa: F811
     for out in (tmp_path / "out.jsonl", tmp_path / "out"):
         command = ["score", data / "a.tar", data / "t.parquet", IMAGES / NAMES[4], "-m", TIED, "-o", out, "--ray"]
@@ -119,6 +120,7 @@ def test_the_command_gives_the_golden_scores_in_a_file_and_in_parts(cluster, dat
         assert "0 added, 10 were there already" in qsit(*command, "--keep", "key").stderr
 
 
+@pytest.mark.long
 def test_questions_are_asked_with_ray(cluster, data, tmp_path, tied):  # noqa: F811
     out = tmp_path / "out.jsonl"
     qsit("ask", data / "b.tar.gz", "Sharp?", "--choice", "yes", "--choice", "no", "-m", TIED, "-o", out, "--ray")
@@ -127,6 +129,7 @@ def test_questions_are_asked_with_ray(cluster, data, tmp_path, tied):  # noqa: F
         assert row["probs"] == pytest.approx(answer.probs, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_pipeline_of_ones_own(cluster, tmp_path):
     """Broken files, several modes, .webp: what `read_images` stops at or loses."""
     from PIL import Image
@@ -145,6 +148,7 @@ def test_a_pipeline_of_ones_own(cluster, tmp_path):
     assert found["broken.jpg"]["error"]
 
 
+@pytest.mark.long
 def test_a_model_that_is_not_there_is_the_same_line_as_without_ray(cluster, tmp_path):
     result = qsit("score", IMAGES / NAMES[0], "-m", str(tmp_path / "gone"), "-o", tmp_path / "o.csv", "--ray", code=2)
     plain = qsit("score", IMAGES / NAMES[0], "-m", str(tmp_path / "gone"), "-o", tmp_path / "p.csv", code=2)
