@@ -402,7 +402,9 @@ def test_a_stop_finishes_what_has_begun_and_no_token_is_said(build, monkeypatch)
 
     def visit():
         headers = {"authorization": "Bearer s3cret"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as http, ThreadPoolExecutor(1) as pool:
+        way = httpx.HTTPTransport(retries=6)  # until it listens
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=address, headers=headers, transport=way) as http, ThreadPoolExecutor(1) as pool:
             reply = pool.submit(http.post, "/score?key=s3cret", json={"images": [text(DARK)]}, timeout=20)
             engine.begun.wait(20)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import InputError
 
 _OPEN = {("GET", "/"), ("GET", "/page.js"), ("GET", "/page.css"), ("GET", "/health")}
+_PASSED, _PATIENCE = 8, 10.0  # bodies, and seconds, that a refused client may still send
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "")
 
 
@@ -75,6 +77,7 @@ class Gate:
             if body is not None:  # else the client has gone
                 await self._app(scope, _replayed(body, receive), send)
         except Refused as error:
+            await self._pass_over(receive, held)
             await _answer(send, error, self._limits.retry)
         except asyncio.TimeoutError:
             late = Refused(408, f"The request did not come within {self._limits.seconds:g} seconds.")
@@ -108,11 +111,24 @@ class Gate:
             if message["type"] == "http.disconnect":
                 return None
             part = message.get("body", b"")
+            held.more = more = message.get("more_body", False)
             self._check(held.size, len(part))
             held.take(len(part))
             parts.append(part)
-            more = message.get("more_body", False)
         return b"".join(parts)
+
+    async def _pass_over(self, receive: Receive, held: _Held) -> None:
+        """Let a refused client send the rest, within limits: one that is cut off meanwhile never sees the answer."""
+
+        async def rest() -> None:
+            passed = 0
+            while held.more and passed < _PASSED * self._limits.body:
+                message = await receive()
+                passed += len(message.get("body", b""))
+                held.more = message.get("more_body", False)
+
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(rest(), min(_PATIENCE, self._limits.seconds))
 
     def _check(self, size: int, added: int) -> None:
         if size + added > self._limits.body:
@@ -129,7 +145,7 @@ class _Held:
     """The bytes of one request."""
 
     def __init__(self, gate: Gate) -> None:
-        self.size, self._gate = 0, gate
+        self.size, self.more, self._gate = 0, True, gate
 
     def take(self, size: int) -> None:
         self.size += size
