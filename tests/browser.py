@@ -43,6 +43,7 @@ class Tab:
 
     def __init__(self, commands: int, answers: int) -> None:
         self.said: list[str] = []
+        self.home = "file:"
         self._commands, self._answers, self._rest = commands, answers, b""
         self._numbers, self._events, self._session = itertools.count(1), [], None
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
@@ -50,13 +51,14 @@ class Tab:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
 
-    def open(self, page: Path, size: tuple[int, int]) -> None:
-        """Load a file in a window of this size."""
+    def open(self, page: Path | str, size: tuple[int, int]) -> None:
+        """Load a file, or an address from which alone it may fetch, in a window of this size."""
+        self.home = page if isinstance(page, str) else "file:"
         mobile = size[0] < 600
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": mobile}
         self.ask("Emulation.setDeviceMetricsOverride", **metrics)
         self._events.clear()
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while "Page.loadEventFired" not in self._events:
             self._next()
 
@@ -95,13 +97,13 @@ class Tab:
         fetched = found.get("params", {}).get("request", {}).get("url", "")
         if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
             self.said.append(json.dumps(found["params"]))
-        elif method == "Network.requestWillBeSent" and not fetched.startswith(("file:", "data:")):
+        elif method == "Network.requestWillBeSent" and not fetched.startswith((self.home, "data:", "blob:")):
             self.said.append(f"fetched {fetched}")
         return found
 
 
 @contextlib.contextmanager
-def opened(page: Path, size: tuple[int, int] = (1280, 900)) -> Iterator[Tab]:
+def opened(page: Path | str, size: tuple[int, int] = (1280, 900)) -> Iterator[Tab]:
     """A page in a browser of its own; nothing may have been said or fetched from elsewhere when the block ends."""
     program = chrome()
     (theirs, commands), (answers, ours) = os.pipe(), os.pipe()

@@ -187,7 +187,7 @@ def _parse(program: str, words: list[str]) -> None:
 
 def test_the_readme_begins_with_an_example():
     head = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20]
-    assert "metric = QSiT()" in "\n".join(head)
+    assert 'metric = QSiT("q-sit-nano")' in "\n".join(head)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

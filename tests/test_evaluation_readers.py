@@ -243,12 +243,13 @@ def test_a_live_score_that_is_no_number_is_named(tmp_path):
 def test_csiq_as_csv_and_in_one_folder(tmp_path):
     """IQA-PyTorch's csv, and hyperIQA's flat folder."""
     (tmp_path / "dst_imgs_all").mkdir()
-    (tmp_path / "dst_imgs_all" / "1600.AWGN.1.png").write_bytes(b"")
+    for name in ("1600.AWGN.1.png", "1600.JPEG.1.png"):
+        (tmp_path / "dst_imgs_all" / name).write_bytes(b"")
     text = "ref_name,dist_name,dmos\n1600.png,1600.AWGN.1.png,0.062\n1600.png,dst_imgs/jpeg/1600.JPEG.1.png,0.013\n"
     (tmp_path / "meta_info_CSIQDataset.csv").write_text(text)
     manifest = read_iqa("csiq", tmp_path)
     assert [(one.image, one.mos) for one in manifest.items] == [("1600.AWGN.1.png", 0.938), ("1600.JPEG.1.png", 0.987)]
-    assert manifest.missing() == ["1600.JPEG.1.png"]
+    assert not manifest.missing()
     alone = read_scores(tmp_path / "meta_info_CSIQDataset.csv")  # told by the pictures' names
     assert [one.mos for one in alone.items] == [0.938, 0.987]
 
@@ -392,7 +393,7 @@ def test_a_format_that_is_forced_must_fit(tmp_path):
         read_scores(path, "koniq")
     with pytest.raises(EvaluationError, match="1 of 2 rows cannot be used: line 1: .* is no score and name"):
         read_scores(path, "tid2013")
-    with pytest.raises(EvaluationError, match="`format`: got 'excel', expected one of livec, live, csiq"):
+    with pytest.raises(EvaluationError, match="`format`: got 'excel', expected one of livec, live, livemd"):
         read_scores(path, "excel")
     with pytest.raises(EvaluationError, match="columns Image name. It has image, mos"):
         read_scores(path, "spaq")

@@ -234,7 +234,7 @@ def test_from_a_backend_in_memory(tied):
     )
     assert in_memory.recipe == AUTHORS
     assert in_memory.score(noise(30, 30)) == tied.score(noise(30, 30))
-    with pytest.raises(InputError, match="no device, dtype, backend or revision with it"):
+    with pytest.raises(InputError, match="no device, dtype, backend, revision or server with it"):
         QSiT(loaded, device="cpu")
 
 
@@ -303,9 +303,9 @@ def load_tensor(array):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.rand(3, 8, 8), r"`x`: got <tensor of shape \(3, 8, 8\)>, expected a tensor \(N, 3, H, W\)"),
+        (torch.rand(8, 8), r"`x`: got <tensor of shape \(8, 8\)>, expected a tensor \(N, 3\|1, H, W\)"),
         ("photo.jpg", "Files and lists go to `metric.score`"),
-        (torch.rand(1, 2, 8, 8), "N, 3, H, W"),
+        (torch.rand(1, 2, 8, 8), r"N, 3\|1, H, W"),
         (torch.full((1, 3, 8, 8), 1.5), r"\[0, 1\]"),
         (torch.full((1, 3, 8, 8), float("nan")), "NaN"),
         (torch.rand(1, 3, 8, 8).to(torch.complex64), "complex|floating"),

@@ -88,14 +88,21 @@ class Reward:
             InputError: A batch of another shape, or values that are NaN or infinite.
             ImageError: A picture that cannot be read.
         """
-        return [self._scaled(score) for score in self.metric.score(pictures(images))]
-
-    def _scaled(self, score: Score) -> float:
-        return {"mos": float(score), "unit": score.unit, "fifth": float(score) / 5}[self.scale]
+        return [scaled(score, self.scale) for score in self.metric.score(pictures(images))]
 
     def __getstate__(self) -> dict[str, Any]:
         """A name travels to other processes as a name; only a metric that was given takes its weights along."""
         return {**self.__dict__, "_metric": self._metric if not self._name else None}
+
+
+def scaled(score: Score, scale: Scale) -> float:
+    """A score on the scale of a reward; see `Reward`.
+
+    Example:
+        >>> scaled(Score(3.0, {}), "unit"), scaled(Score(3.0, {}), "fifth")
+        (0.5, 0.6)
+    """
+    return {"mos": float(score), "unit": score.unit, "fifth": float(score) / 5}[scale]
 
 
 def pictures(images: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from .map import map_
 from .models import download, models
 from .options import ModelOptions
 from .score import score
+from .serve import serve
 from .serve_template import serve_template
 from .sharded import ShardOptions
 
@@ -56,6 +57,7 @@ app.command("map", cls=_WITH_MODEL, epilog=_MAP_CODES)(map_)
 app.command(cls=_WITH_MODEL)(evaluate)
 app.command(cls=Command)(models)
 app.command(cls=Command)(download)
+app.command(cls=_WITH_MODEL)(serve)
 app.command("serve-template", cls=_WITH_MODEL)(serve_template)
 app.command(cls=_WITH_MODEL)(doctor)
 

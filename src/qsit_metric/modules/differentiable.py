@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..gradients import eager, refuse_transformed
 from ..hub import resolve
 from ..metric import QSiT
+from ..pixels import Reading
 
 __all__ = ["Handle", "QSiTModule", "Reduction", "check_finite", "clamped", "reduced"]
 
@@ -47,7 +48,8 @@ class Handle:
         self._given = model if isinstance(model, QSiT) else None
         self._load: Callable[..., QSiT] = QSiT
         if not isinstance(model, QSiT):
-            inspect.signature(QSiT).bind(model, device=None, **options)
+            bound = inspect.signature(QSiT).bind(model, device=None, **options)
+            Reading().replaced(**bound.arguments.get("reading", {}))
             resolve(model, **{name: options[name] for name in _RESOLVING if name in options})
             self._load = partial(QSiT, model, **options)
         elif options:
