@@ -166,11 +166,11 @@ def test_the_gradient_is_that_of_the_same_score(metric):
     try:
         wide = (pixels[None].double() * 0.8 + 0.1).requires_grad_()
         metric(wide).sum().backward()
-        step = 0.05 * direction.double()  # of the whole picture: a pixel moves by a thousandth
+        step = 1e-3 * direction.double()  # of the whole picture; the random Qwen3.5 is bent too much for larger ones
         with torch.no_grad():
             low, high = (float(metric((wide + sign * step).detach().requires_grad_())) for sign in (-1, 1))
         slope = float((wide.grad * direction).sum())
-        assert (high - low) / 0.1 == pytest.approx(slope, rel=5e-2, abs=1e-6)
+        assert (high - low) / 2e-3 == pytest.approx(slope, rel=5e-2, abs=1e-6)
     finally:
         backend.rounding = True
         backend.to(dtype=torch.float32)
