@@ -245,7 +245,9 @@ def test_a_transfer_goes_on_where_it_broke_off(hub, get, repo):
     tar(repo / "images.tar", FILES)
     hub.publish(REPO, repo, kind="datasets")
     hub.faults.always_cut["images.tar"] = 2000
-    with pytest.raises(HubError, match=r"`repo`: got .*; the transfer broke off .*Call again: files that have arrived"):
+    with pytest.raises(
+        HubError, match=r"`repo`: got .*; the transfer broke off .*Call again: what has arrived is kept"
+    ):
         get()
     hub.faults.always_cut.clear()
     with pytest.raises(EvaluationError, match="0.jpg', expected the file that images.tar has under this name"):

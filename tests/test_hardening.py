@@ -120,8 +120,8 @@ def test_any_ordered_iterable_is_a_list(tied):
 
 
 def test_channels_of_a_batch(tied):
-    for channels in (1, 4):
-        with pytest.raises(InputError, match=r"`x`.*expected a tensor \(N, 3, H, W\)"):
+    for channels in (2, 4):
+        with pytest.raises(InputError, match=r"`x`.*expected a tensor \(N, 3\|1, H, W\)"):
             tied(torch.rand(1, channels, 8, 8))
 
 
