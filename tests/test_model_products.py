@@ -134,7 +134,10 @@ def test_attention_of_short_and_long_sequences(monkeypatch, dtype, tolerance, ca
         got = products.attention(*(part.transpose(1, 2) for part in (q, k, v)), 0.0, causal)
     wide = [part.transpose(1, 2).double().repeat_interleave(4 // part.shape[2], 1) for part in (q, k, v)]
     want = torch.nn.functional.scaled_dot_product_attention(*wide, is_causal=causal).transpose(1, 2).flatten(2)
-    assert len(pieces) == {100: 0, 600: 2 * 4, 1700: 2 * 4 * 3}[length]
+    # Without instructions for bfloat16, that type is left to torch.
+    assert len(pieces) == {100: 0, 600: 2 * 4, 1700: 2 * 4 * 3}[length] * (
+        dtype == torch.float32 or products._bfloat16()
+    )
     assert (got.shape, got.dtype) == ((2, length, 96), dtype)
     assert float((got.double() - want).abs().max()) <= tolerance * float(v.abs().max())
 
