@@ -70,7 +70,6 @@ def logits_of(score):
     return list(score.logits.values())
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize("recipe", [Q_REALIGN, AESTHETICS], ids=lambda recipe: recipe.name)
 def test_scores_are_those_of_the_published_lines(metric, pictures, recipe):
     scored = QSiT(metric.backend, recipe=recipe).score(pictures)
@@ -82,7 +81,6 @@ def test_scores_are_those_of_the_published_lines(metric, pictures, recipe):
     assert len({round(float(score), 3) for score in scored}) >= 10, "pictures that score alike would prove nothing"
 
 
-@pytest.mark.compat
 def test_a_batch_of_mixed_sizes_gives_each_picture_its_own_score(metric, pictures):
     alone = [metric.score(image) for image in pictures]
     for some in (pictures, pictures[::-1]):
@@ -100,7 +98,6 @@ def test_a_batch_is_one_pass(metric, pictures, monkeypatch):
     assert [call["input_ids"].shape[0] for call in seen] == [4]
 
 
-@pytest.mark.compat
 def test_a_view_reads_its_picture_once(metric, monkeypatch):
     image = IMAGES / "landscape_600x400.jpg"
     backend, own = metric.backend, metric.recipe
@@ -127,7 +124,6 @@ def test_a_view_reads_its_picture_once(metric, monkeypatch):
         closed.score()
 
 
-@pytest.mark.compat
 def test_answers_are_those_of_generate(metric):
     backend, image = metric.backend, IMAGES / "rgba_300.png"
     for question, answer in zip(QUESTIONS, metric.ask(image, QUESTIONS, max_new_tokens=7), strict=True):
@@ -149,7 +145,6 @@ def test_choices_by_letter_and_by_text(metric):
         assert view.ask("Which is worst?", choices=choices, method="texts").choice == found[0].choice
 
 
-@pytest.mark.compat
 def test_the_gradient_is_that_of_the_same_score(metric):
     assert metric.backend.differentiable
     picture = Image.open(IMAGES / "landscape_451x300.png").convert("RGB").resize((75, 50))
