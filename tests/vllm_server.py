@@ -22,8 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -36,6 +36,8 @@ from qsit_metric.pixels import Picture
 from qsit_metric.pixels.geometry import Geometry
 from qsit_metric.pixels.tiles import cut, plan
 from served.replies import expanded
+
+msgpack = pytest.importorskip("msgpack")  # of the extra `served`
 
 RECORDED: Mapping[str, Any] = expanded(
     json.loads((Path(__file__).parent / "served" / "recorded.json").read_text("utf-8"))
